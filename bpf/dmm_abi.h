@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/*
+ * The one contract between the BPF programs and userspace: every record that lies in a map, what
+ * each field means and what each special value means. Included by both sides, includes nothing.
+ *
+ * Conventions: addresses are 16 bytes in network byte order, IPv4 as v4-mapped (::ffff:a.b.c.d);
+ * ports are host byte order; times are CLOCK_MONOTONIC nanoseconds; names are NUL-terminated;
+ * padding is a named member and always zero (hash keys are compared as bytes). Every change of a
+ * layout or a meaning raises DMM_ABI_VERSION: programs and maps of another version are refused.
+ */
+#ifndef DMM_ABI_H
+#define DMM_ABI_H
+
+typedef unsigned char dmm_u8;
+typedef unsigned short dmm_u16;
+typedef unsigned int dmm_u32;
+typedef unsigned long long dmm_u64;
+
+#define DMM_ABI_VERSION 1
+
+#define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
+#define DMM_PATH_LEN 192	 /* cgroup path below the cgroup2 mount, source file names */
+#define DMM_MAX_GROUPS 64	 /* group ids are 1 … MAX-1; 0 is "no group" */
+#define DMM_MAX_STACKS 32	 /* stack ids are 0 … MAX-1 */
+#define DMM_MAX_RULES 512	 /* rule indices 0 … MAX-1, in the order of evaluation */
+#define DMM_MAX_MATCHES 2048	 /* match records of all rules of one generation */
+#define DMM_MAX_USE 6		 /* stacks in one rule's list of preference */
+#define DMM_MAX_PENDING 65536	 /* connects in progress through an instance, per host */
+#define DMM_MAX_LISTENS 4096	 /* announced listeners, per host */
+#define DMM_MAX_ROUTES 65536	 /* published prefixes of all instances */
+#define DMM_MAX_PAIRS 65536	 /* sockets in the splice hash */
+#define DMM_EVENT_RING (1 << 20) /* bytes of one instance's event ring */
+
+/* Fixed ids. */
+#define DMM_STACK_KERNEL 0   /* the stack named "kernel", always there */
+#define DMM_STACK_NONE 255   /* a verdict that names no stack: reject */
+#define DMM_RULE_NONE 0xffff /* no rule matched: the policy's default */
+#define DMM_GROUP_NONE 0
+
+/* SO_MARK of packets that an instance injects; the hold filter lets them pass. */
+#define DMM_MARK 0x646d6d01
+
+/* An endpoint. All zero means unknown or any. */
+struct dmm_addr {
+	dmm_u8 ip[16];
+	dmm_u16 port;
+	dmm_u16 pad;
+};
+
+/* enum dmm_role: which end of the connection the socket is. Also a bit number in dmm_match.roles.
+ */
+enum dmm_role { DMM_ROLE_CLIENT, DMM_ROLE_SERVER, DMM_ROLES };
+
+/* enum dmm_kind: how a stack carries a socket. */
+enum dmm_kind {
+	DMM_KIND_FREE,	    /* this stack id is not in use */
+	DMM_KIND_KERNEL,    /* the kernel's TCP, with optional settings */
+	DMM_KIND_USERSPACE, /* a dmm-stackd instance behind a carrier */
+	DMM_KIND_REJECT,    /* connect() fails with ECONNREFUSED */
+	DMM_KINDS
+};
+
+/* enum dmm_carrier: what moves the bytes between an application and its instance. */
+enum dmm_carrier {
+	DMM_CARRIER_NONE,   /* the kernel stack carries the socket itself */
+	DMM_CARRIER_TCP,    /* a loopback TCP connection */
+	DMM_CARRIER_SPLICE, /* the same, both ends joined by sk_msg */
+};
+
+/*
+ * dmm_meta[0]. slot = generation & 1 names the half of dmm_class, dmm_match, dmm_rule, dmm_stack
+ * and dmm_hits that is in force; one aligned 8-byte store of generation switches all of them.
+ * Generation 0 is the empty policy: everything on the kernel stack.
+ */
+struct dmm_meta {
+	dmm_u64 generation;
+	dmm_u64 build;	      /* identifies the BPF objects that the programs came from */
+	dmm_u64 committed_ns; /* CLOCK_REALTIME ns of the last commit */
+	dmm_u32 abi;	      /* DMM_ABI_VERSION */
+	dmm_u32 pad;
+};
+
+/* dmm_class[slot]: sizes of one generation. */
+struct dmm_class_hdr {
+	dmm_u32 matches; /* records in dmm_match, from slot * DMM_MAX_MATCHES */
+	dmm_u32 rules;	 /* records in dmm_rule, from slot * DMM_MAX_RULES */
+	dmm_u32 stacks;	 /* highest stack id in use + 1, from slot * DMM_MAX_STACKS */
+	dmm_u32 pad;
+	dmm_u8 use[DMM_MAX_USE]; /* what the default is: stacks in order of preference */
+	dmm_u8 n_use;
+	dmm_u8 strict; /* as dmm_rule_rec.strict */
+};
+
+/*
+ * dmm_match[slot * DMM_MAX_MATCHES + i]: one way for a socket to match a rule. A rule whose match
+ * has lists becomes one record per combination; records stand in the order of their rules, so that
+ * the first record that fits decides.
+ */
+struct dmm_match {
+	dmm_u16 rule;	    /* index of the rule */
+	dmm_u8 group;	    /* group id, DMM_GROUP_NONE: any */
+	dmm_u8 roles;	    /* bit 1 << enum dmm_role */
+	dmm_u8 proto;	    /* IPPROTO_TCP, IPPROTO_UDP, 0: any */
+	dmm_u8 remote_plen; /* bits of remote that must agree; of the v4-mapped form, so IPv4 /8 is
+			       104 */
+	dmm_u8 local_plen;  /* the same for local */
+	dmm_u8 pad;
+	dmm_u16 remote_port_lo, remote_port_hi; /* inclusive; 0 and 65535: any */
+	dmm_u16 local_port_lo, local_port_hi;
+	dmm_u8 remote[16]; /* bits beyond plen are zero */
+	dmm_u8 local[16];
+};
+
+/* dmm_rule[slot * DMM_MAX_RULES + i]: what a matching socket gets. */
+struct dmm_rule_rec {
+	char name[DMM_NAME_LEN];
+	char file[DMM_PATH_LEN]; /* where the rule was read; "" for a rule added by hand */
+	dmm_u32 line;		 /* 1-based; 0 when file is "" */
+	dmm_u8 use[DMM_MAX_USE]; /* stack ids in order of preference */
+	dmm_u8 n_use;
+	dmm_u8 strict;	/* 1: when no stack of the list can serve, connect() fails; 0: kernel stack
+			 */
+	dmm_u8 carrier; /* enum dmm_carrier wanted: TCP or SPLICE (where its gate allows) */
+	dmm_u8 origin;	/* 0 operator, 1 nRD */
+	dmm_u8 pad[2];
+};
+
+/*
+ * dmm_stack[slot * DMM_MAX_STACKS + id]: a stack as configured. Ids belong to names: a commit gives
+ * a name that stays the id that it had.
+ */
+struct dmm_stack_rec {
+	char name[DMM_NAME_LEN];
+	dmm_u8 kind; /* enum dmm_kind */
+	dmm_u8 busy; /* userspace: 1 busy-polls, 0 sleeps */
+	dmm_u8 pad[2];
+	dmm_u32 queue;	    /* userspace: receive queue of the interface */
+	char engine[16];    /* userspace: "lwip" … */
+	char driver[8];	    /* userspace: "xsk" … */
+	char mode[8];	    /* userspace: "auto", "native", "generic" */
+	char interface[16]; /* userspace: network interface */
+	/* kernel: 0 or "" leaves the application's own value */
+	char congestion[16];
+	dmm_u64 pacing_bps; /* bits per second, SO_MAX_PACING_RATE */
+	dmm_u32 mark;	    /* SO_MARK */
+	dmm_u32 priority;   /* SO_PRIORITY, value + 1 */
+};
+
+/* dmm_group[id]: a group as attached; name "" is a free id. [0] is the cgroup of the instances. */
+struct dmm_group_rec {
+	char name[DMM_NAME_LEN];
+	char cgroup[DMM_PATH_LEN]; /* below the cgroup2 mount */
+	dmm_u64 cgroup_id;	   /* inode of the directory; 0: not attached */
+	dmm_u8 made; /* directories of the path that were made by DMM and go with the group */
+	dmm_u8 pad[7];
+};
+
+/* dmm_cgroup, cgroup storage: what the programs learn from the cgroup that they are attached to. */
+struct dmm_cgroup_val {
+	dmm_u32 group; /* group id; DMM_GROUP_NONE until the group is in force */
+	dmm_u32 flags; /* DMM_CG_* */
+};
+#define DMM_CG_INSTANCE 1u /* the cgroup of the dmm-stackd instances */
+
+/* enum dmm_state: of an instance, in dmm_stack_rt.state. */
+enum dmm_state { DMM_STATE_DOWN, DMM_STATE_UP };
+
+/*
+ * dmm_stackrt[id], mmapable: an instance as it runs, written by itself; dmm-policyd writes state =
+ * DOWN for an instance that died. Not part of a generation.
+ */
+struct dmm_stack_rt {
+	dmm_u32 state; /* enum dmm_state */
+	dmm_u32 pid;
+	dmm_u64 heartbeat_ns; /* at least every DMM_HEARTBEAT_NS while it runs */
+	dmm_u64 netns;	      /* cookie of the network namespace that its listeners are in */
+	dmm_u32 ifindex;
+	dmm_u16 port4, port6; /* carrier listeners on 127.0.0.1 and ::1; 0: none */
+	dmm_u64 started_ns;
+	dmm_u32 xdp_mode; /* enum dmm_xdp_mode */
+	dmm_u32 pad;
+};
+#define DMM_HEARTBEAT_NS 1000000000ULL
+#define DMM_HEARTBEAT_DEAD_NS 5000000000ULL /* older than this: the instance hangs, stack-down */
+
+enum dmm_xdp_mode { DMM_XDP_NONE, DMM_XDP_GENERIC, DMM_XDP_NATIVE, DMM_XDP_ZEROCOPY };
+
+/*
+ * dmm_sock, socket storage: the verdict of a socket and the names that it is told. Made at
+ * connect() or listen(), inherited by accepted sockets, gone with the socket.
+ */
+struct dmm_sock {
+	dmm_u64 generation;
+	dmm_u64 cookie; /* of this socket (0 in an accepted one until established) */
+	dmm_u64 since_ns;
+	dmm_u16 rule;  /* index in `generation`, or DMM_RULE_NONE */
+	dmm_u8 stack;  /* stack id, or DMM_STACK_NONE */
+	dmm_u8 reason; /* enum dmm_reason */
+	dmm_u8 role;   /* enum dmm_role */
+	dmm_u8 group;
+	dmm_u8 proto;
+	dmm_u8 carrier; /* enum dmm_carrier */
+	dmm_u8 flags;	/* DMM_SF_* */
+	dmm_u8 pad[3];
+	dmm_u32 pid; /* that called connect() or listen() */
+	char comm[16];
+	char rule_name[DMM_NAME_LEN]; /* as indices change meaning with the generation */
+	struct dmm_addr remote;	      /* as the application knows it; of a listener: unknown */
+	struct dmm_addr local;	      /* the same; port 0: not known yet */
+	struct dmm_addr via; /* the carrier listener that remote was rewritten to; port 0: none */
+	dmm_u64 kernel_sk;   /* of a listener: its struct sock, for its accepted sockets; never told
+			      */
+};
+#define DMM_SF_PENDING 1u   /* an entry in dmm_pending belongs to this socket */
+#define DMM_SF_CARRIER 2u   /* this socket is an end of a carrier: remote and local are told */
+#define DMM_SF_LISTEN 8u    /* an announced listener: an entry in dmm_listen belongs to it */
+#define DMM_SF_INSTANCE 32u /* the instance's end of a carrier */
+
+/* Key of dmm_tuple: one direction of a carrier connection, as its connecting end sees it. */
+struct dmm_tuple {
+	dmm_u64 netns; /* cookie */
+	struct dmm_addr src, dst;
+};
+
+/* A connection on its way to an instance, value of dmm_pending by the connecting socket's cookie.
+ */
+struct dmm_flow {
+	struct dmm_addr remote; /* of the far side, as the engine shall connect to it */
+	struct dmm_addr local;	/* as the application bound it, then as the engine chose it */
+	dmm_u64 cookie;
+	dmm_u64 since_ns;
+	dmm_u16 rule;
+	dmm_u8 stack;
+	dmm_u8 group;
+	dmm_u8 carrier;
+	dmm_u8 role;  /* DMM_ROLE_CLIENT: towards an instance; SERVER: towards an application */
+	dmm_u8 gated; /* 1: the connecting end may be spliced and is in dmm_splice */
+	dmm_u8 pad;
+	dmm_u64 kernel_sk; /* of the connecting end; meaningful to the BPF programs alone */
+};
+
+/* Value of dmm_pair by a spliced socket's cookie. */
+struct dmm_pair {
+	dmm_u64 peer;	 /* cookie of the other end */
+	dmm_u64 peer_sk; /* its struct sock: read only, and only to decide; may be stale */
+	dmm_u64 tx, rx;	 /* payload bytes that went by sk_msg, not in TCP's own counters */
+};
+
+/* Value of dmm_listen by the listener's cookie. */
+struct dmm_listener {
+	struct dmm_addr local; /* ip all zero or ::ffff:0.0.0.0: any */
+	dmm_u64 cookie;
+	dmm_u64 netns;
+	dmm_u16 rule;
+	dmm_u8 stack;
+	dmm_u8 group;
+	dmm_u8 carrier;
+	dmm_u8 v6only; /* 1: an IPv6 listener that takes no IPv4 */
+	dmm_u8 family; /* 4 or 6, of the socket */
+	dmm_u8 nonblock;
+};
+
+/* Key of dmm_route, a longest-prefix-match trie: what an instance can reach. */
+struct dmm_route_key {
+	dmm_u32 plen; /* 32 + bits of the v4-mapped form */
+	dmm_u32 stack;
+	dmm_u8 ip[16];
+};
+enum dmm_route_type {
+	DMM_ROUTE_OTHER, /* another interface, local to the host, or unreachable */
+	DMM_ROUTE_VIA,	 /* through the instance's interface */
+	DMM_ROUTE_LOCAL, /* an address of the instance's interface */
+};
+
+/* Events on an instance's ring (dmm_events[stack id]). */
+enum dmm_event_type { DMM_EV_SYN = 1, DMM_EV_LISTEN, DMM_EV_UNLISTEN };
+#define DMM_SYN_HDR 160 /* bytes of IP and TCP header that are copied, at most */
+struct dmm_event {
+	dmm_u32 type;
+	dmm_u32 isn;		      /* SYN: initial sequence number */
+	dmm_u32 known;		      /* SYN: flow is valid; 0: not from a managed socket */
+	dmm_u16 hdr_len, l4_off;      /* SYN: bytes in hdr, where the TCP header starts */
+	struct dmm_tuple tuple;	      /* SYN */
+	struct dmm_flow flow;	      /* SYN */
+	struct dmm_listener listener; /* LISTEN, UNLISTEN */
+	dmm_u8 hdr[DMM_SYN_HDR];      /* SYN: from the IP header, no payload */
+};
+
+/* Key of dmm_xflow (XDP): an exact flow that the instance owns. Ports in network byte order. */
+struct dmm_xflow_key {
+	dmm_u8 remote[16], local[16];
+	dmm_u16 remote_port, local_port; /* network byte order, as in the packet */
+	dmm_u8 proto;
+	dmm_u8 pad[3];
+};
+/* Key of dmm_xport (XDP): a listening port. local all zero: every address of dmm_xaddr. */
+struct dmm_xport_key {
+	dmm_u8 local[16];
+	dmm_u16 port; /* network byte order */
+	dmm_u8 proto;
+	dmm_u8 pad;
+};
+
+/* dmm_verdicts[stack * …]: how many sockets got what. */
+#define DMM_VERDICT_INDEX(stack, role, reason) \
+	(((dmm_u32)(stack)*DMM_ROLES + (role)) * DMM_REASON_SPACE + (reason))
+#define DMM_REASON_SPACE 16 /* room for enum dmm_reason */
+
+#define DMM_ASSERT(name, cond) typedef char dmm_assert_##name[(cond) ? 1 : -1]
+DMM_ASSERT(addr, sizeof(struct dmm_addr) == 20);
+DMM_ASSERT(meta, sizeof(struct dmm_meta) == 32);
+DMM_ASSERT(stack_rt, sizeof(struct dmm_stack_rt) == 48);
+DMM_ASSERT(match, sizeof(struct dmm_match) == 48);
+DMM_ASSERT(tuple, sizeof(struct dmm_tuple) == 48);
+DMM_ASSERT(flow, sizeof(struct dmm_flow) == 72);
+DMM_ASSERT(sock, sizeof(struct dmm_sock) == 160);
+DMM_ASSERT(listener, sizeof(struct dmm_listener) == 48);
+DMM_ASSERT(route, sizeof(struct dmm_route_key) == 24);
+DMM_ASSERT(xflow, sizeof(struct dmm_xflow_key) == 40);
+DMM_ASSERT(xport, sizeof(struct dmm_xport_key) == 20);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* One live socket as the flows iterator writes it. */
+#ifndef DMM_FLOWS_H
+#define DMM_FLOWS_H
+
+#include "bpf/dmm_abi.h"
+
+struct dmm_flow_row {
+	struct dmm_sock sock;
+	dmm_u64 netns;	  /* inode number of its network namespace */
+	dmm_u64 rx_bytes; /* payload received by the application's side, splice included */
+	dmm_u64 tx_bytes; /* payload acknowledged or spliced */
+	dmm_u32 srtt_us;  /* of the kernel socket: of the carrier when there is one */
+	dmm_u32 retrans;
+	dmm_u8 tcp_state; /* as in the kernel's tcp_states.h: 1 ESTABLISHED, 10 LISTEN … */
+	dmm_u8 pad[7];
+};
+
+#endif

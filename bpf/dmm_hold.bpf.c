@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Socket filter of an instance's carrier listeners: holds an application's SYN until the far side
+ * has answered. The SYN is copied to the instance's event ring and dropped; the instance sends it
+ * again, marked, when the connection exists, or answers it with a reset or an ICMP error.
+ */
+#include "bpf/dmm_maps.bpf.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+const volatile __u32 dmm_stack_id;
+const volatile __u64 dmm_netns;
+
+/* The instance's own, as large as those in dmm_events; the loader puts the same map there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, DMM_EVENT_RING);
+} dmm_ring SEC(".maps");
+
+static __always_inline void hold_count(enum dmm_hold_counter c)
+{
+	percpu_add(&dmm_holdctr, dmm_stack_id * DMM_HOLD_SPACE + c, 1);
+}
+
+struct tcp_head {
+	__be16 source, dest;
+	__be32 seq, ack_seq;
+	__u8 doff, flags;
+	__be16 window, check, urg;
+};
+#define TCP_SYN 0x02
+#define TCP_ACK 0x10
+
+static __always_inline int addrs4(struct __sk_buff *skb, struct dmm_tuple *t)
+{
+	__be32 ip[2];
+
+	if (bpf_skb_load_bytes_relative(skb, 12, ip, sizeof(ip), BPF_HDR_START_NET))
+		return -1;
+	addr_set_v4(&t->src, ip[0], 0);
+	addr_set_v4(&t->dst, ip[1], 0);
+	return 0;
+}
+
+static __always_inline int addrs6(struct __sk_buff *skb, struct dmm_tuple *t)
+{
+	__be32 ip[8];
+
+	if (bpf_skb_load_bytes_relative(skb, 8, ip, sizeof(ip), BPF_HDR_START_NET))
+		return -1;
+	addr_set_v6(&t->src, ip[0], ip[1], ip[2], ip[3], 0);
+	addr_set_v6(&t->dst, ip[4], ip[5], ip[6], ip[7], 0);
+	return 0;
+}
+
+/* Copy the IP and TCP headers: of a plain SYN they are all there is. The length is tried downward,
+ * as the helper copies all or nothing. */
+static __always_inline void copy_headers(struct __sk_buff *skb, struct dmm_event *ev, __u32 l4_off,
+					 __u32 tcp_len)
+{
+	__u32 len = l4_off + tcp_len;
+
+	ev->l4_off = l4_off;
+	if (len > DMM_SYN_HDR)
+		len = DMM_SYN_HDR;
+	if (len < 40)
+		return;
+	len &= 0xff;
+	if (len > DMM_SYN_HDR)
+		return;
+	if (bpf_skb_load_bytes_relative(skb, 0, ev->hdr, len, BPF_HDR_START_NET) == 0)
+		ev->hdr_len = len;
+}
+
+/*
+ * The ring is also what tells of listeners, and anybody on this host can send a SYN here: strangers
+ * get half of it, and no SYN gets the last part.
+ */
+static __always_inline bool ring_has_room(bool known)
+{
+	__u64 used = bpf_ringbuf_query(&dmm_ring, BPF_RB_AVAIL_DATA);
+
+	return used < (known ? DMM_EVENT_RING / 16 * 15 : DMM_EVENT_RING / 2);
+}
+
+static __always_inline struct dmm_flow *find_flow(struct dmm_tuple *t)
+{
+	__u64 *cookie = bpf_map_lookup_elem(&dmm_tuple, t);
+	struct dmm_flow *flow = cookie ? bpf_map_lookup_elem(&dmm_pending, cookie) : NULL;
+
+	if (flow && flow->stack == dmm_stack_id)
+		return flow;
+	hold_count(DMM_H_STRANGER);
+	return NULL;
+}
+
+/*
+ * Handshakes that were let go, by the application's end. The kernel (6.18 at least) takes a
+ * connection out of its table as a request and puts it in as a socket, in two steps: a packet that
+ * another CPU looks up between them ends at the listener, which answers with a reset. Without the
+ * hold one CPU, the application's, does all of it in turn; here the handshake runs where the
+ * instance does, and the application's first data elsewhere. So, of what comes to the listener (a
+ * request's packets do, too), the first ACK goes through, and others right behind it are dropped:
+ * they are sent again.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct dmm_tuple);
+	__type(value, __u64); /* when its first ACK came; 0: not yet */
+} dmm_shake SEC(".maps");
+#define SHAKE_NS 4000000ULL /* less than the 8 ms that carriers retransmit after */
+
+static __always_inline int shake_begin(struct __sk_buff *skb, const struct tcp_head *th, bool v4)
+{
+	struct dmm_tuple t = {.netns = dmm_netns};
+	__u64 none = 0;
+
+	if (v4 ? addrs4(skb, &t) : addrs6(skb, &t))
+		return -1;
+	t.src.port = bpf_ntohs(th->source);
+	t.dst.port = bpf_ntohs(th->dest);
+	bpf_map_update_elem(&dmm_shake, &t, &none, 0);
+	return -1;
+}
+
+static __always_inline int shake_ack(struct __sk_buff *skb, const struct tcp_head *th, bool v4)
+{
+	struct dmm_tuple t = {.netns = dmm_netns};
+	struct bpf_sock *sk = skb->sk;
+	__u64 *first, now;
+
+	if (!sk || sk->state != BPF_TCP_LISTEN || (v4 ? addrs4(skb, &t) : addrs6(skb, &t)))
+		return -1;
+	t.src.port = bpf_ntohs(th->source);
+	t.dst.port = bpf_ntohs(th->dest);
+	first = bpf_map_lookup_elem(&dmm_shake, &t);
+	if (!first)
+		return -1;
+	now = bpf_ktime_get_ns();
+	if (*first && now - *first < SHAKE_NS)
+		return 0;
+	*first = now;
+	return -1;
+}
+
+SEC("socket")
+int dmm_hold(struct __sk_buff *skb)
+{
+	bool v4 = skb->protocol == bpf_htons(0x0800);
+	struct dmm_tuple t = {.netns = dmm_netns};
+	struct dmm_event *ev = NULL;
+	struct dmm_flow *flow;
+	struct tcp_head th;
+
+	if (bpf_skb_load_bytes(skb, 0, &th, sizeof(th)))
+		return 0;
+	if ((th.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return shake_ack(skb, &th, v4); /* and all that follows until the filter is off */
+	if (skb->mark == DMM_MARK) {
+		hold_count(DMM_H_RELEASED);
+		return shake_begin(skb, &th, v4);
+	}
+	hold_count(DMM_H_HELD);
+	if (v4 ? addrs4(skb, &t) : addrs6(skb, &t))
+		return 0;
+	t.src.port = bpf_ntohs(th.source);
+	t.dst.port = bpf_ntohs(th.dest);
+	flow = find_flow(&t);
+	if (ring_has_room(flow))
+		ev = bpf_ringbuf_reserve(&dmm_ring, sizeof(*ev), 0);
+	if (!ev) {
+		hold_count(DMM_H_LOST); /* the application's kernel sends it again in a second */
+		return 0;
+	}
+	__builtin_memset(ev, 0, sizeof(*ev));
+	ev->type = DMM_EV_SYN;
+	ev->isn = bpf_ntohl(th.seq);
+	ev->tuple = t;
+	if (flow) {
+		ev->flow = *flow;
+		ev->known = 1;
+	}
+	copy_headers(skb, ev, v4 ? 20 : 40, (th.doff >> 4) * 4);
+	bpf_ringbuf_submit(ev, 0);
+	return 0;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Small helpers of every file: cleanup by attribute, array sizes, the clock. */
+#ifndef DMM_BASE_UTIL_H
+#define DMM_BASE_UTIL_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+
+static inline void close_ptr(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+}
+static inline void free_ptr(void *p)
+{
+	free(*(void **)p);
+}
+static inline void fclose_ptr(FILE **f)
+{
+	if (*f)
+		fclose(*f);
+}
+#define _cleanup_close_ __attribute__((cleanup(close_ptr)))
+#define _cleanup_free_ __attribute__((cleanup(free_ptr)))
+#define _cleanup_fclose_ __attribute__((cleanup(fclose_ptr)))
+
+/* CLOCK_MONOTONIC: the clock of bpf_ktime_get_ns(). */
+static inline uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
+
+#endif

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <dirent.h>
+#include <errno.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "loader/attach.h"
+#include "loader/cgroup.h"
+
+struct hook {
+	const char *prog;
+	enum bpf_attach_type type;
+	bool instances; /* the instances' cgroup needs it too */
+};
+
+static const struct hook hooks[] = {
+	{"dmm_sockops", BPF_CGROUP_SOCK_OPS, true},
+	{"dmm_connect4", BPF_CGROUP_INET4_CONNECT, false},
+	{"dmm_connect6", BPF_CGROUP_INET6_CONNECT, false},
+	{"dmm_peername4", BPF_CGROUP_INET4_GETPEERNAME, false},
+	{"dmm_peername6", BPF_CGROUP_INET6_GETPEERNAME, false},
+	{"dmm_sockname4", BPF_CGROUP_INET4_GETSOCKNAME, false},
+	{"dmm_sockname6", BPF_CGROUP_INET6_GETSOCKNAME, false},
+	{"dmm_release", BPF_CGROUP_INET_SOCK_RELEASE, false},
+};
+
+static int attach_hook(struct tree *t, const char *dir, int cgroup, const struct hook *h)
+{
+	_cleanup_close_ int prog = tree_prog(t, h->prog);
+	_cleanup_close_ int link = -1;
+	char file[PATH_MAX];
+
+	if (prog < 0)
+		return prog;
+	link = bpf_link_create(prog, cgroup, h->type, NULL);
+	if (link < 0)
+		return -errno;
+	if ((size_t)snprintf(file, sizeof(file), "%s/%s", dir, h->prog) >= sizeof(file))
+		return -ENAMETOOLONG;
+	return bpf_obj_pin(link, file) < 0 ? -errno : 0;
+}
+
+/* Unpin: the link, and with it the attachment, goes with its last reference. */
+static void remove_links(const char *dir)
+{
+	char file[PATH_MAX];
+	struct dirent *e;
+	DIR *d = opendir(dir);
+
+	if (!d)
+		return;
+	while ((e = readdir(d))) {
+		if (e->d_name[0] == '.')
+			continue;
+		if ((size_t)snprintf(file, sizeof(file), "%s/%s", dir, e->d_name) < sizeof(file))
+			unlink(file);
+	}
+	closedir(d);
+	rmdir(dir);
+}
+
+/* What the programs of this cgroup shall read. Exists since the first program was attached. */
+static int set_value(struct tree *t, dmm_u64 cgroup_id, dmm_u32 group, dmm_u32 flags)
+{
+	struct dmm_cgroup_val val = {.group = group, .flags = flags};
+
+	if (bpf_map_update_elem(t->map[TREE_CGROUP], &cgroup_id, &val, BPF_EXIST) < 0)
+		return -errno;
+	return 0;
+}
+
+static int attach(struct tree *t, dmm_u32 id, struct dmm_group_rec *rec, bool instances)
+{
+	_cleanup_close_ int cgroup = -1;
+	char dir[PATH_MAX + 64];
+	unsigned made = 0, left;
+	struct stat st;
+	int r;
+
+	r = cgroup_open(rec->cgroup, true, &cgroup, &made);
+	if (r < 0)
+		return r;
+	rec->made = (dmm_u8)made;
+	snprintf(dir, sizeof(dir), "%s/links/%s", t->path, rec->name);
+	remove_links(dir);
+	r = fstat(cgroup, &st) < 0 || mkdir(dir, 0755) < 0 ? -errno : 0;
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(hooks); i++)
+		if (!instances || hooks[i].instances)
+			r = attach_hook(t, dir, cgroup, &hooks[i]);
+	if (r == 0) {
+		rec->cgroup_id = st.st_ino;
+		r = set_value(t, st.st_ino, instances ? DMM_GROUP_NONE : id,
+			      instances ? DMM_CG_INSTANCE : 0);
+	}
+	if (r == 0 && bpf_map_update_elem(t->map[TREE_GROUP], &id, rec, 0) < 0)
+		r = -errno;
+	if (r < 0) {
+		log_err("cannot attach to cgroup %s: %s", rec->cgroup, strerror(-r));
+		remove_links(dir);
+		cgroup_remove(rec->cgroup, made, &left);
+	}
+	return r;
+}
+
+int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec)
+{
+	return attach(t, id, rec, false);
+}
+
+/* ---- what a group leaves behind ---- */
+
+static bool is_listener(struct tree *t, const void *key, dmm_u32 group)
+{
+	struct dmm_listener l;
+
+	return bpf_map_lookup_elem(t->map[TREE_LISTEN], key, &l) == 0 && l.group == group;
+}
+
+static bool is_connect(struct tree *t, const void *key, dmm_u32 group)
+{
+	struct dmm_flow flow;
+
+	return bpf_map_lookup_elem(t->map[TREE_PENDING], key, &flow) == 0 && flow.group == group;
+}
+
+/* A tuple of a connect that is not in progress any more, of whatever group. */
+static bool is_stale_tuple(struct tree *t, const void *key, dmm_u32 group)
+{
+	struct dmm_flow flow;
+	dmm_u64 cookie;
+
+	(void)group;
+	return bpf_map_lookup_elem(t->map[TREE_TUPLE], key, &cookie) == 0 &&
+	       bpf_map_lookup_elem(t->map[TREE_PENDING], &cookie, &flow) < 0;
+}
+
+static void sweep(struct tree *t, enum tree_map map, size_t key_size, dmm_u32 group,
+		  bool (*drop)(struct tree *t, const void *key, dmm_u32 group))
+{
+	char key[sizeof(struct dmm_tuple)], next[sizeof(key)];
+	bool more = bpf_map_get_next_key(t->map[map], NULL, next) == 0;
+
+	while (more) {
+		memcpy(key, next, key_size);
+		more = bpf_map_get_next_key(t->map[map], key, next) == 0;
+		if (drop(t, key, group))
+			bpf_map_delete_elem(t->map[map], key);
+	}
+}
+
+static unsigned depth(const char *path)
+{
+	unsigned n = 0;
+
+	for (const char *p = path; *p; p++)
+		n += *p != '/' && (p == path || p[-1] == '/');
+	return n;
+}
+
+/* Are the first n directories of both the same, and has b more? */
+static bool shares(const char *a, const char *b, unsigned n)
+{
+	char x[DMM_PATH_LEN], y[DMM_PATH_LEN], *p, *q, *at, *bt;
+
+	snprintf(x, sizeof(x), "%s", a);
+	snprintf(y, sizeof(y), "%s", b);
+	for (p = strtok_r(x, "/", &at), q = strtok_r(y, "/", &bt); n > 0; n--) {
+		if (!p || !q || strcmp(p, q) != 0)
+			return false;
+		p = strtok_r(NULL, "/", &at);
+		q = strtok_r(NULL, "/", &bt);
+	}
+	return q;
+}
+
+/* Made for a group that went, still in use by another: that one has to remove them in its turn. */
+static void bequeath(struct tree *t, const struct dmm_group_rec *gone, unsigned left)
+{
+	unsigned base = depth(gone->cgroup) - gone->made, stay = base + left;
+	struct dmm_group_rec rec;
+
+	for (dmm_u32 i = 0; i < DMM_MAX_GROUPS; i++) {
+		if (bpf_map_lookup_elem(t->map[TREE_GROUP], &i, &rec) < 0 || !rec.name[0] ||
+		    strcmp(rec.name, gone->name) == 0 || !shares(gone->cgroup, rec.cgroup, stay) ||
+		    depth(rec.cgroup) - rec.made > stay)
+			continue;
+		rec.made = (dmm_u8)(depth(rec.cgroup) - base);
+		bpf_map_update_elem(t->map[TREE_GROUP], &i, &rec, 0);
+		return;
+	}
+	log_warn("directories above cgroup %s stay: others use them", gone->cgroup);
+}
+
+int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_rec *rec)
+{
+	char before[PATH_MAX + 64], after[PATH_MAX + 64];
+	struct dmm_group_rec old, none = {};
+	dmm_u64 key, *prev = NULL;
+	struct dmm_listener l;
+	dmm_u32 id = from;
+	int r;
+
+	if (bpf_map_lookup_elem(t->map[TREE_GROUP], &id, &old) < 0)
+		return -errno;
+	snprintf(before, sizeof(before), "%s/links/%s", t->path, old.name);
+	snprintf(after, sizeof(after), "%s/links/%s", t->path, rec->name);
+	if (rename(before, after) < 0)
+		return -errno;
+	rec->cgroup_id = old.cgroup_id;
+	rec->made = old.made;
+	r = set_value(t, old.cgroup_id, to, 0);
+	if (r < 0)
+		return r;
+	if (from != to)
+		bpf_map_update_elem(t->map[TREE_GROUP], &id, &none, 0);
+	id = to;
+	bpf_map_update_elem(t->map[TREE_GROUP], &id, rec, 0);
+	while (bpf_map_get_next_key(t->map[TREE_LISTEN], prev, &key) == 0) {
+		prev = &key;
+		if (bpf_map_lookup_elem(t->map[TREE_LISTEN], &key, &l) < 0 || l.group != from)
+			continue;
+		l.group = (dmm_u8)to;
+		bpf_map_update_elem(t->map[TREE_LISTEN], &key, &l, BPF_EXIST);
+	}
+	return 0;
+}
+
+int attach_detach(struct tree *t, const struct dmm_group_rec *rec)
+{
+	struct dmm_group_rec cur, none = {};
+	char dir[PATH_MAX + 64];
+	unsigned left = 0;
+	int r = 0;
+
+	snprintf(dir, sizeof(dir), "%s/links/%s", t->path, rec->name);
+	remove_links(dir);
+	for (dmm_u32 i = 0; i < DMM_MAX_GROUPS; i++) {
+		if (bpf_map_lookup_elem(t->map[TREE_GROUP], &i, &cur) < 0 ||
+		    strcmp(cur.name, rec->name) != 0)
+			continue;
+		if (cur.made)
+			r = cgroup_remove(cur.cgroup, cur.made, &left);
+		if (left)
+			bequeath(t, &cur, left);
+		bpf_map_update_elem(t->map[TREE_GROUP], &i, &none, 0);
+		if (i == DMM_GROUP_NONE)
+			continue;
+		sweep(t, TREE_LISTEN, sizeof(dmm_u64), i, is_listener);
+		sweep(t, TREE_PENDING, sizeof(dmm_u64), i, is_connect);
+		sweep(t, TREE_TUPLE, sizeof(struct dmm_tuple), i, is_stale_tuple);
+	}
+	return r;
+}
+
+int attach_instance_self(struct tree *t)
+{
+	struct dmm_group_rec rec;
+	char path[PATH_MAX];
+	dmm_u32 id = 0;
+	int lock, r;
+
+	if (bpf_map_lookup_elem(t->map[TREE_GROUP], &id, &rec) < 0)
+		return -errno;
+	if (!rec.name[0]) {
+		r = tree_lock(t->path, true, &lock);
+		if (r < 0)
+			return r;
+		/* another instance may have been faster */
+		bpf_map_lookup_elem(t->map[TREE_GROUP], &id, &rec);
+		if (!rec.name[0]) {
+			snprintf(path, sizeof(path), "%s", t->path);
+			snprintf(rec.name, sizeof(rec.name), "%s", ATTACH_INSTANCES);
+			snprintf(rec.cgroup, sizeof(rec.cgroup), "%.100s/instances",
+				 basename(path));
+			r = attach(t, id, &rec, true);
+		}
+		close(lock);
+		if (r < 0)
+			return r;
+	}
+	return cgroup_join(rec.cgroup, 0);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Attach the tree's programs to a cgroup through pinned bpf_links. Holding tree_lock() is the
+ * caller's duty. 0 or -errno; failures are logged; a failed attach leaves nothing attached.
+ */
+#ifndef DMM_LOADER_ATTACH_H
+#define DMM_LOADER_ATTACH_H
+
+#include "loader/tree.h"
+
+/* The instances' own cgroup is dmm_group[0]: this name, and "<last part of the tree's
+ * path>/instances". */
+#define ATTACH_INSTANCES "@instances"
+
+/* Attach to rec->cgroup, made if it does not exist; fills rec->cgroup_id and rec->made. */
+int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec);
+
+/* Undo attach_group(), and remove the directories that it made; members go on unmanaged. What the
+ * maps hold of its listeners and connects goes too: nobody would withdraw it any more. */
+int attach_detach(struct tree *t, const struct dmm_group_rec *rec);
+
+/* The group `from` becomes `to`, with the same cgroup: attachments and members stay. */
+int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_rec *rec);
+
+/* Put the calling process into the cgroup of the instances, with the few programs that these need.
+ */
+int attach_instance_self(struct tree *t);
+
+#endif

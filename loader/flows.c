@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "loader/maps.h"
+
+static int open_iterator(struct tree *t)
+{
+	union bpf_iter_link_info info = {.map = {.map_fd = (dmm_u32)t->map[TREE_SOCK]}};
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &info, .iter_info_len = sizeof(info));
+	_cleanup_close_ int prog = tree_prog(t, "dmm_flows");
+	_cleanup_close_ int link = -1;
+	int fd;
+
+	if (prog < 0)
+		return prog;
+	link = bpf_link_create(prog, 0, BPF_TRACE_ITER, &opts);
+	if (link < 0)
+		return -errno;
+	fd = bpf_iter_create(link);
+	return fd < 0 ? -errno : fd;
+}
+
+int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx)
+{
+	_cleanup_close_ int fd = open_iterator(t);
+	struct dmm_flow_row rows[64];
+	size_t have = 0;
+	ssize_t n;
+	int r;
+
+	if (fd < 0) {
+		log_err("cannot list flows: %s", strerror(-fd));
+		return fd;
+	}
+	for (;;) {
+		n = read(fd, (char *)rows + have, sizeof(rows) - have);
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		have += (size_t)n;
+		for (size_t i = 0; i < have / sizeof(rows[0]); i++) {
+			r = cb(&rows[i], ctx);
+			if (r != 0)
+				return r;
+		}
+		memmove(rows, (char *)rows + have / sizeof(rows[0]) * sizeof(rows[0]),
+			have % sizeof(rows[0]));
+		have %= sizeof(rows[0]);
+	}
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <asm/socket.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "dmm_hold.skel.h"
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "loader/hold.h"
+
+struct hold {
+	struct tree *tree;
+	unsigned stack;
+	struct dmm_hold_bpf *skel;
+	struct ring_buffer *ring;
+	int filter;
+	void (*cb)(const struct dmm_event *ev, void *ctx); /* of the hold_poll() under way */
+	void *ctx;
+};
+
+static int netns_cookie(dmm_u64 *ret)
+{
+	_cleanup_close_ int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(*ret);
+
+	if (s < 0 || getsockopt(s, SOL_SOCKET, SO_NETNS_COOKIE, ret, &len) < 0)
+		return -errno;
+	return 0;
+}
+
+static int on_event(void *ctx, void *data, size_t len)
+{
+	struct hold *h = ctx;
+
+	if (len >= sizeof(struct dmm_event) && h->cb)
+		h->cb(data, h->ctx);
+	return 0;
+}
+
+int hold_open(struct hold **ret, struct tree *t, unsigned stack)
+{
+	struct hold *h = calloc(1, sizeof(*h));
+	dmm_u64 netns = 0;
+	dmm_u32 key = stack;
+	int ring, r;
+
+	if (!h)
+		return -ENOMEM;
+	h->tree = t;
+	h->stack = stack;
+	r = netns_cookie(&netns);
+	if (r < 0)
+		goto fail;
+	h->skel = dmm_hold_bpf__open();
+	r = -ENOMEM;
+	if (!h->skel)
+		goto fail;
+	h->skel->rodata->dmm_stack_id = stack;
+	h->skel->rodata->dmm_netns = netns;
+	r = tree_reuse_maps(t, h->skel->obj);
+	if (r == 0)
+		r = dmm_hold_bpf__load(h->skel);
+	if (r < 0)
+		goto fail;
+	h->filter = bpf_program__fd(h->skel->progs.dmm_hold);
+	ring = bpf_map__fd(h->skel->maps.dmm_ring);
+	h->ring = ring_buffer__new(ring, on_event, h, NULL);
+	r = -errno;
+	if (!h->ring)
+		goto fail;
+	if (bpf_map_update_elem(t->map[TREE_EVENTS], &key, &ring, 0) < 0) {
+		r = -errno;
+		goto fail;
+	}
+	*ret = h;
+	return 0;
+fail:
+	log_err("cannot set up the SYN hold filter: %s", strerror(-r));
+	hold_close(h);
+	return r;
+}
+
+void hold_close(struct hold *h)
+{
+	dmm_u32 key;
+
+	if (!h)
+		return;
+	key = h->stack;
+	if (h->ring) {
+		bpf_map_delete_elem(h->tree->map[TREE_EVENTS], &key);
+		ring_buffer__free(h->ring);
+	}
+	dmm_hold_bpf__destroy(h->skel);
+	free(h);
+}
+
+int hold_fd(const struct hold *h)
+{
+	return ring_buffer__epoll_fd(h->ring);
+}
+
+int hold_poll(struct hold *h, void (*cb)(const struct dmm_event *ev, void *ctx), void *ctx)
+{
+	h->cb = cb;
+	h->ctx = ctx;
+	return ring_buffer__consume(h->ring);
+}
+
+int hold_attach(struct hold *h, int listen_fd)
+{
+	if (setsockopt(listen_fd, SOL_SOCKET, SO_ATTACH_BPF, &h->filter, sizeof(h->filter)) < 0)
+		return -errno;
+	return 0;
+}
+
+int hold_release(int accepted_fd)
+{
+	int zero = 0;
+
+	if (setsockopt(accepted_fd, SOL_SOCKET, SO_DETACH_BPF, &zero, sizeof(zero)) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return 0;
+}
+
+int hold_set_local(struct hold *h, dmm_u64 cookie, const struct dmm_addr *local)
+{
+	struct dmm_flow flow;
+	int map = h->tree->map[TREE_PENDING];
+
+	if (bpf_map_lookup_elem(map, &cookie, &flow) < 0)
+		return -errno;
+	flow.local = *local;
+	return bpf_map_update_elem(map, &cookie, &flow, BPF_EXIST) < 0 ? -errno : 0;
+}
+
+int hold_set_flow(struct hold *h, int fd, const struct dmm_flow *flow)
+{
+	struct dmm_flow f = *flow;
+	socklen_t len = sizeof(f.cookie);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &f.cookie, &len) < 0)
+		return -errno;
+	f.since_ns = now_ns();
+	f.gated = 0;
+	f.pad = 0;
+	f.kernel_sk = 0;
+	if (bpf_map_update_elem(h->tree->map[TREE_PENDING], &f.cookie, &f, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+void hold_forget(struct hold *h, int fd)
+{
+	dmm_u64 cookie;
+	socklen_t len = sizeof(cookie);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0)
+		bpf_map_delete_elem(h->tree->map[TREE_PENDING], &cookie);
+}
+
+int hold_listeners(struct hold *h, void (*cb)(const struct dmm_listener *l, void *ctx), void *ctx)
+{
+	int map = h->tree->map[TREE_LISTEN];
+	struct dmm_listener l;
+	dmm_u64 key, next;
+	void *prev = NULL;
+
+	for (int n = 0; n < 2 * DMM_MAX_LISTENS; n++) {
+		if (bpf_map_get_next_key(map, prev, &next) < 0)
+			return errno == ENOENT ? 0 : -errno;
+		key = next;
+		prev = &key;
+		if (bpf_map_lookup_elem(map, &key, &l) == 0 && l.stack == h->stack)
+			cb(&l, ctx);
+	}
+	return 0;
+}
+
+int hold_route_set(struct hold *h, const dmm_u8 ip[16], unsigned plen, enum dmm_route_type type)
+{
+	struct dmm_route_key key = {.plen = 32 + plen, .stack = h->stack};
+	dmm_u32 value = type;
+
+	memcpy(key.ip, ip, 16);
+	if (bpf_map_update_elem(h->tree->map[TREE_ROUTE], &key, &value, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+int hold_route_del(struct hold *h, const dmm_u8 ip[16], unsigned plen)
+{
+	struct dmm_route_key key = {.plen = 32 + plen, .stack = h->stack};
+
+	memcpy(key.ip, ip, 16);
+	if (bpf_map_delete_elem(h->tree->map[TREE_ROUTE], &key) < 0 && errno != ENOENT)
+		return -errno;
+	return 0;
+}
+
+int hold_route_clear(struct hold *h)
+{
+	int map = h->tree->map[TREE_ROUTE];
+	struct dmm_route_key key, next;
+	bool have = false, mine;
+
+	while (bpf_map_get_next_key(map, have ? &key : NULL, &next) == 0) {
+		mine = have && key.stack == h->stack;
+		if (mine)
+			bpf_map_delete_elem(map, &key);
+		key = next;
+		have = true;
+	}
+	if (have && key.stack == h->stack)
+		bpf_map_delete_elem(map, &key);
+	return 0;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An instance's side of the BPF programs: its event ring, the filter that holds SYNs at its carrier
+ * listeners, the names of the flows that it carries. Used by one thread.
+ */
+#ifndef DMM_LOADER_HOLD_H
+#define DMM_LOADER_HOLD_H
+
+#include "loader/tree.h"
+
+struct hold;
+
+/* Make the ring of instance `stack`, put it into the tree, load the filter for the caller's network
+ * namespace. The ring is taken out again by hold_close(). */
+int hold_open(struct hold **ret, struct tree *t, unsigned stack);
+void hold_close(struct hold *h);
+
+/* A descriptor to poll for POLLIN. Owned by h. */
+int hold_fd(const struct hold *h);
+
+/* Handle all events that are there; returns their number or -errno. ev is valid during the call. */
+int hold_poll(struct hold *h, void (*cb)(const struct dmm_event *ev, void *ctx), void *ctx);
+
+/* Attach the filter to a bound TCP socket; call it before listen(). Accepted sockets inherit it:
+ * take it off them with hold_release(). */
+int hold_attach(struct hold *h, int listen_fd);
+int hold_release(int accepted_fd);
+
+/* Client flow: the address that the engine chose, for the application's getsockname(). To be called
+ * before the SYN is released. -ENOENT: the application gave up. */
+int hold_set_local(struct hold *h, dmm_u64 cookie, const struct dmm_addr *local);
+
+/* Server flow: to be called on a new TCP socket before connect() to the application's listener:
+ * the names that the accepted socket is to show. flow->role is DMM_ROLE_SERVER. */
+int hold_set_flow(struct hold *h, int fd, const struct dmm_flow *flow);
+/* Undo it when connect() failed at once. */
+void hold_forget(struct hold *h, int fd);
+
+/* Listeners that are announced to this instance now (after a restart). */
+int hold_listeners(struct hold *h, void (*cb)(const struct dmm_listener *l, void *ctx), void *ctx);
+
+/* Publish what the instance can reach. plen in bits of the v4-mapped form (0 … 128). */
+int hold_route_set(struct hold *h, const dmm_u8 ip[16], unsigned plen, enum dmm_route_type type);
+int hold_route_del(struct hold *h, const dmm_u8 ip[16], unsigned plen);
+/* Remove all routes of this instance. */
+int hold_route_clear(struct hold *h);
+
+#endif

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The generation switch. What must stay true: nothing of the slot in force is ever written; the
+ * switch is one aligned store; a slot is written only after all programs that could still read it
+ * have ended.
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "loader/attach.h"
+#include "loader/maps.h"
+
+/*
+ * Wait until every program that runs now has ended. An update of a map in a map waits for an RCU
+ * grace period, by the kernel's promise to userspace (since 4.20); the entry behind the stacks is
+ * there for this.
+ */
+static int wait_readers(struct tree *t)
+{
+	_cleanup_close_ int ring =
+		bpf_map_create(BPF_MAP_TYPE_RINGBUF, "dmm_barrier", 0, 0, DMM_EVENT_RING, NULL);
+	dmm_u32 key = DMM_MAX_STACKS;
+	int r = 0;
+
+	if (ring < 0)
+		return -errno;
+	if (bpf_map_update_elem(t->map[TREE_EVENTS], &key, &ring, 0) < 0)
+		r = -errno;
+	bpf_map_delete_elem(t->map[TREE_EVENTS], &key);
+	return r;
+}
+
+static int write_range(int map, dmm_u32 first, const void *values, size_t size, dmm_u32 n)
+{
+	for (dmm_u32 i = 0; i < n; i++) {
+		dmm_u32 key = first + i;
+
+		if (bpf_map_update_elem(map, &key, (const char *)values + i * size, 0) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int read_range(int map, dmm_u32 first, void *values, size_t size, dmm_u32 n)
+{
+	for (dmm_u32 i = 0; i < n; i++) {
+		dmm_u32 key = first + i;
+
+		if (bpf_map_lookup_elem(map, &key, (char *)values + i * size) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int clear_hits(struct tree *t, dmm_u32 slot, dmm_u32 rules)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ dmm_u64 *zero = calloc((size_t)MAX(cpus, 1), sizeof(*zero));
+	dmm_u32 key;
+
+	if (cpus < 0 || !zero)
+		return -ENOMEM;
+	for (dmm_u32 i = 0; i <= rules; i++) {
+		key = slot * (DMM_MAX_RULES + 1) + (i < rules ? i : DMM_MAX_RULES);
+		if (bpf_map_update_elem(t->map[TREE_HITS], &key, zero, 0) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int write_slot(struct tree *t, dmm_u32 slot, const struct dmm_class *c)
+{
+	int r;
+
+	r = write_range(t->map[TREE_MATCH], slot * DMM_MAX_MATCHES, c->match, sizeof(c->match[0]),
+			c->hdr.matches);
+	if (r == 0)
+		r = write_range(t->map[TREE_RULE], slot * DMM_MAX_RULES, c->rule,
+				sizeof(c->rule[0]), c->hdr.rules);
+	if (r == 0)
+		r = write_range(t->map[TREE_STACK], slot * DMM_MAX_STACKS, c->stack,
+				sizeof(c->stack[0]), DMM_MAX_STACKS);
+	if (r == 0)
+		r = clear_hits(t, slot, c->hdr.rules);
+	if (r == 0)
+		r = write_range(t->map[TREE_CLASS], slot, &c->hdr, sizeof(c->hdr), 1);
+	return r;
+}
+
+static bool same_group(const struct dmm_group_rec *a, const struct dmm_group_rec *b)
+{
+	return strcmp(a->name, b->name) == 0 && strcmp(a->cgroup, b->cgroup) == 0;
+}
+
+/* The group of c that lives in the cgroup of `old`, under whatever name; 0: none. */
+static unsigned heir_of(const struct dmm_class *c, const struct dmm_group_rec *old)
+{
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
+		if (c->group[i].name[0] && strcmp(c->group[i].cgroup, old->cgroup) == 0)
+			return i;
+	return 0;
+}
+
+static bool has_cgroup(const struct dmm_group_rec *groups, const char *cgroup)
+{
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
+		if (groups[i].name[0] && strcmp(groups[i].cgroup, cgroup) == 0)
+			return true;
+	return false;
+}
+
+/* Attach what is new in c. On failure undo; attached[] says what was done. */
+static int attach_new(struct tree *t, const struct dmm_class *c, const struct dmm_group_rec *old,
+		      bool *attached)
+{
+	int r = 0;
+
+	for (unsigned i = 1; r == 0 && i < DMM_MAX_GROUPS; i++) {
+		struct dmm_group_rec rec = c->group[i];
+
+		if (!rec.name[0] || old[i].name[0] || has_cgroup(old, rec.cgroup))
+			continue;
+		rec.cgroup_id = 0;
+		rec.made = 0;
+		r = attach_group(t, i, &rec);
+		attached[i] = r == 0;
+	}
+	for (unsigned i = 1; r < 0 && i < DMM_MAX_GROUPS; i++)
+		if (attached[i])
+			attach_detach(t, &c->group[i]);
+	return r;
+}
+
+/* After the switch: detach what is gone, rename what kept its cgroup, attach what has another. */
+static void settle_groups(struct tree *t, const struct dmm_class *c,
+			  const struct dmm_group_rec *old, bool *attached)
+{
+	struct dmm_group_rec rec;
+	unsigned to;
+
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
+		if (old[i].name[0] && !heir_of(c, &old[i]))
+			attach_detach(t, &old[i]);
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++) {
+		if (!old[i].name[0] || same_group(&old[i], &c->group[i]))
+			continue;
+		to = heir_of(c, &old[i]);
+		rec = c->group[to];
+		if (to && attach_rename(t, i, to, &rec) == 0)
+			attached[to] = true;
+		else if (to)
+			attach_detach(t, &old[i]);
+	}
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++) {
+		rec = c->group[i];
+		if (!rec.name[0] || attached[i] || same_group(&old[i], &rec))
+			continue;
+		rec.cgroup_id = 0;
+		rec.made = 0;
+		if (attach_group(t, i, &rec) < 0)
+			log_err("group %s stays unmanaged until the next commit", rec.name);
+	}
+}
+
+int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generation)
+{
+	dmm_u64 generation = t->meta->generation;
+	dmm_u32 slot = (dmm_u32)(generation + 1) & 1;
+	struct dmm_group_rec old[DMM_MAX_GROUPS];
+	bool attached[DMM_MAX_GROUPS] = {};
+	struct timespec ts;
+	int r;
+
+	r = read_range(t->map[TREE_GROUP], 0, old, sizeof(old[0]), DMM_MAX_GROUPS);
+	if (r == 0)
+		r = wait_readers(t);
+	if (r == 0)
+		r = write_slot(t, slot, c);
+	if (r < 0) {
+		log_err("cannot write the policy to %s: %s; the one in force stays", t->path,
+			strerror(-r));
+		return r;
+	}
+	r = attach_new(t, c, old, attached);
+	if (r < 0)
+		return r;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	t->meta->committed_ns = (dmm_u64)ts.tv_sec * 1000000000ULL + (dmm_u64)ts.tv_nsec;
+	__atomic_store_n(&t->meta->generation, generation + 1, __ATOMIC_RELEASE);
+	settle_groups(t, c, old, attached);
+	if (ret_generation)
+		*ret_generation = generation + 1;
+	return 0;
+}
+
+static void read_empty(struct dmm_class *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->hdr.stacks = 1;
+	ret->hdr.n_use = 1;
+	strcpy(ret->stack[0].name, "kernel");
+	ret->stack[0].kind = DMM_KIND_KERNEL;
+}
+
+int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation)
+{
+	dmm_u64 generation;
+	dmm_u32 slot;
+	int r;
+
+	do {
+		generation = __atomic_load_n(&t->meta->generation, __ATOMIC_ACQUIRE);
+		slot = generation & 1;
+		read_empty(ret);
+		if (generation == 0)
+			break;
+		r = read_range(t->map[TREE_CLASS], slot, &ret->hdr, sizeof(ret->hdr), 1);
+		if (r == 0 &&
+		    (ret->hdr.matches > DMM_MAX_MATCHES || ret->hdr.rules > DMM_MAX_RULES))
+			r = -EUCLEAN;
+		if (r == 0)
+			r = read_range(t->map[TREE_MATCH], slot * DMM_MAX_MATCHES, ret->match,
+				       sizeof(ret->match[0]), ret->hdr.matches);
+		if (r == 0)
+			r = read_range(t->map[TREE_RULE], slot * DMM_MAX_RULES, ret->rule,
+				       sizeof(ret->rule[0]), ret->hdr.rules);
+		if (r == 0)
+			r = read_range(t->map[TREE_STACK], slot * DMM_MAX_STACKS, ret->stack,
+				       sizeof(ret->stack[0]), DMM_MAX_STACKS);
+		if (r == 0)
+			r = read_range(t->map[TREE_GROUP], 1, ret->group + 1, sizeof(ret->group[0]),
+				       DMM_MAX_GROUPS - 1);
+		if (r < 0)
+			return r;
+	} while (t->meta->generation != generation);
+	if (ret_generation)
+		*ret_generation = generation;
+	return 0;
+}
+
+bool maps_stack_up(const struct tree *t, unsigned stack)
+{
+	volatile struct dmm_stack_rt *rt = &t->rt[stack];
+
+	return rt->state == DMM_STATE_UP && rt->heartbeat_ns + DMM_HEARTBEAT_DEAD_NS > now_ns();
+}

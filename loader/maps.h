@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The contents of the tree's maps as plain structs. Writers hold tree_lock(). Functions return 0 or
+ * -errno unless they say otherwise.
+ */
+#ifndef DMM_LOADER_MAPS_H
+#define DMM_LOADER_MAPS_H
+
+#include "bpf/dmm_flows.h"
+#include "loader/tree.h"
+
+/* One generation: exactly what the maps hold. About 250 KiB: allocate it. */
+struct dmm_class {
+	struct dmm_class_hdr hdr;
+	struct dmm_match match[DMM_MAX_MATCHES];
+	struct dmm_rule_rec rule[DMM_MAX_RULES];
+	struct dmm_stack_rec stack[DMM_MAX_STACKS];
+	struct dmm_group_rec
+		group[DMM_MAX_GROUPS]; /* [0] unused; cgroup_id, made: of the attachment */
+};
+
+/*
+ * Write c into the slot that is not in force and switch to it; attach groups that are new before
+ * the switch, detach those that are gone after it. On any failure the generation in force stays
+ * whole and newly attached groups are detached again. Waits one RCU grace period (about 13 ms).
+ */
+int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generation);
+
+/* Read the generation in force. generation 0: an empty class with the kernel stack and no groups.
+ */
+int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation);
+
+/*
+ * Call cb for each live socket of every namespace, until it returns non-zero, which is returned.
+ * The flow is valid during the call.
+ */
+int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx);
+
+/* Sums over CPUs. ret has room for DMM_C_COUNT / DMM_MAX_STACKS * DMM_ROLES * DMM_REASON_SPACE
+ * (index: DMM_VERDICT_INDEX) / DMM_MAX_RULES + 1 (the last: default) / DMM_H_COUNT / DMM_X_COUNT.
+ */
+int maps_counters(struct tree *t, dmm_u64 *ret);
+int maps_verdicts(struct tree *t, dmm_u64 *ret);
+int maps_hits(struct tree *t, dmm_u64 *ret); /* of the generation in force */
+int maps_hold_counters(struct tree *t, unsigned stack, dmm_u64 *ret);
+int maps_xdp_counters(struct tree *t, unsigned stack, dmm_u64 *ret);
+
+/* Entries in use and room of a map. */
+int maps_usage(struct tree *t, enum tree_map map, dmm_u32 *ret_used, dmm_u32 *ret_max);
+
+/* True if the instance runs: up, heartbeat younger than DMM_HEARTBEAT_DEAD_NS. */
+bool maps_stack_up(const struct tree *t, unsigned stack);
+
+#endif

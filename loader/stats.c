@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <string.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "lib/base/util.h"
+#include "loader/maps.h"
+
+/* n sums over CPUs from a per-CPU array, from `first` on. */
+static int sum_range(int map, dmm_u32 first, dmm_u32 n, dmm_u64 *ret)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ dmm_u64 *v = calloc((size_t)MAX(cpus, 1), sizeof(*v));
+
+	if (cpus < 0 || !v)
+		return -ENOMEM;
+	for (dmm_u32 i = 0; i < n; i++) {
+		dmm_u32 key = first + i;
+
+		if (bpf_map_lookup_elem(map, &key, v) < 0)
+			return -errno;
+		ret[i] = 0;
+		for (int c = 0; c < cpus; c++)
+			ret[i] += v[c];
+	}
+	return 0;
+}
+
+int maps_counters(struct tree *t, dmm_u64 *ret)
+{
+	return sum_range(t->map[TREE_COUNTERS], 0, DMM_C_COUNT, ret);
+}
+
+int maps_verdicts(struct tree *t, dmm_u64 *ret)
+{
+	return sum_range(t->map[TREE_VERDICTS], 0, DMM_MAX_STACKS * DMM_ROLES * DMM_REASON_SPACE,
+			 ret);
+}
+
+int maps_hits(struct tree *t, dmm_u64 *ret)
+{
+	dmm_u32 slot = t->meta->generation & 1;
+
+	return sum_range(t->map[TREE_HITS], slot * (DMM_MAX_RULES + 1), DMM_MAX_RULES + 1, ret);
+}
+
+int maps_hold_counters(struct tree *t, unsigned stack, dmm_u64 *ret)
+{
+	return sum_range(t->map[TREE_HOLDCTR], stack * DMM_HOLD_SPACE, DMM_H_COUNT, ret);
+}
+
+int maps_xdp_counters(struct tree *t, unsigned stack, dmm_u64 *ret)
+{
+	return sum_range(t->map[TREE_XDPCTR], stack * DMM_XDP_SPACE, DMM_X_COUNT, ret);
+}
+
+int maps_usage(struct tree *t, enum tree_map map, dmm_u32 *ret_used, dmm_u32 *ret_max)
+{
+	struct bpf_map_info info = {};
+	dmm_u32 len = sizeof(info), n = 0;
+	char key[64], next[64];
+	void *prev = NULL;
+
+	if (bpf_obj_get_info_by_fd(t->map[map], &info, &len) < 0)
+		return -errno;
+	*ret_max = info.max_entries;
+	if (info.key_size > sizeof(key))
+		return -E2BIG;
+	/* keys that vanish during the walk restart it: bounded by the map's size */
+	while (n < info.max_entries && bpf_map_get_next_key(t->map[map], prev, next) == 0) {
+		memcpy(key, next, info.key_size);
+		prev = key;
+		n++;
+	}
+	*ret_used = n;
+	return 0;
+}

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The client role: carrier listeners, held SYNs and what becomes of them.
+ *
+ * A SYN comes as an event and the filter has dropped it. When the engine's connection stands, the
+ * SYN is sent again, marked; the handshake completes inside that call and accept() gives our end,
+ * found again by the application's address. Every SYN retransmission is another event: it does
+ * nothing while an attempt is under way, and starts a new one after a silent failure, so that
+ * connect() lasts as long as the application's own kernel tries.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "userstack/stack.h"
+
+#define BACKLOG 4096
+#define ACCEPT_ROUND 256
+#define FORGET_NS 70000000000ULL     /* SYN retransmissions are at most 64 s apart */
+#define ACCEPT_WAIT_NS 3000000000ULL /* after a release: the application has given up */
+
+static unsigned held_bucket(const struct dmm_addr *src)
+{
+	uint32_t w[4], h;
+
+	memcpy(w, src->ip, 16);
+	h = (w[0] ^ w[1] * 0x85ebca6bu ^ w[2] ^ w[3] * 0xc2b2ae35u ^ src->port) * 0x9e3779b1u;
+	return (h ^ h >> 15) % STACK_BUCKETS;
+}
+
+static struct flow **held_slot(struct stack *s, const struct dmm_addr *src)
+{
+	struct flow **at;
+
+	for (at = &s->held_hash[held_bucket(src)]; *at; at = &(*at)->held_next)
+		if ((*at)->tuple.src.port == src->port && !memcmp((*at)->tuple.src.ip, src->ip, 16))
+			break;
+	return at;
+}
+
+static void carrier_hold(struct stack *s, struct flow *f)
+{
+	*held_slot(s, &f->tuple.src) = f;
+	f->held = true;
+	TAILQ_INSERT_TAIL(&s->held, f, held_entry);
+}
+
+void carrier_unhold(struct stack *s, struct flow *f)
+{
+	struct flow **at = held_slot(s, &f->tuple.src);
+
+	if (*at == f)
+		*at = f->held_next;
+	f->held = false;
+	TAILQ_REMOVE(&s->held, f, held_entry);
+}
+
+/* Tell the application that connect() failed. */
+static void carrier_refuse(struct stack *s, struct flow *f, int error)
+{
+	int r = inject_error(&s->inject, &f->tuple, &f->syn, error);
+
+	STACK_COUNT(s, CONN_FAIL, 1);
+	if (r < 0 && stack_may_complain(s))
+		log_err("cannot report a failed connect(): %s", strerror(-r));
+	flow_drop_engine(s, f, false);
+	flow_kill(s, f, strerror(error));
+}
+
+/* Say nothing: the application's kernel tries again, or gives up by its own clock. */
+static void carrier_silence(struct stack *s, struct flow *f)
+{
+	flow_drop_engine(s, f, false);
+	flow_set_state(s, f, FLOW_SILENT);
+}
+
+/* The engine's end of the connection: as the application bound it, else as the kernel would. */
+static int carrier_local(struct stack *s, struct flow *f, struct dmm_addr *ret)
+{
+	int r;
+
+	*ret = f->rec.local;
+	ret->pad = 0;
+	if (addr_is_any(ret->ip)) {
+		r = net_source(s->net, f->rec.remote.ip, ret->ip);
+		if (r < 0)
+			return r;
+	} else if (!net_is_local(s->net, ret->ip)) {
+		return -EHOSTUNREACH;
+	}
+	if (!ret->port)
+		ret->port = owned_choose_port(s, &f->rec.remote, ret);
+	return ret->port ? 0 : -EAGAIN;
+}
+
+static void carrier_dial(struct stack *s, struct flow *f)
+{
+	struct dmm_addr local, remote = f->rec.remote;
+	struct engine_conn *c;
+	struct owned *o;
+	int r;
+
+	remote.pad = 0;
+	STACK_COUNT(s, CONN_OPEN, 1);
+	flow_set_state(s, f, FLOW_CONNECTING);
+	r = carrier_local(s, f, &local);
+	if (r == -ENETUNREACH || r == -EHOSTUNREACH) {
+		carrier_refuse(s, f, -r);
+		return;
+	}
+	if (!r)
+		r = hold_set_local(s->hold, f->rec.cookie, &local);
+	if (r == -ENOENT) { /* the application gave up */
+		STACK_COUNT(s, CONN_FAIL, 1);
+		flow_kill(s, f, "the application gave up");
+		return;
+	}
+	if (!r)
+		r = owned_new(s, &remote, &local, &o);
+	if (r < 0)
+		goto later;
+	o->flow = f;
+	f->owned = o;
+	r = s->c.engine->connect(s->engine, &remote, &local, o, s->now, &c);
+	if (r < 0) {
+		owned_free(s, o);
+		goto later;
+	}
+	o->conn = c;
+	return;
+later:
+	STACK_COUNT(s, CONN_FAIL, 1);
+	if (stack_may_complain(s))
+		log_warn("cannot begin a connection: %s; waiting for the application's next SYN",
+			 strerror(-r));
+	carrier_silence(s, f);
+}
+
+static void carrier_release(struct stack *s, struct flow *f)
+{
+	int r = inject_release(&s->inject, &f->tuple, &f->syn);
+
+	if (r < 0 && stack_may_complain(s))
+		log_err("cannot let a SYN go: %s", strerror(-r));
+}
+
+void carrier_engine_event(struct stack *s, struct flow *f, unsigned events, int error)
+{
+	if (events & ENGINE_EOF)
+		f->far_eof = true;
+	if (events & ENGINE_CONNECTED && f->state == FLOW_CONNECTING) {
+		STACK_COUNT(s, CONN_OK, 1);
+		flow_set_state(s, f, FLOW_RELEASED);
+		carrier_release(s, f);
+	}
+	if (!(events & ENGINE_FAILED))
+		return;
+	if (f->state == FLOW_RELEASED) {
+		f->lost = true; /* what it received before is still delivered */
+	} else if (error == ETIMEDOUT) {
+		STACK_COUNT(s, CONN_FAIL, 1);
+		carrier_silence(s, f);
+	} else {
+		carrier_refuse(s, f, error);
+	}
+}
+
+static void carrier_accepted(struct stack *s, int fd, const struct sockaddr *sa)
+{
+	struct dmm_addr peer = {0};
+	struct flow *f;
+
+	f = addr_from_sockaddr(sa, &peer) < 0 ? NULL : *held_slot(s, &peer);
+	if (!f || f->state != FLOW_RELEASED || s->stopping) {
+		STACK_COUNT(s, CARRIER_STRANGER, 1);
+		close(fd); /* resets: the listener's SO_LINGER is inherited */
+		return;
+	}
+	carrier_unhold(s, f);
+	hold_release(fd);
+	f->watch.fd = fd;
+	relay_start(s, f);
+}
+
+/* Without descriptors a connection stays in the queue, and epoll reports it again and again: take
+ * it with the one kept for this, and reset it. */
+static void carrier_shed(struct stack *s, int listener)
+{
+	int fd;
+
+	if (stack_may_complain(s))
+		log_err("out of file descriptors: raise LimitNOFILE; resetting a connection");
+	close_ptr(&s->spare_fd);
+	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	close_ptr(&fd);
+	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void carrier_accept(struct stack *s, const struct watch *w)
+{
+	struct sockaddr_storage sa;
+	socklen_t len;
+	int fd;
+
+	for (unsigned i = 0; i < ACCEPT_ROUND; i++) {
+		len = sizeof(sa);
+		fd = accept4(w->fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd >= 0) {
+			carrier_accepted(s, fd, (struct sockaddr *)&sa);
+			continue;
+		}
+		if (errno == EMFILE || errno == ENFILE)
+			carrier_shed(s, w->fd);
+		else if (errno != ECONNABORTED && errno != EINTR)
+			return;
+	}
+}
+
+static void carrier_watch(struct stack *s, struct watch *w, uint32_t events)
+{
+	(void)events;
+	carrier_accept(s, w);
+}
+
+static void carrier_syn(struct stack *s, const struct dmm_event *ev)
+{
+	struct flow *f = *held_slot(s, &ev->tuple.src);
+
+	if (!ev->known) {
+		inject_reset(&s->inject, &ev->tuple, ev->isn);
+		return;
+	}
+	/* Another connect() from a port whose last one was let go: it completed, or nothing came of
+	 * it. Take it from the accept queue before this one can be mistaken for it. */
+	if (f && f->syn.isn != ev->isn && f->state == FLOW_RELEASED) {
+		carrier_accept(s, addr_is_v4(ev->tuple.src.ip) ? &s->carrier4 : &s->carrier6);
+		f = *held_slot(s, &ev->tuple.src);
+	}
+	if (f && f->syn.isn == ev->isn) { /* a retransmission */
+		f->seen = s->now;
+		if (f->state == FLOW_SILENT)
+			carrier_dial(s, f);
+		else if (f->state == FLOW_RELEASED)
+			carrier_release(s, f);
+		return;
+	}
+	if (f) /* the port is in use again: that connect() is over */
+		flow_kill(s, f, "the application's port is in use again");
+	if (s->stopping || s->flows_n >= DMM_MAX_PENDING)
+		return;
+	f = flow_new(s, FLOW_CONNECTING);
+	if (!f)
+		return;
+	f->rec = ev->flow;
+	f->tuple = ev->tuple;
+	f->seen = s->now;
+	f->syn.isn = ev->isn;
+	f->syn.hdr_len = (uint16_t)MIN(ev->hdr_len, sizeof(f->syn.hdr));
+	f->syn.l4_off = ev->l4_off;
+	memcpy(f->syn.hdr, ev->hdr, f->syn.hdr_len);
+	carrier_hold(s, f);
+	carrier_dial(s, f);
+}
+
+static void carrier_event(const struct dmm_event *ev, void *ctx)
+{
+	struct stack *s = ctx;
+
+	switch (ev->type) {
+	case DMM_EV_SYN:
+		carrier_syn(s, ev);
+		break;
+	case DMM_EV_LISTEN:
+		listen_add(s, &ev->listener);
+		break;
+	case DMM_EV_UNLISTEN:
+		listen_del(s, &ev->listener);
+		break;
+	}
+}
+
+void carrier_events(struct stack *s)
+{
+	int r = hold_poll(s->hold, carrier_event, s);
+
+	if (r < 0 && stack_may_complain(s))
+		log_err("event ring: %s", strerror(-r));
+}
+
+static int carrier_listen(struct stack *s, struct watch *w, const char *ip, uint16_t *ret_port)
+{
+	struct dmm_addr a = {0};
+	struct sockaddr_storage sa;
+	socklen_t len;
+	int r;
+
+	addr_parse_ip(ip, a.ip);
+	len = addr_to_sockaddr(&a, &sa);
+	w->cb = carrier_watch;
+	w->fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+	if (w->fd < 0)
+		return -errno;
+	if (bind(w->fd, (struct sockaddr *)&sa, len) < 0)
+		goto fail;
+	relay_prepare(w->fd);
+	r = hold_attach(s->hold, w->fd);
+	if (r < 0) {
+		errno = -r;
+		goto fail;
+	}
+	if (listen(w->fd, BACKLOG) < 0 || getsockname(w->fd, (struct sockaddr *)&sa, &len) < 0)
+		goto fail;
+	addr_from_sockaddr((struct sockaddr *)&sa, &a);
+	*ret_port = a.port;
+	r = stack_watch(s, w, EPOLLIN);
+	if (!r)
+		return 0;
+	errno = -r;
+fail:
+	r = -errno;
+	close_ptr(&w->fd);
+	w->fd = -1;
+	return r;
+}
+
+int carrier_open(struct stack *s)
+{
+	uint16_t port4 = 0, port6 = 0;
+	int r;
+
+	r = inject_open(&s->inject);
+	if (r < 0)
+		return r;
+	r = carrier_listen(s, &s->carrier4, "127.0.0.1", &port4);
+	if (r < 0) {
+		log_err("cannot listen on 127.0.0.1: %s%s", strerror(-r),
+			r == -EADDRNOTAVAIL ? "; is the interface lo up?" : "");
+		return r;
+	}
+	r = s->inject.raw6 < 0 ? -EAFNOSUPPORT : carrier_listen(s, &s->carrier6, "::1", &port6);
+	if (r < 0)
+		log_warn("cannot listen on ::1: %s; IPv6 connections stay on the kernel",
+			 strerror(-r));
+	s->rt->port4 = port4;
+	s->rt->port6 = port6;
+	return 0;
+}
+
+void carrier_close(struct stack *s)
+{
+	close_ptr(&s->carrier4.fd);
+	close_ptr(&s->carrier6.fd);
+	s->carrier4 = s->carrier6 = (struct watch){-1, NULL};
+	inject_close(&s->inject);
+}
+
+void carrier_tick(struct stack *s)
+{
+	struct flow *f, *next;
+
+	for (f = TAILQ_FIRST(&s->held); f; f = next) {
+		next = TAILQ_NEXT(f, held_entry);
+		if (f->state == FLOW_RELEASED ? s->now - f->since > ACCEPT_WAIT_NS
+					      : s->now - f->seen > FORGET_NS)
+			flow_kill(s, f, "nothing heard of the application");
+	}
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The contract of a transport engine: TCP without I/O and without a clock. The host gives it
+ * packets and the time; it gives the host packets, bytes and events. One file or folder each; a
+ * plug-in is a shared object that exports one struct engine_ops. The host is stack.c, and the unit
+ * tests.
+ *
+ * Rules that hold for every function:
+ * - One thread. Nothing blocks. Nothing of the engine sleeps, reads a clock, or does a system call.
+ * - An engine calls event() and accepted() only from inside poll(); output() from every function.
+ * The host may call every function of a connection or listener from inside event() and accepted(),
+ *   none from inside output() and released().
+ * - Addresses are in the ABI's form: 16 bytes, IPv4 v4-mapped; ports in host byte order.
+ * - Times are CLOCK_MONOTONIC nanoseconds, never smaller than at an earlier call.
+ * - Results are 0 or -errno.
+ *
+ * Life of a connection: connect() or accepted() makes it; the host ends it with exactly one close()
+ * or abort(). After that no event comes, but the engine may still exchange packets for it (FIN,
+ * TIME-WAIT) until it calls released(), exactly once and last, which may be inside close() or
+ * abort(). The host must steer the connection's packets to the engine until then.
+ */
+#ifndef DMM_USERSTACK_ENGINE_H
+#define DMM_USERSTACK_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "bpf/dmm_abi.h"
+
+#define ENGINE_ABI 1 /* raised with every change of this header's meaning */
+
+struct engine;		/* a running engine */
+struct engine_conn;	/* a connection */
+struct engine_listener; /* a listening address */
+
+/* Bits of an event. Levels, not edges: an engine may report one again that has not changed. */
+enum engine_event {
+	ENGINE_CONNECTED = 1, /* the far side accepted: once, of a connect() only */
+	ENGINE_READABLE = 2,  /* peek() has more than before */
+	ENGINE_WRITABLE = 4,  /* room() was too small and has grown */
+	ENGINE_EOF = 8,	      /* the far side sent FIN: nothing comes after what peek() has */
+	ENGINE_FAILED = 16,   /* the connection is dead for the reason given: ECONNREFUSED,
+			       * ECONNRESET, ETIMEDOUT, or what unreachable() was given. Bytes
+			       * received before can still be read. The host calls abort() */
+};
+
+/* What the host offers. ctx is the host's own. */
+struct engine_host {
+	void *ctx;
+	/* Send one packet, from its IP header on, checksums complete. The bytes are copied. A
+	 * packet that cannot be sent is dropped: the engine retransmits. */
+	void (*output)(void *ctx, const struct iovec *iov, unsigned n);
+	/* events: bits of enum engine_event; error: positive errno with ENGINE_FAILED, else 0. */
+	void (*event)(void *ctx, void *user, unsigned events, int error);
+	/* A listener got an established connection. Returns its `user`, or NULL: reset it (no
+	 * released() follows then). listener_user is what listen() was given. */
+	void *(*accepted)(void *ctx, void *listener_user, struct engine_conn *c,
+			  const struct dmm_addr *remote, const struct dmm_addr *local);
+	/* The last word about a connection: see above. */
+	void (*released)(void *ctx, void *user);
+};
+
+struct engine_config {
+	uint32_t mtu;			/* of the interface: largest IP packet to send */
+	uint8_t secret[16];		/* random; keys initial sequence numbers (RFC 6528) */
+	const struct engine_host *host; /* stays while the engine runs */
+	uint64_t now;
+};
+
+struct engine_ops {
+	uint32_t abi; /* ENGINE_ABI */
+	const char *name;
+
+	/* Some engines can run once per process: -EBUSY. */
+	int (*start)(struct engine **ret, const struct engine_config *c);
+	/* Listeners are gone before; connections that are left are reset. */
+	void (*stop)(struct engine *e);
+
+	/* One received packet, from the IP header on, len bytes without link-layer padding, for an
+	 * address of the interface; IPv4 or IPv6 without options, TCP, checksums verified.
+	 * The bytes are the engine's only during the call, which may change them. */
+	void (*input)(struct engine *e, uint8_t *pkt, size_t len, uint64_t now);
+	/* Do what is due, report events. *ret_next: when to call again at the latest; UINT64_MAX:
+	 * not before the next input() or other call. */
+	void (*poll)(struct engine *e, uint64_t now, uint64_t *ret_next);
+
+	/* An address of the interface came or went. Connections stay. -EEXIST, -ENOENT, -ENOMEM. */
+	int (*addr_add)(struct engine *e, const dmm_u8 ip[16]);
+	int (*addr_del)(struct engine *e, const dmm_u8 ip[16]);
+
+	/* Send a SYN from local (address and port given by the host, the pair with remote not in
+	 * use). The result comes as an event. -ENOMEM, -ENETUNREACH. */
+	int (*connect)(struct engine *e, const struct dmm_addr *remote,
+		       const struct dmm_addr *local, void *user, uint64_t now,
+		       struct engine_conn **ret);
+	/* Accept connections to local; ip any of a family: every address of that family.
+	 * -EADDRINUSE, -ENOMEM. */
+	int (*listen)(struct engine *e, const struct dmm_addr *local, void *user,
+		      struct engine_listener **ret);
+	/* Connections that were reported go on. */
+	void (*unlisten)(struct engine_listener *l);
+
+	/* Bytes that send() takes now. When it is 0, or send() took less than it was given, an
+	 * ENGINE_WRITABLE comes later, unless the connection fails or was shut down. */
+	size_t (*room)(struct engine_conn *c);
+	/* Append to the stream; the bytes are copied. Returns how many were taken (it may be fewer
+	 * than room() said), or -EPIPE after shutdown(), -ENOTCONN when not connected. */
+	ssize_t (*send)(struct engine_conn *c, const void *data, size_t len);
+	/* Received bytes, in order, not consumed: fills at most n vectors, returns how many. The
+	 * memory is valid until the next call for this connection, input() or poll(). */
+	unsigned (*peek)(struct engine_conn *c, struct iovec *iov, unsigned n);
+	/* The first len of them are done: opens the receive window. */
+	void (*consume)(struct engine_conn *c, size_t len);
+	/* FIN after what was sent. Receiving goes on. */
+	int (*shutdown)(struct engine_conn *c);
+	/* Graceful end: FIN if none was sent; bytes not consumed turn it into a reset. */
+	void (*close)(struct engine_conn *c);
+	/* RST, unless the connection failed already. */
+	void (*abort)(struct engine_conn *c);
+
+	/* An ICMP error, or the neighbour lookup, says that the segment with sequence number seq
+	 * cannot arrive. Fails the connection with `error` if it is being opened and seq is its
+	 * SYN's (RFC 5927); else it is ignored. */
+	void (*unreachable)(struct engine_conn *c, uint32_t seq, int error);
+	/* The same says that it was too big: packets to this address have mtu bytes at most, from
+	 * the IP header on. Ignored if seq is not of what was sent and not acknowledged. */
+	void (*too_big)(struct engine_conn *c, uint32_t seq, uint32_t mtu);
+};
+
+extern const struct engine_ops engine_lwip;
+
+#endif

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Life and death of a flow. */
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/log.h"
+#include "userstack/stack.h"
+
+struct flow *flow_new(struct stack *s, enum flow_state state)
+{
+	struct flow *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->watch.fd = -1;
+	f->state = state;
+	f->since = s->now;
+	TAILQ_INSERT_TAIL(&s->flows, f, entry);
+	s->flows_n++;
+	return f;
+}
+
+void flow_set_state(struct stack *s, struct flow *f, enum flow_state state)
+{
+	f->state = state;
+	f->since = s->now;
+}
+
+void flow_queue(struct stack *s, struct flow *f)
+{
+	if (f->in_work || f->state != FLOW_OPEN)
+		return;
+	f->in_work = true;
+	TAILQ_INSERT_TAIL(&s->work, f, work_entry);
+}
+
+void flow_drop_engine(struct stack *s, struct flow *f, bool graceful)
+{
+	struct owned *o = f->owned;
+	struct engine_conn *c;
+
+	if (!o)
+		return;
+	c = o->conn;
+	f->owned = NULL;
+	o->flow = NULL;
+	o->conn = NULL;
+	if (!c)
+		return;
+	/* Either may release o at once. */
+	if (graceful)
+		s->c.engine->close(c);
+	else
+		s->c.engine->abort(c);
+}
+
+static void flow_end(struct stack *s, struct flow *f)
+{
+	bool counted = f->state == FLOW_OPEN || f->state == FLOW_JOINING ||
+		       f->state == FLOW_RELEASED;
+
+	if (counted) {
+		STACK_COUNT(s, CONN_CLOSED, 1);
+		if (f->reset)
+			STACK_COUNT(s, CONN_RESET, 1);
+	}
+	if (f->held)
+		carrier_unhold(s, f);
+	if (f->in_work)
+		TAILQ_REMOVE(&s->work, f, work_entry);
+	f->in_work = false;
+	if (f->watch.fd >= 0)
+		close(f->watch.fd);
+	f->watch.fd = -1;
+	f->watch.cb = NULL;
+	f->state = FLOW_DEAD;
+	TAILQ_REMOVE(&s->flows, f, entry);
+	TAILQ_INSERT_TAIL(&s->dead, f, entry);
+	s->flows_n--;
+}
+
+static void flow_explain(const struct flow *f, const char *why)
+{
+	static const char *const state[] = {
+		[FLOW_CONNECTING] = "connecting",
+		[FLOW_RELEASED] = "released",
+		[FLOW_SILENT] = "silent",
+		[FLOW_JOINING] = "joining",
+		[FLOW_OPEN] = "open",
+	};
+	char remote[ADDR_STRLEN], local[ADDR_STRLEN];
+
+	log_debug("flow %s - %s, %s: %s",
+		  f->owned ? addr_format(&f->owned->local, local, sizeof(local)) : "?",
+		  addr_format(&f->rec.remote, remote, sizeof(remote)), state[f->state], why);
+}
+
+void flow_kill(struct stack *s, struct flow *f, const char *why)
+{
+	if (f->state == FLOW_DEAD)
+		return;
+	if (s->c.debug)
+		flow_explain(f, why);
+	f->reset = true;
+	flow_drop_engine(s, f, false);
+	flow_end(s, f);
+}
+
+void flow_finish(struct stack *s, struct flow *f)
+{
+	relay_set_abortive(f->watch.fd, false);
+	flow_drop_engine(s, f, true);
+	flow_end(s, f);
+}
+
+void flow_reap(struct stack *s)
+{
+	struct flow *f;
+
+	while ((f = TAILQ_FIRST(&s->dead))) {
+		TAILQ_REMOVE(&s->dead, f, entry);
+		free(f->left);
+		free(f);
+	}
+}

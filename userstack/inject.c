@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/icmp6.h>
+#include <netinet/in.h>
+#include <netinet/ip.h>
+#include <netinet/ip_icmp.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "userstack/inject.h"
+#include "userstack/net/frame.h"
+
+#define TTL 64
+#define MAX_PACKET (40 + 8 + DMM_SYN_HDR)
+
+static int raw_open(int family)
+{
+	int mark = (int)DMM_MARK, on = 1, r;
+	int fd = socket(family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW);
+
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 ||
+	    (family == AF_INET6 &&
+	     setsockopt(fd, IPPROTO_IPV6, IPV6_HDRINCL, &on, sizeof(on)) < 0)) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+int inject_open(struct inject *i)
+{
+	i->raw6 = -1;
+	i->raw4 = raw_open(AF_INET);
+	if (i->raw4 < 0) {
+		log_err("cannot open a raw socket: %s; needs CAP_NET_RAW and CAP_NET_ADMIN",
+			strerror(-i->raw4));
+		return i->raw4;
+	}
+	i->raw6 = raw_open(AF_INET6);
+	if (i->raw6 < 0)
+		log_warn("no raw IPv6 socket: %s; IPv6 carriers are off", strerror(-i->raw6));
+	return 0;
+}
+
+void inject_close(struct inject *i)
+{
+	close_ptr(&i->raw4);
+	close_ptr(&i->raw6);
+	i->raw4 = i->raw6 = -1;
+}
+
+static int raw_send(const struct inject *i, const dmm_u8 dst[16], const uint8_t *pkt, size_t len)
+{
+	struct dmm_addr to = {0};
+	struct sockaddr_storage sa;
+	socklen_t sa_len;
+	bool v4 = addr_is_v4(dst);
+
+	memcpy(to.ip, dst, 16);
+	sa_len = addr_to_sockaddr(&to, &sa);
+	if (sendto(v4 ? i->raw4 : i->raw6, pkt, len, MSG_DONTWAIT, (struct sockaddr *)&sa, sa_len) <
+	    0)
+		return -errno;
+	return 0;
+}
+
+/* The IP header, src and dst in the ABI's form. Returns its length. The kernel fills in the IPv4
+ * checksum. */
+static size_t put_ip(uint8_t *p, const dmm_u8 src[16], const dmm_u8 dst[16], uint8_t proto,
+		     size_t l4_len)
+{
+	if (addr_is_v4(src)) {
+		uint16_t len = htons((uint16_t)(20 + l4_len));
+
+		memset(p, 0, 20);
+		p[0] = 0x45;
+		memcpy(p + 2, &len, 2);
+		p[6] = 0x40; /* do not fragment */
+		p[8] = TTL;
+		p[9] = proto;
+		memcpy(p + 12, src + 12, 4);
+		memcpy(p + 16, dst + 12, 4);
+		return 20;
+	}
+	uint16_t len = htons((uint16_t)l4_len);
+
+	memset(p, 0, 8);
+	p[0] = 0x60;
+	memcpy(p + 4, &len, 2);
+	p[6] = proto;
+	p[7] = TTL;
+	memcpy(p + 8, src, 16);
+	memcpy(p + 24, dst, 16);
+	return 40;
+}
+
+static void put_tcp_csum(uint8_t *tcp, size_t len, const dmm_u8 src[16], const dmm_u8 dst[16])
+{
+	uint16_t sum;
+
+	memset(tcp + 16, 0, 2);
+	sum = (uint16_t)~frame_fold(frame_sum(tcp, len, frame_pseudo(src, dst, IPPROTO_TCP, len)));
+	memcpy(tcp + 16, &sum, 2);
+}
+
+int inject_release(const struct inject *i, const struct dmm_tuple *t, const struct inject_syn *syn)
+{
+	uint8_t pkt[MAX_PACKET];
+	size_t tcp_len, ip_len;
+
+	if (syn->l4_off + 20u > syn->hdr_len || syn->hdr_len > sizeof(syn->hdr))
+		return -EINVAL;
+	tcp_len = (size_t)(syn->hdr[syn->l4_off + 12] >> 4) * 4;
+	if (tcp_len < 20 || syn->l4_off + tcp_len > syn->hdr_len)
+		return -EINVAL;
+	ip_len = put_ip(pkt, t->src.ip, t->dst.ip, IPPROTO_TCP, tcp_len);
+	if (addr_is_v4(t->src.ip))
+		pkt[1] = syn->hdr[1]; /* type of service */
+	memcpy(pkt + ip_len, syn->hdr + syn->l4_off, tcp_len);
+	put_tcp_csum(pkt + ip_len, tcp_len, t->src.ip, t->dst.ip);
+	return raw_send(i, t->dst.ip, pkt, ip_len + tcp_len);
+}
+
+int inject_reset(const struct inject *i, const struct dmm_tuple *t, uint32_t isn)
+{
+	uint16_t sport = htons(t->dst.port), dport = htons(t->src.port);
+	uint8_t pkt[40 + 20];
+	uint32_t ack = htonl(isn + 1);
+	size_t ip_len = put_ip(pkt, t->dst.ip, t->src.ip, IPPROTO_TCP, 20);
+	uint8_t *tcp = pkt + ip_len;
+
+	memset(tcp, 0, 20);
+	memcpy(tcp, &sport, 2);
+	memcpy(tcp + 2, &dport, 2);
+	memcpy(tcp + 8, &ack, 4);
+	tcp[12] = 5 << 4;
+	tcp[13] = FRAME_RST | FRAME_ACK;
+	put_tcp_csum(tcp, 20, t->dst.ip, t->src.ip);
+	return raw_send(i, t->src.ip, pkt, ip_len + 20);
+}
+
+static uint8_t code4(int error)
+{
+	switch (error) {
+	case ENETUNREACH:
+		return ICMP_NET_UNREACH;
+	case ENOPROTOOPT:
+		return ICMP_PROT_UNREACH;
+	case EOPNOTSUPP:
+		return ICMP_SR_FAILED;
+	case EHOSTDOWN:
+		return ICMP_HOST_UNKNOWN;
+	case ENONET:
+		return ICMP_HOST_ISOLATED;
+	default:
+		return ICMP_HOST_UNREACH;
+	}
+}
+
+static uint8_t code6(int error)
+{
+	switch (error) {
+	case ENETUNREACH:
+		return ICMP6_DST_UNREACH_NOROUTE;
+	case EACCES:
+		return ICMP6_DST_UNREACH_ADMIN;
+	default:
+		return ICMP6_DST_UNREACH_ADDR;
+	}
+}
+
+int inject_error(const struct inject *i, const struct dmm_tuple *t, const struct inject_syn *syn,
+		 int error)
+{
+	bool v4 = addr_is_v4(t->src.ip);
+	size_t quoted = syn->hdr_len, len, ip_len;
+	uint8_t pkt[MAX_PACKET], *icmp;
+	uint16_t sum;
+
+	if (error == ECONNREFUSED)
+		return inject_reset(i, t, syn->isn);
+	if (quoted < syn->l4_off + 8u || quoted > sizeof(syn->hdr))
+		return -EINVAL;
+	len = 8 + quoted;
+	ip_len = put_ip(pkt, t->dst.ip, t->src.ip, v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, len);
+	icmp = pkt + ip_len;
+	memset(icmp, 0, 8);
+	icmp[0] = v4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH;
+	icmp[1] = v4 ? code4(error) : code6(error);
+	memcpy(icmp + 8, syn->hdr, quoted);
+	sum = (uint16_t)~frame_fold(frame_sum(
+		icmp, len, v4 ? 0 : frame_pseudo(t->dst.ip, t->src.ip, IPPROTO_ICMPV6, len)));
+	memcpy(icmp + 2, &sum, 2);
+	return raw_send(i, t->src.ip, pkt, ip_len + len);
+}

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The server role. A listener that an application of a managed group opened is announced with its
+ * socket cookie; the engine listens on the same address, and XDP steers the port to it. What the
+ * engine accepts is connected to the application's listener, after its real names are recorded for
+ * accept() and getpeername().
+ *
+ * An IPv6 wildcard that takes IPv4 too is two addresses here, one of each family. Several listeners
+ * may share an address (SO_REUSEPORT): the kernel chooses among them when the carrier connects.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "loader/maps.h"
+#include "userstack/stack.h"
+
+#define JOIN_WAIT_NS \
+	30000000000ULL /* the application's accept queue is full for so long: give up */
+
+#define LOST_CHECK_NS 10000000000ULL
+
+/* An application's listener. */
+struct announced {
+	TAILQ_ENTRY(announced) entry;
+	struct dmm_listener l;
+	bool present; /* of listen_sync() */
+};
+
+/* An address that the engine listens on. */
+struct listening {
+	TAILQ_ENTRY(listening) entry;
+	struct dmm_addr addr;
+	struct engine_listener *el;
+	TAILQ_HEAD(, announced) announced; /* not empty */
+};
+
+/* The addresses of a listener: returns how many. */
+static unsigned listen_addrs(const struct dmm_listener *l, struct dmm_addr ret[2])
+{
+	static const dmm_u8 any6[16];
+	unsigned n = 0;
+
+	if (!addr_is_any(l->local.ip)) {
+		ret[n] = l->local;
+		ret[n++].pad = 0;
+		return n;
+	}
+	if (l->family == 6 && !addr_is_v4(l->local.ip)) {
+		ret[n] = (struct dmm_addr){.port = l->local.port};
+		memcpy(ret[n++].ip, any6, 16);
+		if (l->v6only)
+			return n;
+	}
+	ret[n] = (struct dmm_addr){.port = l->local.port};
+	addr_from_v4(ret[n++].ip, 0);
+	return n;
+}
+
+/* XDP knows exact addresses only: a wildcard is every own address of its family. */
+static void listen_steer(struct stack *s, const struct listening *g, const dmm_u8 ip[16], bool add)
+{
+	struct dmm_addr a = g->addr;
+	char text[ADDR_STRLEN];
+	int r;
+
+	if (addr_is_v4(ip) != addr_is_v4(a.ip))
+		return;
+	if (!addr_is_any(a.ip) && memcmp(a.ip, ip, 16))
+		return;
+	memcpy(a.ip, ip, 16);
+	r = add ? xdp_port_add(s->xdp, &a) : xdp_port_del(s->xdp, &a);
+	if (!r)
+		return;
+	STACK_COUNT(s, LISTEN_FAIL, 1);
+	log_err("cannot steer %s: %s; the kernel answers there",
+		addr_format(&a, text, sizeof(text)), strerror(-r));
+}
+
+static void listen_steer_all(struct stack *s, const struct listening *g, bool add)
+{
+	const dmm_u8 *ip;
+
+	for (unsigned i = 0; (ip = net_addr(s->net, i)); i++)
+		listen_steer(s, g, ip, add);
+}
+
+/* A wildcard and an exact address may both want a port steered: removing one must not take it from
+ * the other. */
+static void listen_steer_again(struct stack *s, uint16_t port)
+{
+	struct listening *g;
+
+	TAILQ_FOREACH(g, &s->listening, entry)
+	if (g->addr.port == port)
+		listen_steer_all(s, g, true);
+}
+
+static struct listening *listen_find(struct stack *s, const struct dmm_addr *a)
+{
+	struct listening *g;
+
+	TAILQ_FOREACH(g, &s->listening, entry)
+	if (!memcmp(&g->addr, a, sizeof(*a)))
+		return g;
+	return NULL;
+}
+
+static struct listening *listen_open(struct stack *s, const struct dmm_addr *a)
+{
+	struct listening *g = calloc(1, sizeof(*g));
+	char text[ADDR_STRLEN];
+	int r = -ENOMEM;
+
+	if (g) {
+		g->addr = *a;
+		TAILQ_INIT(&g->announced);
+		r = s->c.engine->listen(s->engine, a, g, &g->el);
+	}
+	if (r < 0) {
+		STACK_COUNT(s, LISTEN_FAIL, 1);
+		log_err("the engine cannot listen on %s: %s; the kernel answers there",
+			addr_format(a, text, sizeof(text)), strerror(-r));
+		free(g);
+		return NULL;
+	}
+	TAILQ_INSERT_TAIL(&s->listening, g, entry);
+	listen_steer_all(s, g, true);
+	log_debug("listening on %s", addr_format(a, text, sizeof(text)));
+	return g;
+}
+
+static void listen_shut(struct stack *s, struct listening *g)
+{
+	uint16_t port = g->addr.port;
+
+	listen_steer_all(s, g, false);
+	TAILQ_REMOVE(&s->listening, g, entry);
+	s->c.engine->unlisten(g->el);
+	free(g);
+	listen_steer_again(s, port);
+}
+
+static struct announced *listen_announced(struct listening *g, dmm_u64 cookie)
+{
+	struct announced *a;
+
+	TAILQ_FOREACH(a, &g->announced, entry)
+	if (a->l.cookie == cookie)
+		return a;
+	return NULL;
+}
+
+void listen_add(struct stack *s, const struct dmm_listener *l)
+{
+	struct dmm_addr addr[2];
+	struct announced *a;
+	struct listening *g;
+	unsigned n = listen_addrs(l, addr);
+
+	/* The carrier could not reach a listener in another namespace. */
+	if (s->stopping || !l->local.port || (l->netns && l->netns != s->netns))
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		g = listen_find(s, &addr[i]);
+		if (g && listen_announced(g, l->cookie))
+			continue;
+		a = calloc(1, sizeof(*a));
+		if (a && !g)
+			g = listen_open(s, &addr[i]);
+		if (!a || !g) {
+			free(a);
+			continue;
+		}
+		a->l = *l;
+		TAILQ_INSERT_TAIL(&g->announced, a, entry);
+	}
+}
+
+void listen_del(struct stack *s, const struct dmm_listener *l)
+{
+	struct listening *g, *next;
+	struct announced *a;
+
+	for (g = TAILQ_FIRST(&s->listening); g; g = next) {
+		next = TAILQ_NEXT(g, entry);
+		a = listen_announced(g, l->cookie);
+		if (!a)
+			continue;
+		TAILQ_REMOVE(&g->announced, a, entry);
+		free(a);
+		if (TAILQ_EMPTY(&g->announced))
+			listen_shut(s, g);
+	}
+}
+
+void listen_addr(struct stack *s, const dmm_u8 ip[16], bool add)
+{
+	struct listening *g;
+
+	TAILQ_FOREACH(g, &s->listening, entry)
+	listen_steer(s, g, ip, add);
+}
+
+/* Where the application's listener is reached over loopback. */
+static void listen_target(const struct listening *g, struct dmm_addr *ret)
+{
+	*ret = g->addr;
+	if (addr_is_any(ret->ip))
+		addr_parse_ip(addr_is_v4(ret->ip) ? "127.0.0.1" : "::1", ret->ip);
+}
+
+/* Connect the carrier. Returns its descriptor or -errno. */
+static int listen_join(struct stack *s, const struct listening *g, const struct dmm_flow *rec)
+{
+	struct sockaddr_storage sa;
+	struct dmm_addr to;
+	socklen_t len;
+	int fd, r;
+
+	listen_target(g, &to);
+	len = addr_to_sockaddr(&to, &sa);
+	fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+	if (fd < 0)
+		return -errno;
+	relay_prepare(fd);
+	r = hold_set_flow(s->hold, fd, rec);
+	if (!r && connect(fd, (struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS)
+		r = -errno;
+	if (!r)
+		return fd;
+	hold_forget(s->hold, fd);
+	close(fd);
+	return r;
+}
+
+static void listen_failed(struct stack *s, struct flow *f)
+{
+	STACK_COUNT(s, CARRIER_FAIL, 1);
+	flow_kill(s, f, "the application's listener does not answer");
+}
+
+static void listen_watch(struct stack *s, struct watch *w, uint32_t events)
+{
+	struct flow *f = (struct flow *)w;
+	socklen_t len;
+	int error = 0;
+
+	if (f->state != FLOW_JOINING || !(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
+		return;
+	len = sizeof(error);
+	if (getsockopt(w->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error ||
+	    events & (EPOLLERR | EPOLLHUP)) {
+		listen_failed(s, f);
+		return;
+	}
+	relay_start(s, f);
+}
+
+bool listen_accepted(struct stack *s, struct listening *g, struct owned *o)
+{
+	const struct dmm_listener *l = &TAILQ_FIRST(&g->announced)->l;
+	struct flow *f = flow_new(s, FLOW_JOINING);
+
+	if (!f)
+		return false;
+	f->rec = (struct dmm_flow){
+		.remote = o->remote,
+		.local = o->local,
+		.since_ns = s->now,
+		.rule = l->rule,
+		.stack = (dmm_u8)s->id,
+		.group = l->group,
+		.carrier = l->carrier,
+		.role = DMM_ROLE_SERVER,
+	};
+	f->watch.cb = listen_watch;
+	f->watch.fd = listen_join(s, g, &f->rec);
+	if (f->watch.fd < 0 || stack_watch(s, &f->watch, EPOLLOUT) < 0) {
+		listen_failed(s, f); /* it has no engine connection yet: the caller refuses it */
+		return false;
+	}
+	o->flow = f;
+	f->owned = o;
+	return true;
+}
+
+static void listen_present(const struct dmm_listener *l, void *ctx)
+{
+	struct stack *s = ctx;
+	struct listening *g;
+	struct announced *a;
+
+	listen_add(s, l);
+	TAILQ_FOREACH(g, &s->listening, entry)
+	if ((a = listen_announced(g, l->cookie)))
+		a->present = true;
+}
+
+int listen_sync(struct stack *s)
+{
+	struct listening *g, *next_g;
+	struct announced *a, *next_a;
+	int r;
+
+	TAILQ_FOREACH(g, &s->listening, entry)
+	TAILQ_FOREACH(a, &g->announced, entry)
+	a->present = false;
+	r = hold_listeners(s->hold, listen_present, s);
+	if (r < 0)
+		return r;
+	for (g = TAILQ_FIRST(&s->listening); g; g = next_g) {
+		next_g = TAILQ_NEXT(g, entry);
+		for (a = TAILQ_FIRST(&g->announced); a; a = next_a) {
+			next_a = TAILQ_NEXT(a, entry);
+			if (a->present)
+				continue;
+			TAILQ_REMOVE(&g->announced, a, entry);
+			free(a);
+		}
+		if (TAILQ_EMPTY(&g->announced))
+			listen_shut(s, g);
+	}
+	return 0;
+}
+
+/* Events that found the ring full are gone; the listeners of a dropped group go without an event,
+ * some time after the generation changed. Then read everything again. */
+static void listen_check_lost(struct stack *s)
+{
+	dmm_u64 counters[DMM_C_COUNT], generation = s->tree.meta->generation;
+	bool lost, commit;
+
+	if (s->now < s->lost_due)
+		return;
+	s->lost_due = s->now + LOST_CHECK_NS;
+	if (maps_counters(&s->tree, counters) < 0)
+		return;
+	lost = counters[DMM_C_EVENT_LOST] != s->lost_seen;
+	commit = generation != s->generation_seen;
+	if (lost || commit || s->sync_again)
+		listen_sync(s);
+	s->sync_again = commit;
+	s->lost_seen = counters[DMM_C_EVENT_LOST];
+	s->generation_seen = generation;
+}
+
+void listen_tick(struct stack *s)
+{
+	struct flow *f, *next;
+
+	listen_check_lost(s);
+	for (f = TAILQ_FIRST(&s->flows); f; f = next) {
+		next = TAILQ_NEXT(f, entry);
+		if (f->state == FLOW_JOINING && s->now - f->since > JOIN_WAIT_NS)
+			listen_failed(s, f);
+	}
+}
+
+void listen_close(struct stack *s)
+{
+	struct listening *g;
+	struct announced *a;
+
+	while ((g = TAILQ_FIRST(&s->listening))) {
+		while ((a = TAILQ_FIRST(&g->announced))) {
+			TAILQ_REMOVE(&g->announced, a, entry);
+			free(a);
+		}
+		listen_shut(s, g);
+	}
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+/* dmm-stackd: one userspace stack instance. */
+#include <argp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "userstack/stack.h"
+
+#ifndef DMM_VERSION
+#define DMM_VERSION "0"
+#endif
+
+const char *argp_program_version = "dmm-stackd " DMM_VERSION;
+
+static const struct engine_ops *const engines[] = {&engine_lwip};
+static const struct port_ops *const ports[] = {&port_xsk};
+
+static const struct {
+	const char *name;
+	enum dmm_xdp_mode mode;
+} modes[] = {
+	{"auto", DMM_XDP_NONE},
+	{"native", DMM_XDP_NATIVE},
+	{"generic", DMM_XDP_GENERIC},
+};
+
+enum { OPT_NAME = 256, OPT_ENGINE, OPT_DRIVER, OPT_MODE, OPT_BUSY, OPT_BPFFS, OPT_ID, OPT_DEBUG };
+
+static const struct argp_option options[] = {
+	{"name", OPT_NAME, "NAME", 0, "Name of the stack in the policy (required)", 0},
+	{"interface", 'i', "IF", 0, "Network interface to share with the kernel (required)", 0},
+	{"engine", OPT_ENGINE, "ENGINE", 0, "Transport engine: lwip (default)", 0},
+	{"driver", OPT_DRIVER, "DRIVER", 0, "Packet I/O: xsk (default)", 0},
+	{"queue", 'q', "N", 0, "Receive queue of the interface (default 0)", 0},
+	{"mode", OPT_MODE, "MODE", 0,
+	 "XDP mode: auto (default: native if the driver can, else generic), native, generic", 0},
+	{"busy", OPT_BUSY, NULL, 0, "Poll without sleeping: lower latency, one CPU in full use", 0},
+	{"bpffs", OPT_BPFFS, "PATH", 0, "Pin tree (default $" TREE_ENV " or " TREE_DEFAULT ")", 0},
+	{"id", OPT_ID, "N", 0, "Stack id, instead of looking the name up", 0},
+	{"debug", OPT_DEBUG, NULL, 0, "Log more", 0},
+	{0},
+};
+
+static unsigned parse_number(struct argp_state *st, const char *what, const char *text,
+			     unsigned max)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || n > max)
+		argp_error(st, "%s: '%s' is not a number from 0 to %u", what, text, max);
+	return (unsigned)n;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *st)
+{
+	struct stack_config *c = st->input;
+
+	switch (key) {
+	case OPT_NAME:
+		c->name = arg;
+		return 0;
+	case 'i':
+		c->interface = arg;
+		return 0;
+	case OPT_ENGINE:
+		for (unsigned i = 0; i < ARRAY_SIZE(engines); i++)
+			if (!strcmp(arg, engines[i]->name)) {
+				c->engine = engines[i];
+				return 0;
+			}
+		argp_error(st, "unknown engine '%s'", arg);
+		return EINVAL;
+	case OPT_DRIVER:
+		for (unsigned i = 0; i < ARRAY_SIZE(ports); i++)
+			if (!strcmp(arg, ports[i]->name)) {
+				c->port = ports[i];
+				return 0;
+			}
+		argp_error(st, "unknown driver '%s'", arg);
+		return EINVAL;
+	case 'q':
+		c->queue = parse_number(st, "queue", arg, 63);
+		return 0;
+	case OPT_MODE:
+		for (unsigned i = 0; i < ARRAY_SIZE(modes); i++)
+			if (!strcmp(arg, modes[i].name)) {
+				c->mode = modes[i].mode;
+				return 0;
+			}
+		argp_error(st, "unknown mode '%s'", arg);
+		return EINVAL;
+	case OPT_BUSY:
+		c->busy = true;
+		return 0;
+	case OPT_BPFFS:
+		c->bpffs = arg;
+		return 0;
+	case OPT_ID:
+		c->id = (int)parse_number(st, "id", arg, DMM_MAX_STACKS - 1);
+		return 0;
+	case OPT_DEBUG:
+		c->debug = true;
+		log_init("dmm-stackd", LOG_L_DEBUG);
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(st, "unexpected argument '%s'", arg);
+		return EINVAL;
+	case ARGP_KEY_END:
+		if (!c->name || !c->interface)
+			argp_error(st, "--name and --interface are required");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp argp = {
+	.options = options,
+	.parser = parse,
+	.doc = "Run one userspace stack instance of DMM.\v"
+	       "Exit codes: 0 stopped by a signal, 1 could not start, 3 the interface went away.",
+};
+
+int main(int argc, char **argv)
+{
+	struct stack_config c = {.engine = engines[0], .port = ports[0], .id = -1};
+	struct stack *s;
+	int r;
+
+	log_init("dmm-stackd", LOG_L_INFO);
+	argp_err_exit_status = 1;
+	if (argp_parse(&argp, argc, argv, 0, NULL, &c))
+		return 1;
+	if (stack_open(&s, &c) < 0)
+		return 1;
+	r = stack_run(s);
+	stack_close(s);
+	return r;
+}

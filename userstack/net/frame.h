@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Ethernet, IPv4, IPv6, TCP and ICMP as bytes: parse what arrives, check and make checksums. Pure
+ * functions over untrusted input; nothing reads beyond the given length.
+ */
+#ifndef DMM_USERSTACK_FRAME_H
+#define DMM_USERSTACK_FRAME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bpf/dmm_abi.h"
+
+#define FRAME_ETH_LEN 14
+
+enum frame_kind {
+	FRAME_BAD,   /* malformed, or nothing that an engine takes */
+	FRAME_TCP,   /* a TCP segment */
+	FRAME_ERROR, /* an ICMP or ICMPv6 error about a TCP segment */
+};
+
+/* For FRAME_TCP: from remote to local. For FRAME_ERROR: the quoted segment, which local sent. */
+struct frame {
+	enum frame_kind kind;
+	bool v6;
+	size_t ip_off, ip_len; /* the IP packet, without link-layer padding */
+	size_t l4_off, l4_len;
+	struct dmm_addr remote, local;
+	uint32_t seq;
+	uint8_t flags; /* TCP: FRAME_SYN … */
+	int error;     /* FRAME_ERROR: what connect() says on it; 0: nothing */
+	uint32_t mtu;  /* FRAME_ERROR: packet too big: what fits; else 0 */
+};
+#define FRAME_FIN 0x01
+#define FRAME_SYN 0x02
+#define FRAME_RST 0x04
+#define FRAME_ACK 0x10
+
+/* Parse an Ethernet frame. Sets ret->kind in any case and returns it. */
+enum frame_kind frame_parse(const uint8_t *data, size_t len, struct frame *ret);
+
+/* The same for what starts at the IP header. */
+enum frame_kind frame_parse_ip(const uint8_t *pkt, size_t len, struct frame *ret);
+
+enum frame_csum { FRAME_CSUM_OK, FRAME_CSUM_PARTIAL, FRAME_CSUM_BAD };
+
+/*
+ * Verify the TCP checksum of a FRAME_TCP. A sender on the same host hands over a field that holds
+ * only the folded sum of the pseudo header: it is completed in place, FRAME_CSUM_PARTIAL.
+ */
+enum frame_csum frame_tcp_csum(uint8_t *data, const struct frame *f);
+
+/* One's complement sum of len bytes, added to sum; fold gives the 16 bits in memory order. */
+uint64_t frame_sum(const void *data, size_t len, uint64_t sum);
+uint16_t frame_fold(uint64_t sum);
+/* Sum of the pseudo header; addresses in the ABI's form, both of one family. */
+uint64_t frame_pseudo(const dmm_u8 src[16], const dmm_u8 dst[16], uint8_t proto, size_t l4_len);
+
+/* Write the Ethernet header for an IP packet. */
+void frame_eth(uint8_t *ret, const uint8_t dst[6], const uint8_t src[6], bool v6);
+
+#endif

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The path of packets: port -> parse, verify -> engine -> route, neighbour -> port. And the pairs
+ * of addresses that XDP takes off the kernel for the engine.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "userstack/net/frame.h"
+#include "userstack/stack.h"
+
+#define PORTS_FIRST 61000 /* above Linux's default ip_local_port_range */
+#define PORTS_MIN 1024	  /* fewer than these: share with the kernel */
+
+static unsigned owned_bucket(const struct dmm_addr *remote, const struct dmm_addr *local)
+{
+	uint32_t r[4], l[4], h;
+
+	memcpy(r, remote->ip, 16);
+	memcpy(l, local->ip, 16);
+	h = (r[0] ^ r[1] ^ r[2]) * 0x85ebca6bu ^ r[3] * 0xc2b2ae35u ^ l[3] * 0x27d4eb2fu ^ l[2];
+	h = (h ^ ((uint32_t)remote->port << 16 | local->port)) * 0x9e3779b1u;
+	return (h ^ h >> 15) % STACK_BUCKETS;
+}
+
+static struct owned **owned_slot(struct stack *s, const struct dmm_addr *remote,
+				 const struct dmm_addr *local)
+{
+	struct owned **at;
+
+	for (at = &s->owned_hash[owned_bucket(remote, local)]; *at; at = &(*at)->next)
+		if (!memcmp(&(*at)->remote, remote, sizeof(*remote)) &&
+		    !memcmp(&(*at)->local, local, sizeof(*local)))
+			break;
+	return at;
+}
+
+int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_addr *local,
+	      struct owned **ret)
+{
+	struct owned **at = owned_slot(s, remote, local), *o;
+	int r;
+
+	if (*at)
+		return -EADDRINUSE;
+	o = calloc(1, sizeof(*o));
+	if (!o)
+		return -ENOMEM;
+	o->remote = *remote;
+	o->local = *local;
+	r = xdp_flow_add(s->xdp, remote, local);
+	if (r < 0) {
+		if (stack_may_complain(s))
+			log_err("cannot steer another flow: %s", strerror(-r));
+		free(o);
+		return r;
+	}
+	*at = o;
+	*ret = o;
+	return 0;
+}
+
+void owned_free(struct stack *s, struct owned *o)
+{
+	struct owned **at = owned_slot(s, &o->remote, &o->local);
+
+	if (*at == o)
+		*at = o->next;
+	if (o->flow)
+		o->flow->owned = NULL;
+	xdp_flow_del(s->xdp, &o->remote, &o->local);
+	free(o);
+}
+
+uint16_t owned_choose_port(struct stack *s, const struct dmm_addr *remote,
+			   const struct dmm_addr *local)
+{
+	uint32_t n = s->port_hi - s->port_lo + 1;
+	struct dmm_addr try = *local;
+
+	for (uint32_t i = 0; i < n; i++) {
+		try.port = (uint16_t)(s->port_lo + s->port_next++ % n);
+		if (!*owned_slot(s, remote, &try))
+			return try.port;
+	}
+	return 0;
+}
+
+/* A range that the kernel does not choose ports from: it must not take one for another connection
+ * to the same far end while its packets would come to us. */
+void path_choose_ports(struct stack *s)
+{
+	_cleanup_fclose_ FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+	unsigned lo = 32768, hi = 60999;
+
+	if (f && fscanf(f, "%u %u", &lo, &hi) != 2)
+		log_warn("cannot read ip_local_port_range; assuming %u to %u", lo, hi);
+	s->port_hi = 65535;
+	if (hi + PORTS_MIN <= 65535) {
+		s->port_lo = MAX(hi + 1, (unsigned)PORTS_FIRST);
+		if (s->port_hi - s->port_lo < PORTS_MIN)
+			s->port_lo = hi + 1;
+	} else if (lo >= 1024 + PORTS_MIN) {
+		s->port_hi = lo - 1;
+		s->port_lo = MAX(1024u, s->port_hi / 2);
+	} else {
+		s->port_lo = lo + (hi - lo) / 2;
+		s->port_hi = hi;
+		log_warn("ip_local_port_range leaves no ports: sharing %u to %u with the kernel",
+			 s->port_lo, s->port_hi);
+	}
+	if (getrandom(&s->port_next, sizeof(s->port_next), 0) < 0)
+		s->port_next = (uint32_t)s->now;
+	s->port_next &= 0xffff;
+}
+
+/* ---- engine and network to port ---- */
+
+static void path_send(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n)
+{
+	struct stack *s = ctx;
+	size_t len = FRAME_ETH_LEN, off = FRAME_ETH_LEN;
+	uint8_t *p;
+
+	for (unsigned i = 0; i < n; i++)
+		len += iov[i].iov_len;
+	p = s->c.port->tx_reserve(s->port, len);
+	if (!p) {
+		STACK_COUNT(s, TX_DROPS, 1);
+		return;
+	}
+	for (unsigned i = 0; i < n; off += iov[i++].iov_len)
+		memcpy(p + off, iov[i].iov_base, iov[i].iov_len);
+	frame_eth(p, dst, net_mac(s->net), p[FRAME_ETH_LEN] >> 4 == 6);
+	s->c.port->tx_commit(s->port, len);
+	STACK_COUNT(s, TX_PACKETS, 1);
+	STACK_COUNT(s, TX_BYTES, len);
+}
+
+static void path_output(void *ctx, const struct iovec *iov, unsigned n)
+{
+	struct stack *s = ctx;
+
+	net_output(s->net, iov, n, s->now);
+}
+
+/* Segment seq, which local sent to remote, cannot arrive. */
+static void path_undeliverable(struct stack *s, const struct dmm_addr *remote,
+			       const struct dmm_addr *local, uint32_t seq, int error, uint32_t mtu)
+{
+	struct owned *o = *owned_slot(s, remote, local);
+
+	if (o && o->conn && mtu)
+		s->c.engine->too_big(o->conn, seq, mtu);
+	else if (o && o->conn)
+		s->c.engine->unreachable(o->conn, seq, error);
+}
+
+/* One of our own packets: its source is local. */
+static void path_unreachable(void *ctx, const uint8_t *pkt, size_t len)
+{
+	struct frame f;
+
+	if (frame_parse_ip(pkt, len, &f) == FRAME_TCP)
+		path_undeliverable(ctx, &f.local, &f.remote, f.seq, EHOSTUNREACH, 0);
+}
+
+/* ---- port to engine ---- */
+
+static void path_frame(void *ctx, uint8_t *data, size_t len)
+{
+	struct stack *s = ctx;
+	struct frame f;
+
+	STACK_COUNT(s, RX_PACKETS, 1);
+	STACK_COUNT(s, RX_BYTES, len);
+	switch (frame_parse(data, len, &f)) {
+	case FRAME_TCP:
+		switch (frame_tcp_csum(data, &f)) {
+		case FRAME_CSUM_BAD:
+			STACK_COUNT(s, RX_CSUM, 1);
+			return;
+		case FRAME_CSUM_PARTIAL:
+			STACK_COUNT(s, CSUM_PARTIAL, 1);
+			break;
+		case FRAME_CSUM_OK:
+			break;
+		}
+		s->c.engine->input(s->engine, data + f.ip_off, f.ip_len, s->now);
+		return;
+	case FRAME_ERROR:
+		path_undeliverable(s, &f.remote, &f.local, f.seq, f.error, f.mtu);
+		return;
+	case FRAME_BAD:
+		STACK_COUNT(s, RX_BAD, 1);
+		return;
+	}
+}
+
+unsigned path_receive(struct stack *s, unsigned budget)
+{
+	unsigned drops = 0, n;
+
+	n = s->c.port->rx(s->port, budget, path_frame, s, &drops);
+	if (drops)
+		STACK_COUNT(s, RX_BAD, drops);
+	return n;
+}
+
+/* ---- what the engine and the network say ---- */
+
+static void path_event(void *ctx, void *user, unsigned events, int error)
+{
+	struct stack *s = ctx;
+	struct owned *o = user;
+	struct flow *f = o->flow;
+
+	if (!f)
+		return;
+	switch (f->state) {
+	case FLOW_CONNECTING:
+	case FLOW_RELEASED:
+	case FLOW_SILENT:
+		carrier_engine_event(s, f, events, error);
+		break;
+	case FLOW_JOINING:
+	case FLOW_OPEN:
+		relay_engine_event(s, f, events);
+		break;
+	case FLOW_DEAD:
+		break;
+	}
+}
+
+static void *path_accepted(void *ctx, void *listener_user, struct engine_conn *c,
+			   const struct dmm_addr *remote, const struct dmm_addr *local)
+{
+	struct stack *s = ctx;
+	struct owned *o;
+
+	STACK_COUNT(s, CONN_ACCEPT, 1);
+	if (s->stopping || owned_new(s, remote, local, &o) < 0)
+		return NULL;
+	o->conn = c;
+	if (listen_accepted(s, listener_user, o))
+		return o;
+	o->conn = NULL;
+	owned_free(s, o);
+	return NULL;
+}
+
+static void path_released(void *ctx, void *user)
+{
+	owned_free(ctx, user);
+}
+
+static void path_addr(void *ctx, const dmm_u8 ip[16], bool add)
+{
+	struct stack *s = ctx;
+	char text[ADDR_STRLEN];
+	int r;
+
+	log_info("%s %s %s", s->c.interface, add ? "has" : "has no longer",
+		 addr_format_ip(ip, text, sizeof(text)));
+	if (s->engine)
+		(void)(add ? s->c.engine->addr_add(s->engine, ip)
+			   : s->c.engine->addr_del(s->engine, ip));
+	r = add ? xdp_addr_add(s->xdp, ip) : xdp_addr_del(s->xdp, ip);
+	if (r < 0)
+		log_err("cannot steer packets for %s: %s", text, strerror(-r));
+	listen_addr(s, ip, add);
+}
+
+static void path_route(void *ctx, const dmm_u8 ip[16], unsigned plen, int type)
+{
+	struct stack *s = ctx;
+	char text[ADDR_STRLEN];
+	int r;
+
+	r = type < 0 ? hold_route_del(s->hold, ip, plen)
+		     : hold_route_set(s->hold, ip, plen, (enum dmm_route_type)type);
+	if (r < 0 && stack_may_complain(s))
+		log_err("cannot publish the route to %s: %s",
+			addr_format_prefix(ip, plen, text, sizeof(text)), strerror(-r));
+}
+
+static void path_gone(void *ctx, const char *why)
+{
+	struct stack *s = ctx;
+
+	log_err("%s: %s", s->c.interface, why);
+	s->stopping = true;
+	s->exit_code = 3;
+}
+
+int path_open(struct stack *s)
+{
+	struct engine_config ec = {.host = &s->engine_host, .now = s->now};
+	const dmm_u8 *ip;
+	int r;
+
+	s->net_host = (struct net_host){
+		.ctx = s,
+		.addr = path_addr,
+		.route = path_route,
+		.send = path_send,
+		.unreachable = path_unreachable,
+		.gone = path_gone,
+		.neigh_miss = &s->counters[DMM_I_NEIGH_MISS],
+		.neigh_fail = &s->counters[DMM_I_NEIGH_FAIL],
+		.no_route = &s->counters[DMM_I_NO_ROUTE],
+	};
+	s->engine_host = (struct engine_host){
+		.ctx = s,
+		.output = path_output,
+		.event = path_event,
+		.accepted = path_accepted,
+		.released = path_released,
+	};
+	path_choose_ports(s);
+	hold_route_clear(s->hold); /* of an instance that died */
+	r = net_open(&s->net, s->ifindex, &s->net_host, s->now);
+	if (r < 0)
+		return r;
+	ec.mtu = (uint32_t)MIN((size_t)net_mtu(s->net), s->c.port->tx_max(s->port) - FRAME_ETH_LEN);
+	if (getrandom(ec.secret, sizeof(ec.secret), 0) != sizeof(ec.secret))
+		return -EIO;
+	r = s->c.engine->start(&s->engine, &ec);
+	if (r < 0) {
+		log_err("cannot start the engine %s: %s", s->c.engine->name, strerror(-r));
+		return r;
+	}
+	for (unsigned i = 0; !r && (ip = net_addr(s->net, i)); i++)
+		r = s->c.engine->addr_add(s->engine, ip);
+	return r;
+}
+
+void path_close(struct stack *s)
+{
+	if (s->engine)
+		s->c.engine->stop(s->engine);
+	s->engine = NULL;
+	if (s->net)
+		net_close(s->net);
+	s->net = NULL;
+	if (s->hold)
+		hold_route_clear(s->hold);
+}

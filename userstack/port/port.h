@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Packet I/O of an instance: whole Ethernet frames in and out of one queue of one interface. One
+ * thread, nothing blocks. Drivers: xsk (AF_XDP), fake (two ends joined in memory, for tests).
+ */
+#ifndef DMM_USERSTACK_PORT_H
+#define DMM_USERSTACK_PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PORT_FRAME_MAX (65536 + 64) /* largest frame that rx() hands over */
+
+struct port;
+
+struct port_config {
+	const char *interface;
+	int ifindex;
+	unsigned queue;
+	bool may_zerocopy; /* try it first */
+};
+
+struct port_ops {
+	const char *name;
+	/* -EBUSY: the queue belongs to another. Failures are logged. */
+	int (*open)(struct port **ret, const struct port_config *c);
+	void (*close)(struct port *p);
+	/* To poll for POLLIN; -1: call rx() without being told. Owned by p. */
+	int (*fd)(const struct port *p);
+	/* True if frames go between hardware and port without a copy. */
+	bool (*zerocopy)(const struct port *p);
+	/* Hand over at most budget frames that are there; returns how many. A frame may be changed
+	 * by cb and is valid during the call. Frames the port had to drop are counted in *drops. */
+	unsigned (*rx)(struct port *p, unsigned budget,
+		       void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
+		       unsigned *drops);
+	/* Largest frame to send. */
+	size_t (*tx_max)(const struct port *p);
+	/* Memory for one frame of len bytes, or NULL: no room now. tx_commit() sends it, in order;
+	 * an uncommitted frame is forgotten at the next tx_reserve(). */
+	uint8_t *(*tx_reserve)(struct port *p, size_t len);
+	void (*tx_commit)(struct port *p, size_t len);
+	/* Tell the driver about committed frames; to be called after a batch. */
+	void (*flush)(struct port *p);
+	/* Connect the port to a steering program (xsk: its XSKMAP). */
+	int (*steer)(struct port *p, int map_fd);
+};
+
+extern const struct port_ops port_xsk;
+extern const struct port_ops port_fake;
+
+/* Two fake ports: what is sent on one is received by the other, after loss_permille of it has been
+ * dropped, the same frames each time for the same seed. */
+int fake_pair(struct port **ret_a, struct port **ret_b, unsigned loss_permille, unsigned seed);
+
+#endif

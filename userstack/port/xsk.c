@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The xsk port: one AF_XDP socket on one queue. The first RX_FRAMES frames of the umem are always
+ * with the kernel or being read by us, the others are for sending. Frames of several descriptors
+ * (larger than a umem frame: jumbo, or a super-frame of a sender on this host) are put together.
+ */
+#include <errno.h>
+#include <linux/if_xdp.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <xdp/xsk.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "userstack/port/port.h"
+
+#define FRAME_SIZE 4096u
+#define RX_FRAMES 4096u
+#define TX_FRAMES 2048u
+#define FRAMES (RX_FRAMES + TX_FRAMES)
+#define BUSY_TRIES 50 /* a queue that was just closed stays busy until its rings are unmapped */
+#define BUSY_WAIT_US 20000
+#define KICK_TRIES \
+	256 /* the kernel sends 32 frames per call and says EAGAIN when there are more \
+	     */
+
+#ifndef XDP_USE_SG
+#define XDP_USE_SG (1 << 4)
+#endif
+#ifndef XDP_PKT_CONTD
+#define XDP_PKT_CONTD (1 << 0)
+#endif
+
+struct port {
+	struct xsk_umem *umem;
+	struct xsk_socket *xsk;
+	struct xsk_ring_prod fill, tx;
+	struct xsk_ring_cons comp, rx;
+	uint8_t *area;
+	bool zerocopy;
+	unsigned tx_free_n;
+	uint64_t tx_free[TX_FRAMES];
+	unsigned tx_pending;	 /* committed since the last flush */
+	unsigned tx_outstanding; /* with the kernel */
+	size_t join_len;	 /* of a frame that is not complete yet */
+	bool join_bad;		 /* it is too long: drop it */
+	uint8_t join[PORT_FRAME_MAX];
+};
+
+static void xsk_fill(struct port *p, const uint64_t *addr, unsigned n)
+{
+	uint32_t idx;
+
+	/* There are as many slots as frames: this cannot fail. */
+	if (!n || xsk_ring_prod__reserve(&p->fill, n, &idx) != n)
+		return;
+	for (unsigned i = 0; i < n; i++)
+		*xsk_ring_prod__fill_addr(&p->fill, idx + i) = addr[i];
+	xsk_ring_prod__submit(&p->fill, n);
+}
+
+static int xsk_bind_once(struct port *p, const struct port_config *c, unsigned flags)
+{
+	struct xsk_umem_config uc = {
+		.fill_size = RX_FRAMES, .comp_size = TX_FRAMES, .frame_size = FRAME_SIZE};
+	struct xsk_socket_config sc = {.rx_size = RX_FRAMES,
+				       .tx_size = TX_FRAMES,
+				       .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
+				       .bind_flags = (__u16)flags};
+	int r;
+
+	r = xsk_umem__create(&p->umem, p->area, (uint64_t)FRAMES * FRAME_SIZE, &p->fill, &p->comp,
+			     &uc);
+	if (r < 0) {
+		p->umem = NULL;
+		return r;
+	}
+	r = xsk_socket__create(&p->xsk, c->interface, c->queue, p->umem, &p->rx, &p->tx, &sc);
+	if (r < 0) {
+		p->xsk = NULL;
+		xsk_umem__delete(p->umem);
+		p->umem = NULL;
+	}
+	return r;
+}
+
+/* The best that the driver and the kernel can do: zero-copy before copy, frames of several
+ * descriptors before single ones. */
+static int xsk_bind(struct port *p, const struct port_config *c)
+{
+	static const unsigned want[] = {XDP_ZEROCOPY | XDP_USE_SG, XDP_ZEROCOPY,
+					XDP_COPY | XDP_USE_SG, XDP_COPY};
+	int r = -EOPNOTSUPP;
+
+	for (unsigned i = c->may_zerocopy ? 0 : 2; i < ARRAY_SIZE(want); i++) {
+		for (unsigned try = 0; try < BUSY_TRIES; try++) {
+			r = xsk_bind_once(p, c, want[i] | XDP_USE_NEED_WAKEUP);
+			if (r != -EBUSY)
+				break;
+			usleep(BUSY_WAIT_US);
+		}
+		if (!r) {
+			p->zerocopy = want[i] & XDP_ZEROCOPY;
+			log_info("%s queue %u: AF_XDP in %s mode, %s", c->interface, c->queue,
+				 p->zerocopy ? "zero-copy" : "copy",
+				 want[i] & XDP_USE_SG ? "frames of any size"
+						      : "frames up to 4096 bytes");
+			return 0;
+		}
+		if (r == -EBUSY || r == -EPERM || r == -ENOMEM || r == -ENODEV)
+			break;
+	}
+	return r;
+}
+
+static const char *xsk_advice(int r)
+{
+	switch (-r) {
+	case EPERM:
+		return "; needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF: run as root";
+	case EBUSY:
+		return "; another AF_XDP socket has this queue";
+	case EAFNOSUPPORT:
+		return "; this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)";
+	case ENOBUFS:
+	case ENOMEM:
+		return "; raise the limit of locked memory (ulimit -l)";
+	case EINVAL:
+		return "; does the interface have this queue?";
+	default:
+		return "";
+	}
+}
+
+static void xsk_port_close(struct port *p)
+{
+	if (p->xsk)
+		xsk_socket__delete(p->xsk);
+	if (p->umem)
+		xsk_umem__delete(p->umem);
+	if (p->area)
+		munmap(p->area, (size_t)FRAMES * FRAME_SIZE);
+	free(p);
+}
+
+static int xsk_port_open(struct port **ret, const struct port_config *c)
+{
+	struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+	struct port *p;
+	uint64_t addr;
+	int r;
+
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	/* Without CAP_IPC_LOCK the umem counts against this limit; if it cannot be raised, bind
+	 * says so. */
+	(void)setrlimit(RLIMIT_MEMLOCK, &unlimited);
+	p->area = mmap(NULL, (size_t)FRAMES * FRAME_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p->area == MAP_FAILED) {
+		r = -errno;
+		p->area = NULL;
+		goto fail;
+	}
+	r = xsk_bind(p, c);
+	if (r < 0)
+		goto fail;
+	for (unsigned i = 0; i < RX_FRAMES; i++) {
+		addr = (uint64_t)i * FRAME_SIZE;
+		xsk_fill(p, &addr, 1);
+	}
+	for (unsigned i = RX_FRAMES; i < FRAMES; i++)
+		p->tx_free[p->tx_free_n++] = (uint64_t)i * FRAME_SIZE;
+	*ret = p;
+	return 0;
+fail:
+	log_err("%s queue %u: cannot open an AF_XDP socket: %s%s", c->interface, c->queue,
+		strerror(-r), xsk_advice(r));
+	xsk_port_close(p);
+	return r;
+}
+
+static int xsk_port_fd(const struct port *p)
+{
+	return xsk_socket__fd(p->xsk);
+}
+
+static bool xsk_port_zerocopy(const struct port *p)
+{
+	return p->zerocopy;
+}
+
+/* One descriptor. True: cb had a frame. */
+static bool xsk_rx_desc(struct port *p, const struct xdp_desc *d,
+			void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
+			unsigned *drops)
+{
+	uint8_t *data = xsk_umem__get_data(p->area, d->addr);
+	bool more = d->options & XDP_PKT_CONTD;
+
+	if (!more && !p->join_len && !p->join_bad) {
+		cb(ctx, data, d->len);
+		return true;
+	}
+	if (p->join_len + d->len > sizeof(p->join))
+		p->join_bad = true;
+	if (!p->join_bad) {
+		memcpy(p->join + p->join_len, data, d->len);
+		p->join_len += d->len;
+	}
+	if (more)
+		return false;
+	if (p->join_bad)
+		(*drops)++;
+	else
+		cb(ctx, p->join, p->join_len);
+	p->join_len = 0;
+	p->join_bad = false;
+	return true;
+}
+
+static unsigned xsk_port_rx(struct port *p, unsigned budget,
+			    void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
+			    unsigned *drops)
+{
+	uint64_t back[64];
+	unsigned frames = 0, n;
+	uint32_t idx;
+
+	while (frames < budget) {
+		n = xsk_ring_cons__peek(&p->rx, ARRAY_SIZE(back), &idx);
+		if (!n)
+			break;
+		for (unsigned i = 0; i < n; i++) {
+			const struct xdp_desc *d = xsk_ring_cons__rx_desc(&p->rx, idx + i);
+
+			back[i] = d->addr;
+			frames += xsk_rx_desc(p, d, cb, ctx, drops);
+		}
+		xsk_ring_cons__release(&p->rx, n);
+		xsk_fill(p, back, n);
+	}
+	/* epoll does this for who sleeps. */
+	if (!frames && xsk_ring_prod__needs_wakeup(&p->fill))
+		(void)recvfrom(xsk_socket__fd(p->xsk), NULL, 0, MSG_DONTWAIT, NULL, NULL);
+	return frames;
+}
+
+static void xsk_complete(struct port *p)
+{
+	uint32_t idx;
+	unsigned n = xsk_ring_cons__peek(&p->comp, TX_FRAMES, &idx);
+
+	if (!n)
+		return;
+	for (unsigned i = 0; i < n; i++)
+		p->tx_free[p->tx_free_n++] = *xsk_ring_cons__comp_addr(&p->comp, idx + i);
+	xsk_ring_cons__release(&p->comp, n);
+	p->tx_outstanding -= n;
+}
+
+static void xsk_port_flush(struct port *p)
+{
+	unsigned tries = 0;
+
+	if (p->tx_pending) {
+		xsk_ring_prod__submit(&p->tx, p->tx_pending);
+		p->tx_outstanding += p->tx_pending;
+		p->tx_pending = 0;
+	}
+	/* In copy mode the kernel takes frames only in this call. */
+	while (p->tx_outstanding && xsk_ring_prod__needs_wakeup(&p->tx) && tries++ < KICK_TRIES) {
+		if (sendto(xsk_socket__fd(p->xsk), NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0 ||
+		    errno != EAGAIN)
+			break;
+		xsk_complete(p);
+	}
+	xsk_complete(p);
+}
+
+static size_t xsk_port_tx_max(const struct port *p)
+{
+	(void)p;
+	return FRAME_SIZE;
+}
+
+static uint8_t *xsk_port_tx_reserve(struct port *p, size_t len)
+{
+	if (len > FRAME_SIZE)
+		return NULL;
+	if (!p->tx_free_n)
+		xsk_port_flush(p);
+	if (!p->tx_free_n)
+		return NULL;
+	return xsk_umem__get_data(p->area, p->tx_free[p->tx_free_n - 1]);
+}
+
+static void xsk_port_tx_commit(struct port *p, size_t len)
+{
+	struct xdp_desc *d;
+	uint32_t idx;
+
+	/* There are as many slots as frames: this cannot fail. */
+	if (xsk_ring_prod__reserve(&p->tx, 1, &idx) != 1)
+		return;
+	d = xsk_ring_prod__tx_desc(&p->tx, idx);
+	d->addr = p->tx_free[--p->tx_free_n];
+	d->len = (uint32_t)len;
+	d->options = 0;
+	p->tx_pending++;
+}
+
+static int xsk_port_steer(struct port *p, int map_fd)
+{
+	return xsk_socket__update_xskmap(p->xsk, map_fd);
+}
+
+const struct port_ops port_xsk = {
+	.name = "xsk",
+	.open = xsk_port_open,
+	.close = xsk_port_close,
+	.fd = xsk_port_fd,
+	.zerocopy = xsk_port_zerocopy,
+	.rx = xsk_port_rx,
+	.tx_max = xsk_port_tx_max,
+	.tx_reserve = xsk_port_tx_reserve,
+	.tx_commit = xsk_port_tx_commit,
+	.flush = xsk_port_flush,
+	.steer = xsk_port_steer,
+};

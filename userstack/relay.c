@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Bytes between carrier and engine. No buffer of its own: what is read from the carrier is what the
+ * engine has room for, what the engine received stays there, its window closed, until the carrier
+ * takes it. So a slow reader stops the sender, through both.
+ *
+ * The carrier is watched edge-triggered: a direction is tried until it says EAGAIN or moves less
+ * than asked, and again when epoll reports it.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "userstack/stack.h"
+
+#define RELAY_IOV 32
+#define RELAY_CHUNK 65536
+#define RELAY_ROUND (4 * RELAY_CHUNK) /* of one flow before the others have their turn */
+
+/* An application that closed its socket while we have nothing to send leaves no trace here until
+ * its kernel forgets the connection (tcp_fin_timeout, 60 s) and answers a probe with a reset. */
+#define PROBE_IDLE_S 75
+#define PROBE_INTERVAL_S 15
+#define PROBES 3
+
+enum pump { PUMP_IDLE, PUMP_MORE, PUMP_DEAD };
+
+void relay_set_abortive(int fd, bool on)
+{
+	struct linger l = {.l_onoff = on};
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+}
+
+void relay_prepare(int fd)
+{
+	int on = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	/* Urgent data (RFC 6093) goes on in its place in the stream, its mark is lost and counted.
+	 */
+	setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+	/* The host's default may be one that paces (bbr), which is slower over loopback. */
+	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
+	relay_set_abortive(fd, true);
+}
+
+static void relay_probe(int fd)
+{
+	int on = 1, idle = PROBE_IDLE_S, interval = PROBE_INTERVAL_S, count = PROBES;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+/* The engine took less than it had room for: keep the rest. */
+static bool relay_keep(struct flow *f, const uint8_t *data, size_t len)
+{
+	f->left = malloc(len);
+	if (!f->left)
+		return false;
+	memcpy(f->left, data, len);
+	f->left_off = 0;
+	f->left_len = len;
+	return true;
+}
+
+static enum pump relay_push_left(struct stack *s, struct flow *f)
+{
+	ssize_t n;
+
+	n = s->c.engine->send(f->owned->conn, f->left + f->left_off, f->left_len);
+	if (n < 0)
+		return PUMP_DEAD;
+	f->left_off += (size_t)n;
+	f->left_len -= (size_t)n;
+	if (f->left_len)
+		return PUMP_IDLE;
+	free(f->left);
+	f->left = NULL;
+	return PUMP_MORE;
+}
+
+/* The application's FIN goes on behind its last byte. */
+static void relay_app_eof(struct stack *s, struct flow *f)
+{
+	f->app_eof = true;
+	f->readable = false;
+	s->c.engine->shutdown(f->owned->conn);
+	f->far_shut = true;
+	if (!f->far_eof)
+		relay_probe(f->watch.fd);
+}
+
+/* Carrier to engine. */
+static enum pump relay_from_app(struct stack *s, struct flow *f)
+{
+	static uint8_t buf[RELAY_CHUNK];
+	size_t total = 0, room;
+	ssize_t n, sent;
+
+	enum pump p;
+
+	if (f->left) {
+		p = relay_push_left(s, f);
+		if (p != PUMP_MORE)
+			return p;
+	}
+	while (f->readable && !f->app_eof) {
+		if (total >= RELAY_ROUND)
+			return PUMP_MORE;
+		room = MIN(s->c.engine->room(f->owned->conn), sizeof(buf));
+		if (!room)
+			return PUMP_IDLE;
+		n = recv(f->watch.fd, buf, room, MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN) {
+			f->readable = false;
+			break;
+		}
+		if (n < 0)
+			return PUMP_DEAD;
+		if (!n) {
+			relay_app_eof(s, f);
+			break;
+		}
+		STACK_COUNT(s, APP_RX_BYTES, (dmm_u64)n);
+		total += (size_t)n;
+		sent = s->c.engine->send(f->owned->conn, buf, (size_t)n);
+		if (sent < 0)
+			return PUMP_DEAD;
+		if (sent < n)
+			return relay_keep(f, buf + sent, (size_t)(n - sent)) ? PUMP_IDLE
+									     : PUMP_DEAD;
+		/* Less than asked for: empty, unless its end is there to be read. A spliced carrier
+		 * has two queues, and a recv() ends where one does. */
+		if ((size_t)n < room && !f->hup && !f->error &&
+		    f->rec.carrier != DMM_CARRIER_SPLICE)
+			f->readable = false;
+	}
+	return PUMP_IDLE;
+}
+
+/* Engine to carrier. */
+static enum pump relay_to_app(struct stack *s, struct flow *f)
+{
+	struct iovec iov[RELAY_IOV];
+	struct msghdr m = {.msg_iov = iov};
+	size_t total = 0, want;
+	ssize_t n;
+
+	while (f->writable) {
+		if (total >= RELAY_ROUND)
+			return PUMP_MORE;
+		m.msg_iovlen = s->c.engine->peek(f->owned->conn, iov, RELAY_IOV);
+		if (!m.msg_iovlen)
+			break;
+		want = 0;
+		for (unsigned i = 0; i < m.msg_iovlen; i++)
+			want += iov[i].iov_len;
+		n = sendmsg(f->watch.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN) {
+			f->writable = false;
+			return PUMP_IDLE;
+		}
+		if (n < 0)
+			return PUMP_DEAD;
+		STACK_COUNT(s, APP_TX_BYTES, (dmm_u64)n);
+		total += (size_t)n;
+		s->c.engine->consume(f->owned->conn, (size_t)n);
+		if ((size_t)n < want)
+			f->writable = false;
+	}
+	if (f->far_eof && !f->app_shut && !s->c.engine->peek(f->owned->conn, iov, 1)) {
+		shutdown(f->watch.fd, SHUT_WR);
+		f->app_shut = true;
+	}
+	return PUMP_IDLE;
+}
+
+static void relay_one(struct stack *s, struct flow *f)
+{
+	enum pump up = PUMP_IDLE, down;
+
+	/* A dead engine connection takes nothing more, but what it received before is delivered. */
+	down = relay_to_app(s, f);
+	if (f->lost && down != PUMP_MORE) {
+		flow_kill(s, f, "reset by the far side");
+		return;
+	}
+	if (!f->lost)
+		up = relay_from_app(s, f);
+	/* The other way round, what the application sent before its reset goes out, if it can. */
+	if (up == PUMP_DEAD || down == PUMP_DEAD || (f->error && up != PUMP_MORE)) {
+		flow_kill(s, f, "reset by the application");
+		return;
+	}
+	if (f->app_eof && f->app_shut && !f->left) {
+		flow_finish(s, f);
+		return;
+	}
+	if (up == PUMP_MORE || down == PUMP_MORE)
+		flow_queue(s, f);
+}
+
+void relay_work(struct stack *s)
+{
+	struct flow_list round = TAILQ_HEAD_INITIALIZER(round);
+	struct flow *f;
+
+	/* What is queued from here on is for the next round. */
+	TAILQ_CONCAT(&round, &s->work, work_entry);
+	while ((f = TAILQ_FIRST(&round))) {
+		TAILQ_REMOVE(&round, f, work_entry);
+		f->in_work = false;
+		relay_one(s, f);
+	}
+}
+
+static void relay_watch(struct stack *s, struct watch *w, uint32_t events)
+{
+	struct flow *f = (struct flow *)w;
+
+	if (events & EPOLLPRI)
+		STACK_COUNT(s, URGENT, 1);
+	if (events & (EPOLLIN | EPOLLPRI))
+		f->readable = true;
+	if (events & EPOLLOUT)
+		f->writable = true;
+	if (events & EPOLLRDHUP)
+		f->hup = f->readable = true;
+	if (events & (EPOLLERR | EPOLLHUP)) {
+		/* EPOLLHUP alone: both FINs are out, that is no error. */
+		f->error |= !!(events & EPOLLERR);
+		f->readable = f->writable = true;
+	}
+	flow_queue(s, f);
+}
+
+void relay_start(struct stack *s, struct flow *f)
+{
+	int r;
+
+	flow_set_state(s, f, FLOW_OPEN);
+	f->watch.cb = relay_watch;
+	f->readable = f->writable = true;
+	r = stack_watch(s, &f->watch, EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+	if (r < 0) {
+		if (stack_may_complain(s))
+			log_err("cannot watch a carrier: %s", strerror(-r));
+		flow_kill(s, f, "no memory");
+		return;
+	}
+	flow_queue(s, f);
+}
+
+void relay_engine_event(struct stack *s, struct flow *f, unsigned events)
+{
+	if (events & ENGINE_EOF)
+		f->far_eof = true;
+	if (events & ENGINE_FAILED)
+		f->lost = true;
+	flow_queue(s, f);
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One running instance and its flows. A flow is a redirected connection: the application's socket,
+ * the carrier (a loopback TCP connection, our end of it is `fd`) and the engine's connection.
+ *
+ *   client   CONNECTING  the application's SYN is held, the engine connects
+ *            RELEASED    the far side answered, the SYN was let go, accept() is about to come
+ *            SILENT      no answer at all: nothing is said, a retransmitted SYN tries again
+ *   server   JOINING     the engine accepted, the carrier connects to the application's listener
+ *   both     OPEN        bytes are relayed
+ *
+ * Everything runs in one thread, in stack_run(): descriptors say what is possible, then the port,
+ * the engine, the flows with work and the clock have their turn, each without blocking. A flow that
+ * ends is freed at the end of the round, so that nobody in it holds a stale pointer.
+ */
+#ifndef DMM_USERSTACK_STACK_H
+#define DMM_USERSTACK_STACK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "loader/hold.h"
+#include "loader/tree.h"
+#include "loader/xdp.h"
+#include "userstack/engine.h"
+#include "userstack/inject.h"
+#include "userstack/net/net.h"
+#include "userstack/port/port.h"
+
+#define STACK_BUCKETS 16384 /* of the two hash tables */
+
+struct stack;
+struct owned;
+struct listening;
+
+/* A descriptor in the epoll set. cb NULL: it is gone, ignore what is still in this batch. */
+struct watch {
+	int fd;
+	void (*cb)(struct stack *s, struct watch *w, uint32_t events);
+};
+
+enum flow_state { FLOW_CONNECTING, FLOW_RELEASED, FLOW_SILENT, FLOW_JOINING, FLOW_OPEN, FLOW_DEAD };
+
+struct flow {
+	struct watch watch; /* the carrier; fd -1: none yet */
+	enum flow_state state;
+	struct dmm_flow rec;
+	struct owned *owned;	      /* NULL: no engine connection */
+	TAILQ_ENTRY(flow) entry;      /* in stack.flows, or stack.dead */
+	TAILQ_ENTRY(flow) work_entry; /* in stack.work, if in_work */
+	TAILQ_ENTRY(flow) held_entry; /* in stack.held and held_hash, if held */
+	struct flow *held_next;
+	uint64_t since; /* of this state */
+
+	/* client, until accept(): its SYN */
+	struct dmm_tuple tuple;
+	struct inject_syn syn;
+	uint64_t seen; /* when its SYN came last */
+
+	/* relay.c */
+	uint8_t *left; /* read from the carrier, not taken by the engine; NULL: nothing */
+	size_t left_off, left_len;
+	bool held, in_work;
+	bool lost;		 /* the engine connection failed */
+	bool readable, writable; /* the carrier, until EAGAIN */
+	bool hup, error;	 /* the carrier: FIN seen; reset seen */
+	bool app_eof;		 /* the application sent FIN: all of it was read */
+	bool app_shut;		 /* we sent FIN to the application */
+	bool far_eof;		 /* the engine: FIN received */
+	bool far_shut;		 /* the engine: FIN sent */
+	bool reset;		 /* for the counters: it ended by a reset */
+};
+TAILQ_HEAD(flow_list, flow);
+
+/* A pair of addresses whose packets XDP gives to the engine: from before connect(), or from accept,
+ * until the engine releases it. It is the `user` of an engine connection. */
+struct owned {
+	struct owned *next;
+	struct dmm_addr remote, local;
+	struct engine_conn *conn; /* NULL: closed by us */
+	struct flow *flow;	  /* NULL: it ended, the engine lingers */
+};
+
+struct stack_config {
+	const char *name, *interface, *bpffs;
+	const struct engine_ops *engine;
+	const struct port_ops *port;
+	unsigned queue;
+	enum dmm_xdp_mode mode; /* DMM_XDP_NONE: the best there is */
+	bool busy, debug;
+	int id; /* -1: look the name up in the tree */
+};
+
+struct stack {
+	struct stack_config c;
+	unsigned id;
+	int ifindex;
+	enum dmm_xdp_mode xdp_mode;
+	bool tree_ok;
+	struct tree tree;
+	volatile struct dmm_stack_rt *rt;
+	volatile dmm_u64 *counters; /* DMM_I_* */
+	struct hold *hold;
+	struct xdp *xdp;
+	struct port *port;
+	struct net *net;
+	struct net_host net_host;
+	struct engine *engine;
+	struct engine_host engine_host;
+	struct inject inject;
+	int epoll;
+	int spare_fd; /* given up to accept and close when descriptors run out */
+	dmm_u64 netns;
+	struct watch port_watch, net_watch, hold_watch, signal_watch, carrier4, carrier6;
+
+	uint64_t now;
+	uint64_t engine_next, net_next, tick_due;
+	uint32_t port_lo, port_hi, port_next; /* local ports of client connections */
+	bool stopping;
+	int exit_code;
+	uint64_t complained; /* when the last message was logged that could flood the log */
+
+	struct flow_list flows, work, held, dead;
+	unsigned flows_n;
+	struct flow *held_hash[STACK_BUCKETS];	 /* by the application's end of the carrier */
+	struct owned *owned_hash[STACK_BUCKETS]; /* by remote and local */
+	TAILQ_HEAD(, listening) listening;
+	dmm_u64 lost_seen;	  /* events lost, of all instances, when last looked */
+	uint64_t generation_seen; /* listen.c */
+	bool sync_again;
+	uint64_t lost_due;
+};
+
+#define STACK_COUNT(s, name, n) ((s)->counters[DMM_I_##name] += (n))
+
+/* stack.c: life cycle. Failures are logged. */
+int stack_open(struct stack **ret, const struct stack_config *c);
+/* Until a signal or a failure; returns the exit code of the program. */
+int stack_run(struct stack *s);
+void stack_close(struct stack *s);
+int stack_watch(struct stack *s, struct watch *w, uint32_t events);
+/* True at most once in ten seconds: for messages that could come in floods. */
+bool stack_may_complain(struct stack *s);
+
+/* path.c: packets between port, network and engine; owned pairs. */
+int path_open(struct stack *s);
+void path_close(struct stack *s);
+/* Take what the port received; returns how many frames. */
+unsigned path_receive(struct stack *s, unsigned budget);
+/* -EADDRINUSE: in use. Other errors: XDP does not take it. */
+int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_addr *local,
+	      struct owned **ret);
+void owned_free(struct stack *s, struct owned *o);
+/* A local port for remote, 0: all are in use. */
+uint16_t owned_choose_port(struct stack *s, const struct dmm_addr *remote,
+			   const struct dmm_addr *local);
+void path_choose_ports(struct stack *s);
+
+/* flow.c */
+struct flow *flow_new(struct stack *s, enum flow_state state);
+void flow_set_state(struct stack *s, struct flow *f, enum flow_state state);
+/* Reset what is left on both sides and forget the flow. why: for the debug log. */
+void flow_kill(struct stack *s, struct flow *f, const char *why);
+/* Both directions are finished: close both sides gracefully and forget the flow. */
+void flow_finish(struct stack *s, struct flow *f);
+void flow_reap(struct stack *s);		  /* free those that ended */
+void flow_queue(struct stack *s, struct flow *f); /* it has work in this round, or the next */
+/* Give the engine connection up: reset it, or leave it to a graceful end. */
+void flow_drop_engine(struct stack *s, struct flow *f, bool graceful);
+
+/* carrier.c: the client role */
+int carrier_open(struct stack *s);
+void carrier_close(struct stack *s);
+void carrier_events(struct stack *s); /* take what is on the ring */
+void carrier_engine_event(struct stack *s, struct flow *f, unsigned events, int error);
+void carrier_tick(struct stack *s);
+void carrier_unhold(struct stack *s, struct flow *f);
+
+/* listen.c: the server role */
+void listen_add(struct stack *s, const struct dmm_listener *l);
+void listen_del(struct stack *s, const struct dmm_listener *l);
+/* An own address came or went. */
+void listen_addr(struct stack *s, const dmm_u8 ip[16], bool add);
+/* The engine accepted a connection. False: refuse it. */
+bool listen_accepted(struct stack *s, struct listening *l, struct owned *o);
+/* Make it what the map of announced listeners says. */
+int listen_sync(struct stack *s);
+void listen_tick(struct stack *s);
+void listen_close(struct stack *s);
+
+/* relay.c */
+void relay_start(struct stack *s, struct flow *f);
+void relay_engine_event(struct stack *s, struct flow *f, unsigned events);
+void relay_work(struct stack *s);
+/* Options of a carrier's socket; accepted sockets inherit them from the listener. */
+void relay_prepare(int fd);
+/* SO_LINGER: close() resets, as long as the flow is not finished. */
+void relay_set_abortive(int fd, bool on);
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * dmm-policy: one table of verbs, one of options. A verb reads and writes the maps itself: it works
+ * without the daemon. Text on standard output is for people, JSON (-j) is the contract.
+ */
+#ifndef DMM_POLICYD_CTL_H
+#define DMM_POLICYD_CTL_H
+
+#include <jansson.h>
+
+#include "policyd/policy.h"
+
+enum ctl_exit { CTL_OK, CTL_FAILED, CTL_USAGE };
+
+/* Options, by their bit in ctl_verb.options. */
+enum ctl_option {
+	CTL_FILE = 1 << 0,
+	CTL_DRY_RUN = 1 << 1,
+	CTL_REPLACE = 1 << 2,
+	CTL_FORCE = 1 << 3,
+	CTL_YAML = 1 << 4,
+	CTL_STACK = 1 << 5,
+	CTL_GROUP = 1 << 6,
+	CTL_RULE = 1 << 7,
+	/* of every verb */
+	CTL_JSON = 1 << 8,
+	CTL_PRETTY = 1 << 9,
+	CTL_BPFFS = 1 << 10,
+	CTL_HELP = 1 << 11,
+	CTL_VERSION = 1 << 12,
+};
+#define CTL_COMMON (CTL_JSON | CTL_PRETTY | CTL_BPFFS | CTL_HELP | CTL_VERSION)
+
+struct ctl {
+	unsigned given; /* enum ctl_option bits */
+	const char *file, *stack, *group, *rule, *bpffs;
+};
+
+struct ctl_verb {
+	const char *words;	/* "stack list" */
+	const char *args;	/* "NAME…", for help */
+	const char *help;	/* one line */
+	unsigned options;	/* beside CTL_COMMON */
+	int min_args, max_args; /* words after the verb; max -1: any number */
+	int (*run)(const struct ctl *c, int argc, char **argv); /* enum ctl_exit */
+};
+extern const struct ctl_verb ctl_verbs[];
+extern const size_t ctl_n_verbs;
+
+struct ctl_option_row {
+	const char *name;
+	char letter;	 /* 0: none */
+	const char *arg; /* NULL: none */
+	unsigned bit;
+	const char *help;
+};
+extern const struct ctl_option_row ctl_options[];
+extern const size_t ctl_n_options;
+
+/* The verb that the words mean, whole or abbreviated; *ret_words of them belong to it. NULL: none,
+ * or several: then *ret_candidates is how many. */
+const struct ctl_verb *ctl_find_verb(int argc, char **argv, int *ret_words, int *ret_candidates);
+
+/* The program. Returns its exit status. */
+int ctl_run(int argc, char **argv);
+
+/* ---- the verbs ---- */
+
+int ctl_show(const struct ctl *c, int argc, char **argv);
+int ctl_add(const struct ctl *c, int argc, char **argv);
+int ctl_del(const struct ctl *c, int argc, char **argv);
+int ctl_apply(const struct ctl *c, int argc, char **argv);
+int ctl_validate(const struct ctl *c, int argc, char **argv);
+int ctl_explain(const struct ctl *c, int argc, char **argv);
+int ctl_stack_list(const struct ctl *c, int argc, char **argv);
+int ctl_group_list(const struct ctl *c, int argc, char **argv);
+int ctl_flows(const struct ctl *c, int argc, char **argv);
+int ctl_stats(const struct ctl *c, int argc, char **argv);
+int ctl_probe(const struct ctl *c, int argc, char **argv);
+int ctl_detach(const struct ctl *c, int argc, char **argv);
+int ctl_help(const struct ctl *c, int argc, char **argv);
+int ctl_version(const struct ctl *c, int argc, char **argv);
+
+/* ---- words of a command line ---- */
+
+struct ctl_place {
+	enum { PLACE_NONE, PLACE_FIRST, PLACE_LAST, PLACE_BEFORE, PLACE_AFTER } where;
+	const char *rule; /* of BEFORE, AFTER */
+};
+
+/* "web-out group web remote=10.0.0.0/8 use edge0,kernel before x" as a rule. -EINVAL with
+ * diagnostics; ret is to be finished with policy_rule_fini() in any case. */
+int ctl_words_rule(int argc, char **argv, struct dmm_rule *ret, struct ctl_place *ret_place,
+		   struct policy_diags *diags);
+
+/* ---- shared ---- */
+
+/* The tree and the class in force. CTL_OK, or CTL_FAILED with a message. */
+struct ctl_state {
+	struct tree tree;
+	struct dmm_class *class;
+	dmm_u64 generation;
+};
+int ctl_state_open(const struct ctl *c, struct ctl_state *ret);
+void ctl_state_close(struct ctl_state *s);
+
+/* Print and drop o. CTL_OK, CTL_FAILED when standard output fails. */
+int ctl_print_json(const struct ctl *c, json_t *o);
+
+/* Tell the daemon that the maps changed. Silent when there is none. */
+void ctl_poke_daemon(void);
+
+/* Configuration at boot, when no file is named. */
+#define CTL_CONFIG "/etc/dmm/dmm.yaml"
+
+#endif

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Help and completion, read from the tables. */
+#include <string.h>
+
+#include "policyd/ctl.h"
+#include "policyd/policy_keys.h"
+#include "policyd/table.h"
+
+static void print_option(const struct ctl_option_row *o)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%c%c%s--%s%s%s", o->letter ? '-' : ' ',
+		 o->letter ? o->letter : ' ', o->letter ? ", " : "  ", o->name, o->arg ? " " : "",
+		 o->arg ? o->arg : "");
+	printf("    %-22s %s\n", text, o->help);
+}
+
+static void print_options(unsigned mask)
+{
+	for (size_t i = 0; i < ctl_n_options; i++)
+		if (ctl_options[i].bit & mask)
+			print_option(&ctl_options[i]);
+}
+
+static int help_verb(const struct ctl_verb *v)
+{
+	printf("usage: dmm-policy %s%s%s%s\n\n    %s\n", v->words, *v->args ? " " : "", v->args,
+	       v->options ? " [OPTION…]" : "", v->help);
+	if (v->options) {
+		fputs("\noptions:\n", stdout);
+		print_options(v->options);
+	}
+	if (v->run == ctl_add || v->run == ctl_explain)
+		fputs("\nThe keys are those of a rule and its match: see dmm-policy help keys.\n",
+		      stdout);
+	return CTL_OK;
+}
+
+static int help_keys(void)
+{
+	static const char *const headers[] = {"IN", "KEY", "VALUE", "MEANING"};
+	struct table t;
+
+	table_init(&t, headers, 4);
+	for (size_t i = 0; i < policy_n_objects; i++)
+		for (size_t j = 0; j < policy_objects[i].n; j++) {
+			const struct key *k = &policy_objects[i].keys[j];
+
+			table_cell(&t, "%s", j ? "" : policy_objects[i].name);
+			table_cell(&t, "%s", k->name);
+			table_cell(&t, "%s", k->value);
+			table_cell(&t, "%s", k->help);
+		}
+	table_print(&t, stdout);
+	return CTL_OK;
+}
+
+/* Words after the first position are completed from the same list: short and good enough. */
+static int help_completion(void)
+{
+	fputs("# bash completion of dmm-policy; put it into "
+	      "/usr/share/bash-completion/completions\n"
+	      "_dmm_policy()\n{\n"
+	      "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+	      "\tcase $prev in\n"
+	      "\t-f|--file|--bpffs) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
+	      "\tstack|group) COMPREPLY=($(compgen -W list -- \"$cur\")); return ;;\n"
+	      "\tesac\n\tCOMPREPLY=($(compgen -W \"",
+	      stdout);
+	for (size_t i = 0; i < ctl_n_verbs; i++)
+		printf("%.*s ", (int)strcspn(ctl_verbs[i].words, " "), ctl_verbs[i].words);
+	for (size_t i = 0; i < POLICY_MATCH_KEYS; i++)
+		printf("%s ", policy_match_keys[i].name);
+	for (size_t i = 0; i < POLICY_RULE_KEYS; i++)
+		printf("%s ", policy_rule_keys[i].name);
+	for (size_t i = 0; i < ctl_n_options; i++)
+		printf("--%s ", ctl_options[i].name);
+	fputs("\" -- \"$cur\"))\n}\ncomplete -F _dmm_policy dmm-policy\n", stdout);
+	return CTL_OK;
+}
+
+int ctl_help(const struct ctl *c, int argc, char **argv)
+{
+	const struct ctl_verb *v;
+	int words, candidates;
+
+	(void)c;
+	if (argc && strcmp(argv[0], "keys") == 0)
+		return help_keys();
+	if (argc && strcmp(argv[0], "completion") == 0)
+		return help_completion();
+	v = ctl_find_verb(argc, argv, &words, &candidates);
+	if (v)
+		return help_verb(v);
+	if (argc && candidates == 0) {
+		fprintf(stderr, "dmm-policy: unknown verb \"%s\"\n", argv[0]);
+		return CTL_USAGE;
+	}
+	fputs("usage: dmm-policy [OPTION…] VERB …\n\nverbs (may be abbreviated):\n", stdout);
+	for (size_t i = 0; i < ctl_n_verbs; i++)
+		printf("    %-12s %s\n", ctl_verbs[i].words, ctl_verbs[i].help);
+	fputs("\noptions of every verb:\n", stdout);
+	print_options(CTL_COMMON);
+	fputs("\nexit status: 0 done, 1 failed, 2 wrong usage\n", stdout);
+	return CTL_OK;
+}
+
+int ctl_version(const struct ctl *c, int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	if (c->given & CTL_JSON)
+		return ctl_print_json(
+			c, json_pack("{s:s, s:i}", "version", DMM_VERSION, "abi", DMM_ABI_VERSION));
+	printf("dmm-policy %s (ABI %d)\n", DMM_VERSION, DMM_ABI_VERSION);
+	return CTL_OK;
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the verbs share: the tree, JSON out, the word to the daemon. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "policyd/ctl.h"
+
+static int explain_open(const char *path, int r)
+{
+	if (r == -ENOENT)
+		log_err("no policy is in force: there is no %s; start dmm-policyd, or put a file "
+			"in force with dmm-policy apply -f FILE",
+			path);
+	else if (r == -EACCES || r == -EPERM)
+		log_err("cannot open %s: %s; run as root (CAP_BPF, CAP_NET_ADMIN)", path,
+			strerror(-r));
+	else
+		log_err("cannot open %s: %s", path, strerror(-r));
+	return CTL_FAILED;
+}
+
+int ctl_state_open(const struct ctl *c, struct ctl_state *ret)
+{
+	int r;
+
+	*ret = (struct ctl_state){0};
+	r = tree_open(&ret->tree, c->bpffs);
+	if (r < 0)
+		return explain_open(tree_path(c->bpffs), r);
+	ret->class = malloc(sizeof(*ret->class));
+	r = ret->class ? maps_read(&ret->tree, ret->class, &ret->generation) : -ENOMEM;
+	if (r < 0) {
+		log_err("cannot read the policy in force: %s", strerror(-r));
+		ctl_state_close(ret);
+		return CTL_FAILED;
+	}
+	return CTL_OK;
+}
+
+void ctl_state_close(struct ctl_state *s)
+{
+	free(s->class);
+	s->class = NULL;
+	tree_close(&s->tree);
+}
+
+int ctl_print_json(const struct ctl *c, json_t *o)
+{
+	size_t flags = JSON_ENCODE_ANY | (c->given & CTL_PRETTY ? JSON_INDENT(2) : JSON_COMPACT);
+	int r;
+
+	if (!o) {
+		log_err("out of memory");
+		return CTL_FAILED;
+	}
+	r = json_dumpf(o, stdout, flags);
+	json_decref(o);
+	putchar('\n');
+	return r == 0 && !ferror(stdout) ? CTL_OK : CTL_FAILED;
+}
+
+void ctl_poke_daemon(void)
+{
+	static const char request[] = "POST /v1/reload HTTP/1.1\r\nHost: localhost\r\n"
+				      "Content-Length: 0\r\nConnection: close\r\n\r\n";
+	const struct timeval limit = {.tv_sec = 1};
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	const char *path = getenv("DMM_SOCKET");
+	char answer[512];
+
+	if (fd < 0)
+		return;
+	if (path && *path)
+		snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
+	else
+		snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/policyd.sock", tree_run_dir());
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 ||
+	    send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) < 0)
+		return;
+	/* The answer is waited for, so that the daemon has followed when the command ends. */
+	while (recv(fd, answer, sizeof(answer), 0) > 0)
+		;
+}

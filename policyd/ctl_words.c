@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The words of a command line as the nodes that a file would give: one reader for both. */
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policyd/ctl.h"
+#include "policyd/diag.h"
+#include "policyd/policy_keys.h"
+
+/* "a,b" as a list, "a" as a scalar. */
+static struct node *value_node(const char *text)
+{
+	struct node *list;
+
+	if (!strchr(text, ','))
+		return node_new_scalar(text, 0, 0);
+	list = node_new(NODE_LIST, 0, 0);
+	while (list) {
+		size_t len = strcspn(text, ",");
+		char *item = strndup(text, len);
+		int r = item ? node_add(list, node_new_scalar(item, 0, 0)) : -ENOMEM;
+
+		free(item);
+		if (r < 0) {
+			node_free(list);
+			return NULL;
+		}
+		if (!text[len])
+			break;
+		text += len + 1;
+	}
+	return list;
+}
+
+static int unknown_word(const char *word, struct policy_diags *diags)
+{
+	const char *nearest = NULL;
+	unsigned best = UINT_MAX;
+
+	for (size_t i = 0; i < POLICY_MATCH_KEYS; i++)
+		if (diag_nearer(word, policy_match_keys[i].name, &best))
+			nearest = policy_match_keys[i].name;
+	for (size_t i = 0; i < POLICY_RULE_KEYS; i++)
+		if (strcmp(policy_rule_keys[i].name, "match") != 0 &&
+		    diag_nearer(word, policy_rule_keys[i].name, &best))
+			nearest = policy_rule_keys[i].name;
+	if (nearest)
+		return diag_error(diags, "", 0, 0, "unknown word \"%s\"; did you mean \"%s\"?",
+				  word, nearest);
+	return diag_error(diags, "", 0, 0,
+			  "unknown word \"%.60s\"; see dmm-policy help keys for those of a rule",
+			  word);
+}
+
+/* One key of the rule or of its match. */
+static int put_key(struct node *rule, struct node *match, const char *key, const char *value,
+		   struct policy_diags *diags)
+{
+	struct node *to = NULL;
+	int r;
+
+	if (keys_find(policy_match_keys, POLICY_MATCH_KEYS, key))
+		to = match;
+	else if (strcmp(key, "match") != 0 && keys_find(policy_rule_keys, POLICY_RULE_KEYS, key))
+		to = rule;
+	if (!to)
+		return unknown_word(key, diags);
+	if (!value)
+		return diag_error(diags, "", 0, 0, "\"%s\" needs a value", key);
+	if (node_get(to, key))
+		return diag_error(diags, "", 0, 0,
+				  "\"%s\" is there twice; separate its values by commas", key);
+	r = node_add(to, node_new_scalar(key, 0, 0));
+	if (r == 0)
+		r = node_add(to, value_node(value));
+	return r < 0 ? -ENOMEM : 0;
+}
+
+static int put_place(const char *word, const char *rule, struct ctl_place *ret,
+		     struct policy_diags *diags)
+{
+	static const struct {
+		const char *word;
+		int where;
+		bool of_rule;
+	} places[] = {
+		{"first", PLACE_FIRST, false},
+		{"last", PLACE_LAST, false},
+		{"before", PLACE_BEFORE, true},
+		{"after", PLACE_AFTER, true},
+	};
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		if (strcmp(places[i].word, word) != 0)
+			continue;
+		if (ret->where != PLACE_NONE)
+			return diag_error(diags, "", 0, 0, "\"%s\": a second place for the rule",
+					  word);
+		if (places[i].of_rule && !rule)
+			return diag_error(diags, "", 0, 0, "\"%s\" needs the name of a rule", word);
+		ret->where = places[i].where;
+		ret->rule = places[i].of_rule ? rule : NULL;
+		return places[i].of_rule ? 2 : 1;
+	}
+	return 0;
+}
+
+/* The words from argv[0]; returns how many were taken, or -errno. */
+static int take_word(int argc, char **argv, struct node *rule, struct node *match,
+		     struct ctl_place *place, struct policy_diags *diags)
+{
+	const char *next = argc > 1 ? argv[1] : NULL;
+	char *equals = strchr(argv[0], '='), *key;
+	int r;
+
+	if (equals) {
+		key = strndup(argv[0], (size_t)(equals - argv[0]));
+		r = key ? put_key(rule, match, key, equals + 1, diags) : -ENOMEM;
+		free(key);
+		return r < 0 ? r : 1;
+	}
+	if (strcmp(argv[0], "strict") == 0) {
+		r = put_key(rule, match, "strict", "true", diags);
+		return r < 0 ? r : 1;
+	}
+	r = put_place(argv[0], next, place, diags);
+	if (r != 0)
+		return r;
+	r = put_key(rule, match, argv[0], next, diags);
+	return r < 0 ? r : 2;
+}
+
+static int words_nodes(int argc, char **argv, struct node *rule, struct node *match,
+		       struct ctl_place *place, struct policy_diags *diags)
+{
+	int i = 0, r = 0;
+
+	if (argc && !strchr(argv[0], '=')) {
+		r = put_key(rule, match, "name", argv[0], diags);
+		i = 1;
+	}
+	while (r == 0 && i < argc) {
+		int n = take_word(argc - i, argv + i, rule, match, place, diags);
+
+		if (n < 0)
+			r = n;
+		else
+			i += n;
+	}
+	if (r == 0 && match->n) {
+		struct node *copy = node_new(NODE_MAP, 0, 0);
+
+		if (!copy)
+			return -ENOMEM;
+		/* The children move into the rule; match stays as an empty mapping. */
+		copy->child = match->child;
+		copy->n = match->n;
+		match->child = NULL;
+		match->n = 0;
+		r = node_add(rule, node_new_scalar("match", 0, 0));
+		if (r < 0)
+			node_free(copy);
+		else
+			r = node_add(rule, copy);
+	}
+	return r;
+}
+
+int ctl_words_rule(int argc, char **argv, struct dmm_rule *ret, struct ctl_place *ret_place,
+		   struct policy_diags *diags)
+{
+	struct node *rule = node_new(NODE_MAP, 0, 0), *match = node_new(NODE_MAP, 0, 0);
+	int r = -ENOMEM;
+
+	*ret = (struct dmm_rule){0};
+	*ret_place = (struct ctl_place){0};
+	if (rule && match)
+		r = words_nodes(argc, argv, rule, match, ret_place, diags);
+	if (r == 0 && !node_get(rule, "name"))
+		r = diag_error(diags, "", 0, 0, "the rule needs a name");
+	if (r == 0)
+		r = policy_read_rule("", diags, rule, 1, ret);
+	node_free(rule);
+	node_free(match);
+	return r;
+}

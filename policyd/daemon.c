@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "policyd/daemon.h"
+
+#define FOLLOW_MS 500	  /* how late a change by dmm-policy is seen, at most */
+#define LOCK_WAIT_MS 2000 /* the loop stands still meanwhile */
+#define LOCK_RETRY_US 20000
+
+int daemon_config(const struct daemon_options *opt, struct dmm_policy **ret,
+		  struct policy_diags *diags)
+{
+	struct dmm_policy *p = NULL;
+	int r;
+
+	*ret = NULL;
+	r = policy_parse_dir(opt->config, &p, diags);
+	if (r == 0)
+		r = policy_check(p, diags);
+	if (r < 0) {
+		policy_free(p);
+		return r;
+	}
+	*ret = p;
+	return 0;
+}
+
+static int lock_tree(const char *bpffs, int *ret_fd)
+{
+	uint64_t end = now_ns() + LOCK_WAIT_MS * 1000000ULL;
+	int r;
+
+	while ((r = tree_lock(bpffs, false, ret_fd)) == -EWOULDBLOCK && now_ns() < end)
+		usleep(LOCK_RETRY_US);
+	if (r == -EWOULDBLOCK)
+		log_err("policy: another program holds the lock of %s for more than %d s", bpffs,
+			LOCK_WAIT_MS / 1000);
+	return r;
+}
+
+int daemon_commit(struct daemon *d, const struct dmm_policy *p)
+{
+	_cleanup_free_ struct dmm_class *prev = malloc(sizeof(*prev));
+	_cleanup_free_ struct dmm_class *next = malloc(sizeof(*next));
+	_cleanup_close_ int lock = -1;
+	dmm_u64 generation;
+	int r, lines;
+
+	if (!prev || !next)
+		return -ENOMEM;
+	r = lock_tree(d->opt->bpffs, &lock);
+	if (r < 0)
+		return r;
+	r = maps_read(&d->tree, prev, &generation);
+	if (r < 0)
+		return r;
+	r = class_compile(p, prev, next);
+	if (r < 0) {
+		log_err("policy: cannot be compiled: %s", strerror(-r));
+		return r;
+	}
+	lines = class_diff(prev, next, NULL);
+	if (generation > 0 && lines == 0) {
+		log_info("policy: generation %llu is what the configuration says", generation);
+		return 0;
+	}
+	r = maps_commit(&d->tree, next, &generation);
+	if (r < 0) {
+		log_err("policy: cannot be put in force: %s; the one before stays", strerror(-r));
+		return r;
+	}
+	log_info("policy: generation %llu in force, %d change%s", generation, lines,
+		 lines == 1 ? "" : "s");
+	return 0;
+}
+
+int daemon_follow(struct daemon *d)
+{
+	_cleanup_free_ struct dmm_class *next = NULL;
+	struct dmm_class *old;
+	dmm_u64 generation;
+	int r;
+
+	if (d->class && d->tree.meta->generation == d->generation)
+		return 0;
+	next = malloc(sizeof(*next));
+	if (!next)
+		return -ENOMEM;
+	r = maps_read(&d->tree, next, &generation);
+	if (r < 0) {
+		log_err("policy: cannot be read from %s: %s", d->tree.path, strerror(-r));
+		return r;
+	}
+	log_debug("policy: following generation %llu", generation);
+	old = d->class;
+	d->class = next;
+	next = old;
+	d->generation = generation;
+	supervise_sync(&d->sup, d->class);
+	return 0;
+}
+
+int daemon_reload(struct daemon *d, struct policy_diags *diags)
+{
+	struct dmm_policy *p;
+	int r;
+
+	r = daemon_config(d->opt, &p, diags);
+	policy_diags_print(diags, stderr);
+	if (r < 0) {
+		log_err("%s: not taken, the policy in force stays", d->opt->config);
+		return r;
+	}
+	r = daemon_commit(d, p);
+	if (r == 0)
+		r = daemon_follow(d);
+	if (r == 0)
+		r = http_listen(d->http, p->daemon.http);
+	policy_free(p);
+	return r;
+}
+
+int daemon_measure(struct daemon *d)
+{
+	int r;
+
+	r = daemon_follow(d);
+	if (r < 0)
+		return r;
+	r = telemetry_read(d->telemetry, &d->tree, d->class, d->generation, &d->sup);
+	if (r < 0)
+		log_err("telemetry: cannot be read: %s", strerror(-r));
+	return r;
+}
+
+/* At the first start the file counts; later what is in force, which dmm-policy may have changed. */
+static int policy_start(struct daemon *d, const struct dmm_policy *p)
+{
+	_cleanup_free_ struct dmm_class *now = NULL, *file = NULL;
+	dmm_u64 generation;
+	int r, lines;
+
+	if (d->tree.meta->generation == 0)
+		return daemon_commit(d, p);
+	now = malloc(sizeof(*now));
+	file = malloc(sizeof(*file));
+	if (!now || !file)
+		return -ENOMEM;
+	r = maps_read(&d->tree, now, &generation);
+	if (r < 0)
+		return r;
+	r = class_compile(p, now, file);
+	if (r < 0)
+		return r;
+	lines = class_diff(now, file, NULL);
+	if (lines == 0)
+		log_info("policy: generation %llu goes on, as the configuration says", generation);
+	else
+		log_info(
+			"policy: generation %llu goes on; it differs from %s in %d place%s, SIGHUP "
+			"puts the file in force",
+			generation, d->opt->config, lines, lines == 1 ? "" : "s");
+	return 0;
+}
+
+static void signals_event(struct loop_source *src, uint32_t events)
+{
+	struct daemon *d = container_of(src, struct daemon, signals);
+	struct policy_diags diags = {0};
+	struct signalfd_siginfo si;
+
+	(void)events;
+	if (read(d->signal_fd, &si, sizeof(si)) != sizeof(si))
+		return;
+	if (si.ssi_signo == SIGHUP) {
+		daemon_reload(d, &diags);
+		policy_diags_fini(&diags);
+		return;
+	}
+	log_info("%s: stopping; the policy and the instances go on", strsignal((int)si.ssi_signo));
+	d->stop = true;
+}
+
+static int signals_open(struct daemon *d)
+{
+	sigset_t set;
+
+	d->signals.cb = signals_event;
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+		return -errno;
+	d->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (d->signal_fd < 0)
+		return -errno;
+	return loop_add(d->epfd, d->signal_fd, EPOLLIN, &d->signals);
+}
+
+int daemon_init(struct daemon *d, const struct daemon_options *opt, const struct dmm_policy *p)
+{
+	int r;
+
+	d->opt = opt;
+	d->signal_fd = -1;
+	d->telemetry = malloc(sizeof(*d->telemetry));
+	d->epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (!d->telemetry || d->epfd < 0)
+		return -ENOMEM;
+	r = signals_open(d);
+	if (r < 0)
+		return r;
+	r = http_open(&d->http, d->epfd, opt->socket ? opt->socket : p->daemon.socket,
+		      daemon_routes, d);
+	if (r < 0)
+		return r;
+	r = http_listen(d->http, p->daemon.http);
+	if (r < 0)
+		return r;
+	r = tree_install(&d->tree, opt->bpffs);
+	if (r < 0)
+		return r;
+	supervise_init(&d->sup, d->epfd, &d->tree, opt->program);
+	r = policy_start(d, p);
+	if (r < 0)
+		return r;
+	r = supervise_adopt(&d->sup);
+	if (r < 0) {
+		log_err("cannot look for running instances: %s", strerror(-r));
+		return r;
+	}
+	return daemon_follow(d);
+}
+
+void daemon_fini(struct daemon *d)
+{
+	http_close(d->http);
+	if (d->sup.tree)
+		supervise_fini(&d->sup);
+	if (d->tree.path[0])
+		tree_close(&d->tree);
+	if (d->signal_fd >= 0)
+		close(d->signal_fd);
+	if (d->epfd >= 0)
+		close(d->epfd);
+	free(d->class);
+	free(d->telemetry);
+}
+
+/* Tell the service manager, if there is one (sd_notify(3)). */
+static void notify(const char *state)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	const char *path = getenv("NOTIFY_SOCKET");
+	size_t len = path ? strlen(path) : 0;
+	int fd;
+
+	if (len == 0 || len >= sizeof(sa.sun_path))
+		return;
+	memcpy(sa.sun_path, path, len);
+	if (path[0] == '@')
+		sa.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&sa,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+		log_debug("NOTIFY_SOCKET: %s", strerror(errno));
+	close(fd);
+}
+
+/* How long the loop may sleep. */
+static int sleep_ms(const struct daemon *d)
+{
+	uint64_t now = now_ns(), next = supervise_next_ns(&d->sup);
+	int ms = FOLLOW_MS, http = http_timeout_ms(d->http);
+
+	if (next <= now)
+		return 0;
+	if (next - now < FOLLOW_MS * 1000000ULL)
+		ms = (int)((next - now) / 1000000) + 1;
+	return http >= 0 && http < ms ? http : ms;
+}
+
+int daemon_run(struct daemon *d)
+{
+	int r = 0;
+
+	notify("READY=1");
+	while (r == 0 && !d->stop) {
+		r = loop_run(d->epfd, sleep_ms(d));
+		http_run(d->http);
+		daemon_follow(d);
+		supervise_tick(&d->sup, now_ns());
+	}
+	if (r < 0)
+		log_err("event loop: %s", strerror(-r));
+	notify("STOPPING=1");
+	return r;
+}
+
+int daemon_teardown(const char *bpffs)
+{
+	int r;
+
+	r = instance_stop_all(bpffs, 2000);
+	if (r < 0)
+		log_err("cannot stop the instances of %s: %s", bpffs, strerror(-r));
+	else if (r > 0)
+		log_info("stopped %d instance%s", r, r == 1 ? "" : "s");
+	if (r < 0)
+		return r;
+	r = tree_teardown(bpffs);
+	if (r == -ENOENT) {
+		log_info("%s: nothing to remove", bpffs);
+		return 0;
+	}
+	if (r < 0)
+		log_err("%s: cannot be removed completely: %s", bpffs, strerror(-r));
+	return r;
+}

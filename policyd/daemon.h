@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * dmm-policyd: puts the operator's policy in force, keeps the instances running, tells what it
+ * sees. Nothing of a socket's way depends on it: the policy lies in the maps, the instances run in
+ * sessions of their own, and the next daemon takes both over. The maps are the truth: dmm-policy
+ * may change them at any time, which is seen by the generation.
+ */
+#ifndef DMM_POLICYD_DAEMON_H
+#define DMM_POLICYD_DAEMON_H
+
+#include "policyd/http.h"
+#include "policyd/policy.h"
+#include "policyd/supervise.h"
+#include "policyd/telemetry.h"
+
+struct daemon_options {
+	const char *config;  /* dmm.yaml; policy.d beside it */
+	const char *bpffs;   /* path of the tree */
+	const char *socket;  /* Unix socket; NULL: as the configuration says */
+	const char *program; /* path of dmm-stackd */
+};
+
+struct daemon {
+	const struct daemon_options *opt;
+	int epfd, signal_fd;
+	struct loop_source signals;
+	struct tree tree;
+	struct supervisor sup;
+	struct http *http;
+	dmm_u64 generation; /* of class */
+	struct dmm_class *class;
+	struct telemetry *telemetry; /* filled anew for each use */
+	bool stop;
+};
+
+/*
+ * Read and check the configuration. Diagnostics go to diags. 0 or -errno; *ret is NULL then. A
+ * class of it is not made yet.
+ */
+int daemon_config(const struct daemon_options *opt, struct dmm_policy **ret,
+		  struct policy_diags *diags);
+
+/* Bring up everything, policy first. d is zeroed by the caller; daemon_fini() follows in any case.
+ */
+int daemon_init(struct daemon *d, const struct daemon_options *opt, const struct dmm_policy *p);
+void daemon_fini(struct daemon *d);
+
+/* Compile p and put it in force. -EWOULDBLOCK: somebody else holds the lock for seconds. */
+int daemon_commit(struct daemon *d, const struct dmm_policy *p);
+
+/* Read the configuration again and put it in force. Any failure leaves the policy in force. */
+int daemon_reload(struct daemon *d, struct policy_diags *diags);
+
+/* Follow the generation in force, if it changed. 0 or -errno. */
+int daemon_follow(struct daemon *d);
+
+/* Take a snapshot into d->telemetry. */
+int daemon_measure(struct daemon *d);
+
+/* Serve until d->stop. */
+int daemon_run(struct daemon *d);
+
+/* What is served over HTTP; the context is struct daemon. */
+extern const struct http_route daemon_routes[];
+
+/* Stop the instances of the tree and remove it. */
+int daemon_teardown(const char *bpffs);
+
+#endif

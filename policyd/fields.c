@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/util.h"
+#include "policyd/fields.h"
+#include "policyd/policy_keys.h"
+#include "policyd/value.h"
+
+static int add(struct fields *f, const char *parent, const char *key, enum field_type type,
+	       const char *value)
+{
+	struct field *field = &f->list[f->n];
+
+	*field = (struct field){.parent = parent, .key = key, .type = type, .value = strdup(value)};
+	if (!field->value)
+		return -ENOMEM;
+	f->n++;
+	return 0;
+}
+
+static int add_number(struct fields *f, const char *parent, const char *key, dmm_u64 value)
+{
+	char text[VALUE_STRLEN];
+
+	snprintf(text, sizeof(text), "%llu", value);
+	return add(f, parent, key, FIELD_NUMBER, text);
+}
+
+/* Text of item i of a list. */
+typedef const char *(*item_fn)(const void *list, size_t i, char *buf, size_t len);
+
+static int add_list(struct fields *f, const char *parent, const char *key, const void *list,
+		    size_t n, item_fn item)
+{
+	char buf[VALUE_STRLEN], *text = NULL;
+	size_t len;
+	FILE *out;
+	int r;
+
+	if (n == 0)
+		return 0;
+	out = open_memstream(&text, &len);
+	if (!out)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		fprintf(out, "%s%s", i ? "," : "", item(list, i, buf, sizeof(buf)));
+	r = fclose(out) == 0 ? add(f, parent, key, FIELD_LIST, text) : -ENOMEM;
+	free(text);
+	return r;
+}
+
+static const char *name_item(const void *list, size_t i, char *buf, size_t len)
+{
+	const char(*names)[DMM_NAME_LEN] = list;
+
+	snprintf(buf, len, "%s", names[i]);
+	return buf;
+}
+
+static const char *prefix_item(const void *list, size_t i, char *buf, size_t len)
+{
+	const struct policy_prefix *p = (const struct policy_prefix *)list + i;
+
+	return addr_format_prefix(p->ip, p->plen, buf, len);
+}
+
+static const char *ports_item(const void *list, size_t i, char *buf, size_t len)
+{
+	return value_format_ports((const struct policy_ports *)list + i, buf, len);
+}
+
+static int add_match(struct fields *f, const struct policy_match *m)
+{
+	int r = add_list(f, "match", "group", m->group, m->n_group, name_item);
+
+	for (unsigned role = 0; r == 0 && role < DMM_ROLES; role++)
+		if (m->roles == 1u << role)
+			r = add(f, "match", "role", FIELD_TEXT, policy_role_words[role]);
+	if (r == 0 && m->proto)
+		r = add(f, "match", "proto", FIELD_TEXT, m->proto == IPPROTO_UDP ? "udp" : "tcp");
+	if (r == 0)
+		r = add_list(f, "match", "remote", m->remote, m->n_remote, prefix_item);
+	if (r == 0)
+		r = add_list(f, "match", "remote_port", m->remote_port, m->n_remote_port,
+			     ports_item);
+	if (r == 0)
+		r = add_list(f, "match", "local", m->local, m->n_local, prefix_item);
+	if (r == 0)
+		r = add_list(f, "match", "local_port", m->local_port, m->n_local_port, ports_item);
+	return r;
+}
+
+int fields_of_rule(const struct dmm_rule *rule, struct fields *ret)
+{
+	int r;
+
+	*ret = (struct fields){0};
+	r = add_match(ret, &rule->match);
+	if (r == 0)
+		r = add_list(ret, NULL, "use", rule->use, rule->n_use, name_item);
+	if (r == 0 && rule->carrier == DMM_CARRIER_SPLICE)
+		r = add(ret, NULL, "carrier", FIELD_TEXT, "splice");
+	if (r == 0 && rule->strict)
+		r = add(ret, NULL, "strict", FIELD_BOOL, "true");
+	return r;
+}
+
+int fields_of_use(const char (*use)[DMM_NAME_LEN], unsigned n, const char *key, struct fields *ret)
+{
+	*ret = (struct fields){0};
+	return add_list(ret, NULL, key, use, n, name_item);
+}
+
+int fields_of_group(const struct policy_group *g, struct fields *ret)
+{
+	*ret = (struct fields){0};
+	return add(ret, NULL, "cgroup", FIELD_TEXT, g->cgroup);
+}
+
+static int add_kernel(struct fields *f, const struct dmm_stack_rec *s)
+{
+	char rate[VALUE_STRLEN];
+	int r = add(f, NULL, "kind", FIELD_TEXT, "kernel");
+
+	if (r == 0 && s->congestion[0])
+		r = add(f, NULL, "congestion", FIELD_TEXT, s->congestion);
+	if (r == 0 && s->pacing_bps)
+		r = add(f, NULL, "pacing", FIELD_TEXT,
+			value_format_rate(s->pacing_bps, rate, sizeof(rate)));
+	if (r == 0 && s->mark)
+		r = add_number(f, NULL, "mark", s->mark);
+	if (r == 0 && s->priority)
+		r = add_number(f, NULL, "priority", s->priority - 1);
+	return r;
+}
+
+int fields_of_stack(const struct dmm_stack_rec *s, struct fields *ret)
+{
+	int r;
+
+	*ret = (struct fields){0};
+	if (s->kind != DMM_KIND_USERSPACE)
+		return add_kernel(ret, s);
+	r = add(ret, NULL, "engine", FIELD_TEXT, s->engine);
+	if (r == 0)
+		r = add(ret, "port", "driver", FIELD_TEXT, s->driver);
+	if (r == 0)
+		r = add(ret, "port", "interface", FIELD_TEXT, s->interface);
+	if (r == 0)
+		r = add_number(ret, "port", "queue", s->queue);
+	if (r == 0)
+		r = add(ret, "port", "mode", FIELD_TEXT, s->mode);
+	if (r == 0)
+		r = add(ret, NULL, "poll", FIELD_TEXT, s->busy ? "busy" : "sleep");
+	return r;
+}
+
+int fields_of_daemon(const struct policy_daemon *d, struct fields *ret)
+{
+	int r = 0;
+
+	*ret = (struct fields){0};
+	if (d->http[0])
+		r = add(ret, NULL, "http", FIELD_TEXT, d->http);
+	if (r == 0)
+		r = add(ret, NULL, "socket", FIELD_TEXT, d->socket);
+	return r;
+}
+
+void fields_fini(struct fields *f)
+{
+	for (size_t i = 0; i < f->n; i++)
+		free(f->list[i].value);
+	f->n = 0;
+}
+
+const struct field *fields_find(const struct fields *f, const char *key)
+{
+	for (size_t i = 0; i < f->n; i++)
+		if (strcmp(f->list[i].key, key) == 0)
+			return &f->list[i];
+	return NULL;
+}
+
+void fields_print(const struct fields *f, FILE *out)
+{
+	for (size_t i = 0; i < f->n; i++)
+		fprintf(out, "%s%s=%s", i ? " " : "", f->list[i].key, f->list[i].value);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP server of the daemon: a Unix socket for everything, optionally one TCP address for what only
+ * reads. Runs inside the daemon's loop, no threads: a handler sees the daemon at rest. Connections,
+ * request size and idle time are bounded. What is served stands in the table of http_routes.c.
+ */
+#ifndef DMM_POLICYD_HTTP_H
+#define DMM_POLICYD_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define HTTP_MAX_CONNECTIONS 64 /* per listener */
+#define HTTP_MAX_REQUEST 32768	/* bytes of request line and headers */
+#define HTTP_MAX_BODY 65536	/* bytes of a POST; more is refused with 413 */
+#define HTTP_TIMEOUT_S 10
+
+struct http;
+
+struct http_request {
+	bool local; /* came by the Unix socket */
+	const char *path;
+	void *connection; /* for http_query() */
+};
+
+struct http_reply {
+	unsigned status;  /* 200 … */
+	const char *type; /* content type; NULL: application/json */
+	char *body;	  /* malloc()ed, taken over */
+	size_t len;
+};
+
+struct http_route {
+	const char *method; /* "GET" answers HEAD too */
+	const char *path;
+	bool local_only; /* 403 on TCP */
+	void (*handle)(const struct http_request *q, struct http_reply *ret, void *ctx);
+};
+
+/* The value of a query parameter, NULL if it is not there. Valid during the request. */
+const char *http_query(const struct http_request *q, const char *name);
+
+/*
+ * Listen on a Unix socket (mode 0660; a stale one is replaced; -EADDRINUSE: somebody answers on
+ * it). routes ends with a row without path. 0 or -errno, logged.
+ */
+int http_open(struct http **ret, int epfd, const char *socket_path, const struct http_route *routes,
+	      void *ctx);
+/* Listen on "127.0.0.1:9464" or "[::1]:9464" too, instead of the address before; "": on none.
+ * When it fails the address before stays. */
+int http_listen(struct http *h, const char *address);
+/* Close connections, remove the socket. */
+void http_close(struct http *h);
+
+/* Answer what is ready, close what is idle. To be called at least once a second. */
+void http_run(struct http *h);
+/* How long the loop may sleep, in ms; -1: as long as it likes. */
+int http_timeout_ms(const struct http *h);
+
+#endif

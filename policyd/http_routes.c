@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the daemon serves over HTTP. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/util.h"
+#include "policyd/daemon.h"
+#include "policyd/json.h"
+#include "policyd/metrics.h"
+
+#define FLOWS_DEFAULT 10000 /* of GET /v1/flows without ?limit= */
+#define FLOWS_MAX 1000000
+
+/* Take j as the body; NULL: out of memory. */
+static void reply_json(struct http_reply *ret, unsigned status, json_t *j)
+{
+	ret->status = status;
+	ret->body = j ? json_dumps(j, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+	json_decref(j);
+	if (!ret->body)
+		ret->status = 500;
+	else
+		ret->len = strlen(ret->body);
+}
+
+static void reply_error(struct http_reply *ret, unsigned status, int r)
+{
+	reply_json(ret, status, json_pack("{s:s}", "error", strerror(-r)));
+}
+
+static bool measure(struct daemon *d, struct http_reply *ret)
+{
+	int r = daemon_measure(d);
+
+	if (r < 0)
+		reply_error(ret, 500, r);
+	return r == 0;
+}
+
+static void get_metrics(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+	FILE *out;
+	int r;
+
+	(void)q;
+	if (!measure(d, ret))
+		return;
+	out = open_memstream(&ret->body, &ret->len);
+	if (!out) {
+		reply_error(ret, 500, -errno);
+		return;
+	}
+	ret->type = METRICS_CONTENT_TYPE;
+	r = metrics_write(d->telemetry, out);
+	if (fclose(out) != 0 || r < 0)
+		ret->status = 500;
+}
+
+/* 200 "ok", or 503 with a line for each instance that should be up and is not. */
+static void get_healthz(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+	FILE *out;
+	int r;
+
+	(void)q;
+	r = daemon_follow(d);
+	out = open_memstream(&ret->body, &ret->len);
+	if (!out) {
+		reply_error(ret, 500, -errno);
+		return;
+	}
+	ret->type = "text/plain; charset=utf-8";
+	if (r < 0) {
+		ret->status = 503;
+		fprintf(out, "policy: cannot be read: %s\n", strerror(-r));
+	}
+	for (unsigned id = 0; id < DMM_MAX_STACKS; id++) {
+		const struct instance *in = &d->sup.inst[id];
+
+		if (!in->wanted || maps_stack_up(&d->tree, id))
+			continue;
+		ret->status = 503;
+		fprintf(out, "stack %s: down, %s\n", in->rec.name,
+			in->state == INST_RUNNING ? "its instance runs and is not ready"
+			: in->why[0]		  ? in->why
+						  : "its instance does not run");
+	}
+	if (ret->status == 200)
+		fputs("ok\n", out);
+	if (fclose(out) != 0)
+		ret->status = 500;
+}
+
+static void get_policy(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+	struct dmm_policy *p;
+	int r;
+
+	(void)q;
+	r = daemon_follow(d);
+	if (r == 0)
+		r = class_decompile(d->class, &p);
+	if (r < 0) {
+		reply_error(ret, 500, r);
+		return;
+	}
+	reply_json(ret, 200,
+		   json_pack("{s:I, s:o}", "generation", (json_int_t)d->generation, "policy",
+			     json_policy(p)));
+	policy_free(p);
+}
+
+struct flows {
+	const struct dmm_class *class;
+	json_t *list;
+	size_t limit;
+	bool truncated;
+};
+
+static int add_flow(const struct dmm_flow_row *f, void *ctx)
+{
+	struct flows *fl = ctx;
+
+	fl->truncated = json_array_size(fl->list) >= fl->limit;
+	if (!fl->truncated)
+		json_array_append_new(fl->list, json_flow(f, fl->class));
+	return fl->truncated;
+}
+
+static void get_flows(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+	struct flows fl = {.limit = FLOWS_DEFAULT};
+	const char *limit = http_query(q, "limit");
+	char *end;
+	int r;
+
+	if (limit) {
+		fl.limit = strtoul(limit, &end, 10);
+		if (end == limit || *end || fl.limit > FLOWS_MAX) {
+			reply_json(ret, 400, json_pack("{s:s}", "error", "limit: not a number"));
+			return;
+		}
+	}
+	r = daemon_follow(d);
+	fl.class = d->class;
+	fl.list = json_array();
+	if (r == 0)
+		r = maps_flows(&d->tree, add_flow, &fl);
+	if (r < 0) {
+		json_decref(fl.list);
+		reply_error(ret, 500, r);
+		return;
+	}
+	reply_json(ret, 200, json_pack("{s:b, s:o}", "truncated", fl.truncated, "flows", fl.list));
+}
+
+static void get_stacks(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+
+	(void)q;
+	if (measure(d, ret))
+		reply_json(ret, 200, json_pack("{s:o}", "stacks", json_stacks(d->telemetry)));
+}
+
+static void get_groups(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+	int r = daemon_follow(d);
+
+	(void)q;
+	if (r < 0)
+		reply_error(ret, 500, r);
+	else
+		reply_json(ret, 200, json_pack("{s:o}", "groups", json_groups(d->class)));
+}
+
+static void get_stats(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+
+	(void)q;
+	if (measure(d, ret))
+		reply_json(ret, 200, json_stats(d->telemetry));
+}
+
+/* Follow what is in the maps at once; with ?file=1, put the configuration file in force first. */
+static void post_reload(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+	struct policy_diags diags = {0};
+	const char *file = http_query(q, "file");
+	int r;
+
+	if (file && strcmp(file, "0") != 0)
+		r = daemon_reload(d, &diags);
+	else
+		r = daemon_follow(d);
+	if (r < 0)
+		reply_json(ret,
+			   r == -EWOULDBLOCK ? 409
+			   : diags.errors    ? 422
+					     : 500,
+			   json_pack("{s:s, s:I, s:o}", "error", strerror(-r), "generation",
+				     (json_int_t)d->generation, "diagnostics", json_diags(&diags)));
+	else
+		reply_json(ret, 200,
+			   json_pack("{s:I, s:o}", "generation", (json_int_t)d->generation,
+				     "diagnostics", json_diags(&diags)));
+	policy_diags_fini(&diags);
+}
+
+const struct http_route daemon_routes[] = {
+	{"GET", "/metrics", false, get_metrics},
+	{"GET", "/healthz", false, get_healthz},
+	{"GET", "/v1/policy", false, get_policy},
+	{"GET", "/v1/flows", false, get_flows},
+	{"GET", "/v1/stacks", false, get_stacks},
+	{"GET", "/v1/groups", false, get_groups},
+	{"GET", "/v1/stats", false, get_stats},
+	{"POST", "/v1/reload", true, post_reload},
+	{NULL, NULL, false, NULL},
+};

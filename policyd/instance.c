@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "policyd/instance.h"
+
+#define ARGV_MAX 32
+
+/* Append one argument; what does not fit is cut, which makes the arguments unequal to any other. */
+static void __attribute__((format(printf, 2, 3)))
+args_add(struct instance_args *a, const char *fmt, ...)
+{
+	size_t room = sizeof(a->text) - a->len;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(a->text + a->len, room, fmt, ap);
+	va_end(ap);
+	if (n >= 0)
+		a->len += MIN((size_t)n + 1, room);
+}
+
+void instance_args_build(struct instance_args *ret, const struct dmm_stack_rec *rec, unsigned id,
+			 const char *bpffs)
+{
+	ret->len = 0;
+	args_add(ret, "--name");
+	args_add(ret, "%.*s", (int)sizeof(rec->name), rec->name);
+	args_add(ret, "--id");
+	args_add(ret, "%u", id);
+	args_add(ret, "--engine");
+	args_add(ret, "%.*s", (int)sizeof(rec->engine), rec->engine);
+	args_add(ret, "--driver");
+	args_add(ret, "%.*s", (int)sizeof(rec->driver), rec->driver);
+	args_add(ret, "--interface");
+	args_add(ret, "%.*s", (int)sizeof(rec->interface), rec->interface);
+	args_add(ret, "--queue");
+	args_add(ret, "%u", rec->queue);
+	args_add(ret, "--mode");
+	args_add(ret, "%.*s", (int)sizeof(rec->mode), rec->mode[0] ? rec->mode : "auto");
+	if (rec->busy)
+		args_add(ret, "--busy");
+	args_add(ret, "--bpffs");
+	args_add(ret, "%s", bpffs);
+}
+
+bool instance_args_equal(const struct instance_args *a, const struct instance_args *b)
+{
+	return a->len == b->len && memcmp(a->text, b->text, a->len) == 0;
+}
+
+static void spawn_child(const char *program, char **argv)
+{
+	sigset_t none;
+	int null;
+
+	setsid();
+	/* SIGPIPE stays ignored: standard error may be a pipe whose reader goes before we do. */
+	signal(SIGHUP, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	null = open("/dev/null", O_RDWR);
+	if (null >= 0)
+		dup2(null, STDIN_FILENO);
+	close_range(3, ~0U, 0);
+	execv(program, argv);
+	_exit(127);
+}
+
+int instance_spawn(const char *program, const struct instance_args *args, pid_t *ret_pid,
+		   int *ret_pidfd)
+{
+	char *argv[ARGV_MAX] = {(char *)program};
+	size_t n = 1;
+	pid_t pid;
+	int r;
+
+	if (access(program, X_OK) < 0)
+		return -errno;
+	for (size_t i = 0; i < args->len && n < ARGV_MAX - 1; i += strlen(args->text + i) + 1)
+		argv[n++] = (char *)args->text + i;
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		spawn_child(program, argv);
+	*ret_pidfd = pidfd_open(pid, 0);
+	if (*ret_pidfd < 0) {
+		r = -errno;
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		return r;
+	}
+	*ret_pid = pid;
+	return 0;
+}
+
+static ssize_t proc_read(pid_t pid, const char *file, char *ret, size_t len)
+{
+	char path[64];
+	_cleanup_close_ int fd = -1;
+	size_t n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	while (n < len - 1) {
+		ssize_t r = read(fd, ret + n, len - 1 - n);
+
+		if (r < 0)
+			return -errno;
+		if (r == 0)
+			break;
+		n += (size_t)r;
+	}
+	ret[n] = '\0';
+	return (ssize_t)n;
+}
+
+/* The argument after `name` in a list of NUL-ended arguments; NULL: none. */
+static const char *args_value(const struct instance_args *a, const char *name)
+{
+	bool found = false;
+
+	for (size_t i = 0; i < a->len; i += strlen(a->text + i) + 1) {
+		if (found)
+			return a->text + i;
+		found = strcmp(a->text + i, name) == 0;
+	}
+	return NULL;
+}
+
+/* Fill ret if pid is an instance of the tree. */
+static bool instance_recognise(pid_t pid, const char *bpffs, struct instance_found *ret)
+{
+	char line[INSTANCE_ARGS_LEN + 256], comm[32];
+	const char *path, *id;
+	size_t start = 0, len;
+	ssize_t n;
+	char *end;
+
+	n = proc_read(pid, "comm", comm, sizeof(comm));
+	if (n <= 0 || strcmp(comm, INSTANCE_COMM "\n") != 0)
+		return false;
+	n = proc_read(pid, "cmdline", line, sizeof(line));
+	if (n <= 0)
+		return false;
+	len = (size_t)n;
+	while (start < len && strcmp(line + start, "--name") != 0)
+		start += strlen(line + start) + 1;
+	if (start >= len || len - start > sizeof(ret->args.text))
+		return false;
+	memcpy(ret->args.text, line + start, len - start);
+	ret->args.len = len - start;
+	path = args_value(&ret->args, "--bpffs");
+	id = args_value(&ret->args, "--id");
+	if (!path || !id || strcmp(path, bpffs) != 0)
+		return false;
+	ret->id = (unsigned)strtoul(id, &end, 10);
+	return end != id && !*end && ret->id < DMM_MAX_STACKS;
+}
+
+int instance_scan(const char *bpffs, void (*cb)(const struct instance_found *f, void *ctx),
+		  void *ctx)
+{
+	struct instance_found f;
+	struct dirent *e;
+	int n = 0;
+	DIR *d;
+
+	d = opendir("/proc");
+	if (!d)
+		return -errno;
+	while ((e = readdir(d))) {
+		f.pid = (pid_t)strtol(e->d_name, NULL, 10);
+		if (f.pid <= 0 || f.pid == getpid())
+			continue;
+		/* The descriptor first: what is then read belongs to the process that it names, or
+		 * that process is gone and the descriptor says so. */
+		f.pidfd = pidfd_open(f.pid, 0);
+		if (f.pidfd < 0)
+			continue;
+		if (!instance_recognise(f.pid, bpffs, &f)) {
+			close(f.pidfd);
+			continue;
+		}
+		cb(&f, ctx);
+		n++;
+	}
+	closedir(d);
+	return n;
+}
+
+struct stop_list {
+	struct pollfd fd[DMM_MAX_STACKS * 2];
+	unsigned n;
+};
+
+static void stop_one(const struct instance_found *f, void *ctx)
+{
+	struct stop_list *l = ctx;
+
+	if (l->n == ARRAY_SIZE(l->fd)) {
+		pidfd_send_signal(f->pidfd, SIGKILL, NULL, 0);
+		close(f->pidfd);
+		return;
+	}
+	log_debug("instance %u, pid %d: stopping", f->id, (int)f->pid);
+	pidfd_send_signal(f->pidfd, SIGTERM, NULL, 0);
+	l->fd[l->n++] = (struct pollfd){.fd = f->pidfd, .events = POLLIN};
+}
+
+/* Wait until all are gone; returns how many are not. */
+static unsigned stop_wait(struct stop_list *l, unsigned timeout_ms)
+{
+	uint64_t end = now_ns() + timeout_ms * 1000000ULL;
+
+	while (l->n > 0) {
+		uint64_t now = now_ns();
+		unsigned left = 0;
+
+		if (now >= end)
+			break;
+		if (poll(l->fd, l->n, (int)((end - now) / 1000000) + 1) < 0 && errno != EINTR)
+			break;
+		for (unsigned i = 0; i < l->n; i++) {
+			if (l->fd[i].revents)
+				close(l->fd[i].fd);
+			else
+				l->fd[left++] = l->fd[i];
+		}
+		l->n = left;
+	}
+	return l->n;
+}
+
+int instance_stop_all(const char *bpffs, unsigned timeout_ms)
+{
+	struct stop_list l = {.n = 0};
+	int r = instance_scan(bpffs, stop_one, &l);
+
+	if (stop_wait(&l, timeout_ms) == 0)
+		return r;
+	for (unsigned i = 0; i < l.n; i++)
+		pidfd_send_signal(l.fd[i].fd, SIGKILL, NULL, 0);
+	if (stop_wait(&l, 2000) == 0)
+		return r;
+	for (unsigned i = 0; i < l.n; i++)
+		close(l.fd[i].fd);
+	return -ETIMEDOUT;
+}
+
+uint64_t instance_cpu_ns(pid_t pid)
+{
+	unsigned long long utime, stime;
+	char text[1024], *p;
+
+	if (pid <= 0 || proc_read(pid, "stat", text, sizeof(text)) <= 0)
+		return 0;
+	p = strrchr(text, ')'); /* the name before may hold anything */
+	if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &utime,
+			 &stime) != 2)
+		return 0;
+	return (utime + stime) * (1000000000ULL / (unsigned long long)sysconf(_SC_CLK_TCK));
+}

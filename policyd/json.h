@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The JSON that programs read: of the HTTP API and of `dmm-policy -j`. Names and meanings stay;
+ * keys may be added. Numbers are numbers in base units, addresses and prefixes are text. Each
+ * function returns a new reference, or NULL when memory is out.
+ */
+#ifndef DMM_POLICYD_JSON_H
+#define DMM_POLICYD_JSON_H
+
+#include <jansson.h>
+
+#include "policyd/policy.h"
+#include "policyd/telemetry.h"
+
+/* {"groups": {…}, "stacks": {…}, "rules": […], "default": […]}: policy_parse_text() reads it back.
+ */
+json_t *json_policy(const struct dmm_policy *p);
+
+/* One live socket. Names of groups and stacks come from c. */
+json_t *json_flow(const struct dmm_flow_row *f, const struct dmm_class *c);
+
+/* [{"name", "id", "kind", …}, …]: configuration and state of each stack. */
+json_t *json_stacks(const struct telemetry *t);
+
+/* [{"name", "id", "cgroup", "cgroup_id"}, …] */
+json_t *json_groups(const struct dmm_class *c);
+
+/* {"generation", "counters": {…}, "verdicts": […], "rules": […], "instances": {…}, "maps": {…}} */
+json_t *json_stats(const struct telemetry *t);
+
+/* [{"file", "line", "column", "severity", "text"}, …] */
+json_t *json_diags(const struct policy_diags *d);
+
+#endif

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One table of families in the order of the output; the rows of dmm_counters.h are families too.
+ * A family writes its HELP and TYPE, then calls its function for the samples.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "lib/base/util.h"
+#include "policyd/metrics.h"
+#include "policyd/words.h"
+
+struct family {
+	const char *name, *type, *labels, *help;
+	void (*emit)(const struct family *f, const struct telemetry *t, FILE *out);
+	unsigned index; /* of the counter, for the rows of dmm_counters.h */
+};
+
+void metrics_escape(const char *text, FILE *out)
+{
+	for (; *text; text++) {
+		if (*text == '\n') {
+			fputs("\\n", out);
+			continue;
+		}
+		if (*text == '\\' || *text == '"')
+			fputc('\\', out);
+		fputc(*text, out);
+	}
+}
+
+static void put_label(FILE *out, const char *label, const char *value)
+{
+	fprintf(out, "%s=\"", label);
+	metrics_escape(value, out);
+	fputc('"', out);
+}
+
+static void put_u64(FILE *out, const char *name, dmm_u64 v)
+{
+	fprintf(out, "%s %llu\n", name, v);
+}
+
+static void put_u64_label(FILE *out, const char *name, const char *label, const char *value,
+			  dmm_u64 v)
+{
+	fprintf(out, "%s{", name);
+	put_label(out, label, value);
+	fprintf(out, "} %llu\n", v);
+}
+
+/* Loop over the stacks of the policy, by id. */
+#define FOR_EACH_STACK(t, id) \
+	for (unsigned id = 0; id < DMM_MAX_STACKS; id++) \
+		if ((t)->class->stack[id].kind != DMM_KIND_FREE)
+#define FOR_EACH_INSTANCE(t, id) \
+	for (unsigned id = 0; id < DMM_MAX_STACKS; id++) \
+		if ((t)->class->stack[id].kind == DMM_KIND_USERSPACE)
+
+static void put_stack(const struct family *f, const struct telemetry *t, unsigned id, dmm_u64 v,
+		      FILE *out)
+{
+	put_u64_label(out, f->name, "stack", t->class->stack[id].name, v);
+}
+
+static void emit_build(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	(void)t;
+	put_u64_label(out, f->name, "version", DMM_VERSION, 1);
+}
+
+static void emit_generation(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	put_u64(out, f->name, t->generation);
+}
+
+static void emit_commit_time(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	fprintf(out, "%s %.3f\n", f->name, (double)t->committed_ns / 1e9);
+}
+
+static void emit_steered(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_STACK(t, id)
+	{
+		for (unsigned role = 0; role < DMM_ROLES; role++)
+			for (unsigned reason = 0; reason < DMM_REASON_COUNT; reason++) {
+				dmm_u64 v = t->verdict[DMM_VERDICT_INDEX(id, role, reason)];
+
+				if (v == 0 && reason != DMM_REASON_RULE)
+					continue;
+				fprintf(out, "%s{", f->name);
+				put_label(out, "stack", t->class->stack[id].name);
+				fputc(',', out);
+				put_label(out, "role", words_role[role]);
+				fputc(',', out);
+				put_label(out, "reason", words_reason[reason]);
+				fprintf(out, "} %llu\n", v);
+			}
+	}
+}
+
+static void emit_fallbacks(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	for (unsigned reason = 0; reason < DMM_REASON_COUNT; reason++) {
+		dmm_u64 sum = 0;
+
+		if (reason == DMM_REASON_RULE || reason == DMM_REASON_DEFAULT ||
+		    reason == DMM_REASON_REJECTED)
+			continue;
+		for (unsigned id = 0; id < DMM_MAX_STACKS; id++)
+			for (unsigned role = 0; role < DMM_ROLES; role++)
+				sum += t->verdict[DMM_VERDICT_INDEX(id, role, reason)];
+		put_u64_label(out, f->name, "reason", words_reason[reason], sum);
+	}
+}
+
+static void emit_hits(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	for (unsigned i = 0; i < t->class->hdr.rules && i < DMM_MAX_RULES; i++)
+		put_u64_label(out, f->name, "rule", t->class->rule[i].name, t->hit[i]);
+}
+
+static void emit_default_hits(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	put_u64(out, f->name, t->hit[DMM_MAX_RULES]);
+}
+
+static void emit_active(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_STACK(t, id)
+	put_stack(f, t, id, t->stack[id].active, out);
+}
+
+static void emit_up(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	put_stack(f, t, id, t->stack[id].up, out);
+}
+
+static void emit_restarts(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	put_stack(f, t, id, t->stack[id].restarts, out);
+}
+
+static void emit_hangs(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	put_stack(f, t, id, t->stack[id].hangs, out);
+}
+
+static void emit_instance_cpu(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	{
+		fprintf(out, "%s{", f->name);
+		put_label(out, "stack", t->class->stack[id].name);
+		fprintf(out, "} %.2f\n", (double)t->stack[id].cpu_ns / 1e9);
+	}
+}
+
+static void emit_bpf(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	put_u64(out, f->name, t->counter[f->index]);
+}
+
+static void emit_instance(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	put_stack(f, t, id, t->stack[id].counter[f->index], out);
+}
+
+static void emit_hold(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	put_stack(f, t, id, t->stack[id].hold[f->index], out);
+}
+
+static void emit_xdp(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	put_stack(f, t, id, t->stack[id].xdp[f->index], out);
+}
+
+static void emit_map_used(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	for (unsigned i = 0; i < TELEMETRY_MAPS; i++)
+		if (t->map[i].known)
+			put_u64_label(out, f->name, "map", t->map[i].name, t->map[i].used);
+}
+
+static void emit_map_max(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	for (unsigned i = 0; i < TELEMETRY_MAPS; i++)
+		if (t->map[i].known)
+			put_u64_label(out, f->name, "map", t->map[i].name, t->map[i].max);
+}
+
+static void emit_self_cpu(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	fprintf(out, "%s %.2f\n", f->name, t->self.cpu_s);
+}
+
+static void emit_self_rss(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	put_u64(out, f->name, t->self.rss_bytes);
+}
+
+static void emit_self_fds(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	put_u64(out, f->name, t->self.fds);
+}
+
+static void emit_self_start(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	fprintf(out, "%s %.2f\n", f->name, t->self.start_s);
+}
+
+#define ROW_BPF(name, text, help) \
+	{"dmm_bpf_" text "_total", "counter", "", help, emit_bpf, DMM_C_##name},
+#define ROW_INSTANCE(name, text, help) \
+	{"dmm_instance_" text "_total", "counter", "stack", help, emit_instance, DMM_I_##name},
+#define ROW_HOLD(name, text, help) \
+	{"dmm_hold_" text "_total", "counter", "stack", help, emit_hold, DMM_H_##name},
+#define ROW_XDP(name, text, help) \
+	{"dmm_" text "_total", "counter", "stack", help, emit_xdp, DMM_X_##name},
+
+/* clang-format off */
+static const struct family families[] = {
+	{"dmm_build_info", "gauge", "version", "always 1; the version of dmm-policyd",
+	 emit_build, 0},
+	{"dmm_policy_generation", "gauge", "", "number of the policy in force; each commit adds one",
+	 emit_generation, 0},
+	{"dmm_last_commit_timestamp_seconds", "gauge", "",
+	 "when the policy in force was committed; 0: never", emit_commit_time, 0},
+	{"dmm_sockets_steered_total", "counter", "stack,role,reason",
+	 "sockets that got this stack, by role and by the reason why", emit_steered, 0},
+	{"dmm_fallbacks_total", "counter", "reason",
+	 "sockets that did not get the first stack of their rule, by the reason why", emit_fallbacks, 0},
+	{"dmm_rule_hits_total", "counter", "rule",
+	 "sockets that a rule matched; starts over with each commit", emit_hits, 0},
+	{"dmm_default_hits_total", "counter", "",
+	 "sockets that no rule matched; starts over with each commit", emit_default_hits, 0},
+	{"dmm_sockets_active", "gauge", "stack",
+	 "open sockets that have this stack, listeners included", emit_active, 0},
+	{"dmm_stack_up", "gauge", "stack",
+	 "1: the instance of this stack runs and takes sockets; 0: it is down", emit_up, 0},
+	{"dmm_stack_restarts_total", "counter", "stack",
+	 "times that an instance ended and was replaced, since dmm-policyd started", emit_restarts, 0},
+	{"dmm_stack_hangs_total", "counter", "stack",
+	 "times that an instance was killed because it did not answer", emit_hangs, 0},
+	{"dmm_instance_cpu_seconds_total", "counter", "stack",
+	 "CPU time of the instance that runs now, user and system", emit_instance_cpu, 0},
+	DMM_INSTANCE_COUNTERS(ROW_INSTANCE)
+	DMM_HOLD_COUNTERS(ROW_HOLD)
+	DMM_XDP_COUNTERS(ROW_XDP)
+	DMM_COUNTERS(ROW_BPF)
+	{"dmm_map_entries", "gauge", "map", "entries in use of a BPF map", emit_map_used, 0},
+	{"dmm_map_max_entries", "gauge", "map", "entries that a BPF map has room for",
+	 emit_map_max, 0},
+	{"process_cpu_seconds_total", "counter", "", "CPU time of dmm-policyd, user and system",
+	 emit_self_cpu, 0},
+	{"process_resident_memory_bytes", "gauge", "", "resident memory of dmm-policyd",
+	 emit_self_rss, 0},
+	{"process_open_fds", "gauge", "", "open file descriptors of dmm-policyd", emit_self_fds, 0},
+	{"process_start_time_seconds", "gauge", "",
+	 "when dmm-policyd started, in seconds since 1970", emit_self_start, 0},
+};
+/* clang-format on */
+
+int metrics_write(const struct telemetry *t, FILE *out)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(families); i++) {
+		const struct family *f = &families[i];
+
+		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", f->name, f->help, f->name, f->type);
+		f->emit(f, t, out);
+	}
+	return ferror(out) ? -EIO : 0;
+}
+
+void metrics_list(void (*cb)(const char *name, const char *type, const char *labels,
+			     const char *help, void *ctx),
+		  void *ctx)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(families); i++)
+		cb(families[i].name, families[i].type, families[i].labels, families[i].help, ctx);
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the operator wants, as plain structs, and the pure functions over it:
+ *
+ *   text --policy_parse--> struct dmm_policy --policy_check--> diagnostics
+ *        --class_compile--> struct dmm_class --(loader/maps.h)--> the maps
+ *   maps --maps_read--> struct dmm_class --class_decompile--> struct dmm_policy --policy_format-->
+ * text
+ *
+ * The round trip is the identity, but for the order and the spelling of keys. No function here does
+ * I/O beside reading the files that it is given.
+ */
+#ifndef DMM_POLICYD_POLICY_H
+#define DMM_POLICYD_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "bpf/dmm_abi.h"
+#include "loader/maps.h"
+
+struct policy_prefix {
+	dmm_u8 ip[16];
+	dmm_u8 plen; /* bits of the v4-mapped form */
+};
+struct policy_ports {
+	dmm_u16 lo, hi; /* inclusive */
+};
+
+/* Where something was written. file "" : on a command line. */
+struct policy_pos {
+	char file[DMM_PATH_LEN];
+	unsigned line, column; /* 1-based; 0: unknown */
+};
+
+/* All lists: n == 0 means any. */
+struct policy_match {
+	char (*group)[DMM_NAME_LEN];
+	size_t n_group;
+	dmm_u8 roles; /* bits 1 << enum dmm_role; 0: any */
+	dmm_u8 proto; /* IPPROTO_*; 0: any */
+	struct policy_prefix *remote, *local;
+	size_t n_remote, n_local;
+	struct policy_ports *remote_port, *local_port;
+	size_t n_remote_port, n_local_port;
+};
+
+struct dmm_rule {
+	char name[DMM_NAME_LEN]; /* unique; "rule-N" where the text gives none */
+	struct policy_pos pos;
+	struct policy_match match;
+	char use[DMM_MAX_USE]
+		[DMM_NAME_LEN]; /* stack names in order of preference; "reject" alone */
+	unsigned n_use;
+	bool strict;	/* no kernel stack when the list is exhausted: connect() fails */
+	dmm_u8 carrier; /* DMM_CARRIER_TCP (default) or DMM_CARRIER_SPLICE */
+};
+
+struct policy_group {
+	char name[DMM_NAME_LEN];
+	char cgroup[DMM_PATH_LEN]; /* below the cgroup2 mount; default "dmm/<name>" */
+	struct policy_pos pos;
+};
+
+struct policy_stack {
+	struct dmm_stack_rec rec;
+	struct policy_pos pos;
+};
+
+/* dmm-policyd's own settings; not part of what the maps hold. */
+struct policy_daemon {
+	char http[64];		   /* "127.0.0.1:9464"; "": no TCP */
+	char socket[DMM_PATH_LEN]; /* Unix socket, default /run/dmm/policyd.sock */
+};
+
+struct dmm_policy {
+	struct policy_group *groups;
+	size_t n_groups;
+	struct policy_stack *stacks; /* without the built-in "kernel" */
+	size_t n_stacks;
+	struct dmm_rule *rules;
+	size_t n_rules;
+	char def[DMM_MAX_USE][DMM_NAME_LEN]; /* default: kernel */
+	unsigned n_def;
+	struct policy_daemon daemon;
+};
+
+struct policy_diag {
+	struct policy_pos pos;
+	bool error;	/* else a warning */
+	char text[256]; /* one sentence, names the object, says what to try */
+};
+struct policy_diags {
+	struct policy_diag *list;
+	size_t n, errors;
+};
+
+struct dmm_policy *policy_new(void); /* empty, default kernel */
+void policy_free(struct dmm_policy *p);
+void policy_diags_fini(struct policy_diags *d);
+/* "file:line:column: error: text", one line each. */
+void policy_diags_print(const struct policy_diags *d, FILE *out);
+
+/*
+ * Read YAML (or JSON) from a file, or from text. All errors of a document are collected in reterr,
+ * not only the first. 0, or -EINVAL with diagnostics, or another -errno (the file cannot be read,
+ * with a diagnostic too). policy_parse_dir() reads <path> and then <dir>/policy.d/NAME.yaml in the
+ * order of their names, as one policy.
+ */
+int policy_parse_file(const char *path, struct dmm_policy **ret, struct policy_diags *reterr);
+int policy_parse_dir(const char *path, struct dmm_policy **ret, struct policy_diags *reterr);
+int policy_parse_text(const char *name, const char *text, size_t len, struct dmm_policy **ret,
+		      struct policy_diags *reterr);
+
+/* One rule from a YAML flow mapping, as on a command line: "{match: {…}, use: […]}". */
+int policy_parse_rule(const char *text, struct dmm_rule *ret, struct policy_diags *reterr);
+void policy_rule_fini(struct dmm_rule *r);
+
+/* Unknown stacks and groups, duplicates, unreachable rules (named), limits, nested groups, two
+ * stacks on one interface and queue, unknown engines and congestion controls by name form. -EINVAL
+ * if there are errors. */
+int policy_check(const struct dmm_policy *p, struct policy_diags *reterr);
+
+/*
+ * The image of p. Names that prev (may be NULL) has keep their ids. p must have passed
+ * policy_check(). -E2BIG: beyond a limit of the ABI.
+ */
+int class_compile(const struct dmm_policy *p, const struct dmm_class *prev, struct dmm_class *ret);
+
+/* Ids by name, or -ENOENT. */
+int class_stack(const struct dmm_class *c, const char *name);
+int class_group(const struct dmm_class *c, const char *name);
+
+/* Records that a match compiles to: the product of its lists. */
+size_t policy_match_records(const struct policy_match *m);
+
+/* The policy that c is the image of. daemon settings are defaults.
+ * -EPROTO: c is no image that class_compile() makes. */
+int class_decompile(const struct dmm_class *c, struct dmm_policy **ret);
+
+/* YAML on out. */
+int policy_format(const struct dmm_policy *p, FILE *out);
+
+/* A socket as the classifier sees it. Unknown fields are zero. */
+struct eval_socket {
+	dmm_u8 group, role, proto, pad;
+	struct dmm_addr remote, local;
+};
+/* The index of the rule that a socket gets, DMM_RULE_NONE for the default: the same answer as the
+ * BPF programs give. */
+unsigned eval_rule(const struct dmm_class *c, const struct eval_socket *s);
+
+/* True if the two hold the same, cgroup ids and what was created aside. */
+bool class_equal(const struct dmm_class *a, const struct dmm_class *b);
+
+/* What changes from a to b, as lines "+ rule web-out …", "- stack edge0 …", "~ group …" on out.
+ * Returns the number of lines. out may be NULL. */
+int class_diff(const struct dmm_class *a, const struct dmm_class *b, FILE *out);
+
+#endif

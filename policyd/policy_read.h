@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Building one policy from the nodes of one or more texts. */
+#ifndef DMM_POLICYD_POLICY_READ_H
+#define DMM_POLICYD_POLICY_READ_H
+
+#include "policyd/policy_keys.h"
+
+struct policy_builder {
+	struct dmm_policy *policy;
+	struct policy_diags *diags;
+	struct policy_pos def, daemon; /* where these were set: one place only */
+};
+
+/* Add what root says. 0, -EINVAL with diagnostics, -ENOMEM. */
+int policy_read(struct policy_builder *b, const char *file, const struct node *root);
+
+/* The rows of a stack and of its port. */
+#define POLICY_STACK_KEYS 8
+#define POLICY_PORT_KEYS 4
+extern const struct key policy_stack_keys[POLICY_STACK_KEYS], policy_port_keys[POLICY_PORT_KEYS];
+
+/* Read one stack; its name is set already. */
+int policy_read_stack(const struct keys_at *at, const struct node *v, struct policy_stack *ret);
+
+/* Give "rule-N" to the rules that have no name. */
+void policy_name_rules(struct dmm_policy *p);
+
+#endif

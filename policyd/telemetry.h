@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One snapshot of everything that is measured, gathered from the maps and from /proc. What reads it
+ * (metrics, JSON, health, nRD) touches no map itself. About 50 KiB: allocate it.
+ */
+#ifndef DMM_POLICYD_TELEMETRY_H
+#define DMM_POLICYD_TELEMETRY_H
+
+#include "loader/maps.h"
+
+struct supervisor;
+
+enum telemetry_map {
+	TELEMETRY_PENDING,
+	TELEMETRY_TUPLE,
+	TELEMETRY_LISTEN,
+	TELEMETRY_ROUTE,
+	TELEMETRY_MATCH,
+	TELEMETRY_RULE,
+	TELEMETRY_STACK,
+	TELEMETRY_GROUP,
+	TELEMETRY_MAPS
+};
+
+struct telemetry_map_usage {
+	const char *name;
+	bool known;
+	dmm_u32 used, max;
+};
+
+struct telemetry_stack {
+	bool up;      /* takes new sockets: a kernel stack always does */
+	bool running; /* userspace: has a process */
+	struct dmm_stack_rt rt;
+	dmm_u64 restarts, hangs; /* since the daemon started */
+	char why[96];		 /* how its instance ended last, "" */
+	dmm_u64 cpu_ns;		 /* of the process that runs now */
+	dmm_u64 active;		 /* open sockets with this stack, listeners included */
+	dmm_u64 counter[DMM_I_COUNT], hold[DMM_H_COUNT], xdp[DMM_X_COUNT];
+};
+
+struct telemetry {
+	const struct dmm_class *class; /* of `generation`; not owned */
+	dmm_u64 generation, committed_ns;
+	dmm_u64 counter[DMM_C_COUNT];
+	dmm_u64 verdict[DMM_MAX_STACKS * DMM_ROLES * DMM_REASON_SPACE];
+	dmm_u64 hit[DMM_MAX_RULES + 1]; /* the last: the default */
+	struct telemetry_stack stack[DMM_MAX_STACKS];
+	struct telemetry_map_usage map[TELEMETRY_MAPS];
+	struct {
+		double cpu_s, start_s; /* start: seconds since 1970 */
+		dmm_u64 rss_bytes, fds;
+	} self;
+};
+
+/* Fill ret. class: the one in force, of generation; sup may be NULL (no daemon). 0 or -errno. */
+int telemetry_read(struct telemetry *ret, struct tree *t, const struct dmm_class *class,
+		   dmm_u64 generation, const struct supervisor *sup);
+
+#endif

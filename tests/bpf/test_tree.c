@@ -1,0 +1,556 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The BPF programs and the loader without an instance: a tree of its own, a group of its own, and a
+ * listener that plays the instance's carrier listener. Needs root; skipped (77) without it.
+ */
+#include <CUnit/Basic.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <bpf/bpf.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "loader/attach.h"
+#include "loader/cgroup.h"
+#include "loader/hold.h"
+#include "loader/maps.h"
+#include "loader/probe.h"
+
+static char path[64], group_cgroup[64];
+static struct tree tree;
+static struct dmm_class *class;
+
+/* Run fn in a child that has joined the group; its result. */
+static int in_group(int (*fn)(void))
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (cgroup_join(group_cgroup, 0) < 0)
+			_exit(100);
+		_exit(fn());
+	}
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 200;
+}
+
+static void rule(unsigned i, const char *name, const char *prefix, unsigned port, unsigned stack)
+{
+	struct dmm_match *m = &class->match[i];
+	unsigned plen = 0;
+
+	memset(m, 0, sizeof(*m));
+	memset(&class->rule[i], 0, sizeof(class->rule[i]));
+	if (prefix)
+		addr_parse_prefix(prefix, m->remote, &plen);
+	m->remote_plen = (dmm_u8)plen;
+	m->rule = (dmm_u16)i;
+	m->roles = 3;
+	m->remote_port_lo = (dmm_u16)port;
+	m->remote_port_hi = port ? (dmm_u16)port : 65535;
+	m->local_port_hi = 65535;
+	strcpy(class->rule[i].name, name);
+	class->rule[i].use[0] = (dmm_u8)stack;
+	class->rule[i].n_use = 1;
+	class->rule[i].carrier = DMM_CARRIER_TCP;
+	if (class->hdr.rules <= i)
+		class->hdr.rules = class->hdr.matches = i + 1;
+}
+
+static int connect_to(const char *ip, unsigned port)
+{
+	struct dmm_addr a = {.port = (dmm_u16)port};
+	struct sockaddr_storage ss;
+	socklen_t len;
+	int s;
+
+	addr_parse_ip(ip, a.ip);
+	len = addr_to_sockaddr(&a, &ss);
+	s = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (connect(s, (struct sockaddr *)&ss, len) < 0) {
+		int e = errno;
+
+		close(s);
+		return -e;
+	}
+	return s;
+}
+
+static int listen_on(const char *ip, unsigned *ret_port)
+{
+	struct dmm_addr a = {};
+	struct sockaddr_storage ss;
+	socklen_t len;
+	int s;
+
+	addr_parse_ip(ip, a.ip);
+	len = addr_to_sockaddr(&a, &ss);
+	s = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (bind(s, (struct sockaddr *)&ss, len) < 0 || listen(s, 16) < 0)
+		return -errno;
+	getsockname(s, (struct sockaddr *)&ss, &len);
+	addr_from_sockaddr((struct sockaddr *)&ss, &a);
+	*ret_port = a.port;
+	return s;
+}
+
+static dmm_u64 verdicts(unsigned stack, unsigned role, unsigned reason)
+{
+	static dmm_u64 v[DMM_MAX_STACKS * DMM_ROLES * DMM_REASON_SPACE];
+
+	maps_verdicts(&tree, v);
+	return v[DMM_VERDICT_INDEX(stack, role, reason)];
+}
+
+static unsigned server_port;
+
+static int do_connect_local(void)
+{
+	int s = connect_to("127.0.0.1", server_port);
+
+	return s < 0 ? 1 : 0;
+}
+
+static void test_empty_policy(void)
+{
+	int s = listen_on("127.0.0.1", &server_port);
+
+	CU_ASSERT_EQUAL(in_group(do_connect_local), 0);
+	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_DEFAULT), 1);
+	close(s);
+}
+
+static int do_refused(void)
+{
+	return connect_to("127.0.0.1", server_port) == -ECONNREFUSED ? 0 : 1;
+}
+
+static void test_reject(void)
+{
+	int s = listen_on("127.0.0.1", &server_port);
+
+	class->stack[1] = (struct dmm_stack_rec){.name = "reject", .kind = DMM_KIND_REJECT};
+	rule(0, "no", "127.0.0.0/8", server_port, 1);
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(in_group(do_refused), 0);
+	CU_ASSERT_EQUAL(verdicts(1, DMM_ROLE_CLIENT, DMM_REASON_REJECTED), 1);
+	close(s);
+}
+
+static int do_connect_far(void)
+{
+	int s = connect_to("127.0.0.1", server_port);
+
+	return s >= 0 ? 0 : 1;
+}
+
+static void test_stack_down_falls_back(void)
+{
+	int s = listen_on("127.0.0.1", &server_port);
+
+	class->stack[2] = (struct dmm_stack_rec){.name = "edge0", .kind = DMM_KIND_USERSPACE};
+	rule(0, "far", NULL, 0, 2);
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(in_group(do_connect_far), 0);
+	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_STACK_DOWN), 1);
+	close(s);
+}
+
+static int do_strict(void)
+{
+	return connect_to("127.0.0.1", server_port) == -ENETUNREACH ? 0 : 1;
+}
+
+static void test_strict(void)
+{
+	dmm_u64 before = verdicts(2, DMM_ROLE_CLIENT, DMM_REASON_STACK_DOWN);
+	int s = listen_on("127.0.0.1", &server_port);
+
+	class->rule[0].strict = 1;
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(in_group(do_strict), 0);
+	CU_ASSERT_EQUAL(verdicts(2, DMM_ROLE_CLIENT, DMM_REASON_STACK_DOWN), before + 1);
+	class->rule[0].strict = 0;
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	close(s);
+}
+
+static int count_flow(const struct dmm_flow_row *f, void *ctx)
+{
+	struct dmm_addr want = {.port = 8080};
+	int *n = ctx;
+
+	addr_parse_ip("198.51.100.7", want.ip);
+	if (f->sock.stack == 2 && f->sock.carrier == DMM_CARRIER_TCP &&
+	    memcmp(&f->sock.remote, &want, sizeof(want)) == 0)
+		(*n)++;
+	return 0;
+}
+
+/* The redirected connect: lands at the carrier listener, tells the original names. */
+static int do_redirected(void)
+{
+	struct sockaddr_in sin;
+	socklen_t len = sizeof(sin);
+	int flows = 0, s;
+
+	s = connect_to("198.51.100.7", 8080);
+	if (s < 0)
+		return 1;
+	if (getpeername(s, (struct sockaddr *)&sin, &len) < 0 || ntohs(sin.sin_port) != 8080 ||
+	    sin.sin_addr.s_addr != inet_addr("198.51.100.7"))
+		return 2;
+	if (maps_flows(&tree, count_flow, &flows) < 0 || flows != 1)
+		return 3;
+	sin = (struct sockaddr_in){.sin_family = AF_UNSPEC};
+	if (connect(s, (struct sockaddr *)&sin, sizeof(sin)) < 0)
+		return 4;
+	len = sizeof(sin);
+	if (getpeername(s, (struct sockaddr *)&sin, &len) == 0 || errno != ENOTCONN)
+		return 5;
+	len = sizeof(sin);
+	if (getsockname(s, (struct sockaddr *)&sin, &len) < 0 || sin.sin_addr.s_addr != 0)
+		return 6;
+	return 0;
+}
+
+/* IP options would go with the carrier's packets, not with the instance's. */
+static int do_ip_options(void)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(8080)};
+	static const char nops[4] = {1, 1, 1, 1};
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	sin.sin_addr.s_addr = inet_addr("198.51.100.7");
+	if (setsockopt(s, IPPROTO_IP, IP_OPTIONS, nops, sizeof(nops)) < 0)
+		return 1;
+	connect(s, (struct sockaddr *)&sin, sizeof(sin));
+	close(s);
+	return 0;
+}
+
+/* Connects that end at any moment of the handshake. */
+static int do_hasty(void)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(8080)};
+	int s;
+
+	sin.sin_addr.s_addr = inet_addr("198.51.100.7");
+	for (int i = 0; i < 2000; i++) {
+		s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		connect(s, (struct sockaddr *)&sin, sizeof(sin));
+		for (volatile int spin = 0; spin < i % 50 * 20; spin++)
+			;
+		close(s);
+	}
+	return 0;
+}
+
+static bool is_empty(enum tree_map map)
+{
+	dmm_u32 used = 1, max;
+
+	/* the last ones may still be closing */
+	for (int i = 0; used && i < 100; i++) {
+		if (maps_usage(&tree, map, &used, &max) < 0)
+			return false;
+		if (used)
+			usleep(20000);
+	}
+	return used == 0;
+}
+
+static int play_instance(int ready)
+{
+	volatile struct dmm_stack_rt *rt = &tree.rt[2];
+	dmm_u8 ip[16];
+	struct hold *h;
+	unsigned plen, port;
+	socklen_t len = sizeof(dmm_u64);
+	dmm_u64 cookie;
+	int s;
+
+	if (attach_instance_self(&tree) < 0 || hold_open(&h, &tree, 2) < 0)
+		return 1;
+	s = listen_on("127.0.0.1", &port);
+	addr_parse_prefix("198.51.100.0/24", ip, &plen);
+	if (s < 0 || hold_route_set(h, ip, plen, DMM_ROUTE_VIA) < 0)
+		return 2;
+	getsockopt(s, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len);
+	rt->netns = cookie;
+	rt->port4 = (dmm_u16)port;
+	rt->pid = (dmm_u32)getpid();
+	rt->heartbeat_ns = now_ns();
+	rt->state = DMM_STATE_UP;
+	if (write(ready, "x", 1) != 1)
+		return 3;
+	for (;;)
+		close(accept(s, NULL, NULL));
+}
+
+static void test_redirect(void)
+{
+	int p[2], status;
+	pid_t pid;
+	char c;
+
+	CU_ASSERT_EQUAL_FATAL(pipe(p), 0);
+	pid = fork();
+	if (pid == 0) {
+		close(p[0]);
+		_exit(play_instance(p[1]));
+	}
+	close(p[1]);
+	CU_ASSERT_EQUAL(read(p[0], &c, 1), 1);
+	CU_ASSERT_EQUAL(in_group(do_redirected), 0);
+	CU_ASSERT_EQUAL(verdicts(2, DMM_ROLE_CLIENT, DMM_REASON_RULE), 1);
+	CU_ASSERT_EQUAL(in_group(do_ip_options), 0);
+	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_UNSUPPORTED), 1);
+	CU_ASSERT_EQUAL(in_group(do_hasty), 0);
+	CU_ASSERT(is_empty(TREE_PENDING));
+	CU_ASSERT(is_empty(TREE_TUPLE));
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	close(p[0]);
+	/* the listener went with it: the next one falls back although the record still says up */
+	CU_ASSERT_EQUAL(tree.rt[2].state, DMM_STATE_UP);
+	server_port = 1;
+	in_group(do_connect_far);
+	CU_ASSERT(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_NO_ROUTE) == 1);
+}
+
+static void test_read_back(void)
+{
+	struct dmm_class *back = calloc(1, sizeof(*back));
+	dmm_u64 generation;
+
+	CU_ASSERT_EQUAL(maps_read(&tree, back, &generation), 0);
+	CU_ASSERT_EQUAL(generation, 5);
+	CU_ASSERT_EQUAL(memcmp(&back->hdr, &class->hdr, sizeof(back->hdr)), 0);
+	CU_ASSERT_EQUAL(memcmp(back->match, class->match, sizeof(back->match)), 0);
+	CU_ASSERT_EQUAL(memcmp(back->rule, class->rule, sizeof(back->rule)), 0);
+	CU_ASSERT_EQUAL(memcmp(back->stack, class->stack, sizeof(back->stack)), 0);
+	CU_ASSERT_STRING_EQUAL(back->group[1].name, "web");
+	free(back);
+}
+
+static int do_accepted_congestion(void)
+{
+	char cc[16] = "";
+	socklen_t len = sizeof(cc);
+	unsigned port;
+	int l, s, prio = 0;
+
+	l = listen_on("127.0.0.1", &port);
+	connect_to("127.0.0.1", port);
+	s = accept(l, NULL, NULL);
+	if (getsockopt(s, IPPROTO_TCP, TCP_CONGESTION, cc, &len) < 0 || strcmp(cc, "reno") != 0)
+		return 1;
+	len = sizeof(prio);
+	return getsockopt(s, SOL_SOCKET, SO_PRIORITY, &prio, &len) < 0 || prio != 3;
+}
+
+/* A kernel stack's settings hold for accepted sockets too. */
+static void test_server_settings(void)
+{
+	class->stack[3] = (struct dmm_stack_rec){
+		.name = "bulk", .kind = DMM_KIND_KERNEL, .congestion = "reno", .priority = 4};
+	class->hdr.stacks = 4;
+	rule(0, "far", NULL, 0, 3);
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
+}
+
+/* Is pid a member of the group's cgroup? */
+static bool member(pid_t pid)
+{
+	char file[64], line[256] = "";
+	bool found = false;
+	FILE *f;
+
+	snprintf(file, sizeof(file), "/proc/%d/cgroup", pid);
+	f = fopen(file, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (strstr(line, group_cgroup))
+			found = true;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* A group that gets another name and keeps its cgroup keeps its members too. */
+static void test_rename_group(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	CU_ASSERT_EQUAL(cgroup_join(group_cgroup, pid), 0);
+	class->group[2] = class->group[1];
+	strcpy(class->group[2].name, "www");
+	memset(&class->group[1], 0, sizeof(class->group[1]));
+	class->match[0].group = 2;
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT(member(pid));
+	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+}
+
+static int pending_of(unsigned group)
+{
+	dmm_u64 *prev = NULL, key, next;
+	struct dmm_flow flow;
+	int n = 0;
+
+	while (bpf_map_get_next_key(tree.map[TREE_PENDING], prev, &next) == 0) {
+		key = next;
+		prev = &key;
+		n += bpf_map_lookup_elem(tree.map[TREE_PENDING], &key, &flow) == 0 &&
+		     flow.group == group;
+	}
+	return n;
+}
+
+/*
+ * A group that goes takes what the maps hold of it along: nobody would withdraw its listeners and
+ * connects any more. One that shares a made directory with others leaves it to them.
+ */
+static void test_drop_group(void)
+{
+	struct dmm_listener l = {.cookie = 77, .group = 3};
+	struct dmm_flow flow = {.cookie = 78, .group = 3};
+	struct dmm_tuple t = {.netns = 79};
+
+	strcpy(class->group[3].name, "api");
+	snprintf(class->group[3].cgroup, sizeof(class->group[3].cgroup), "dmm-test-%d/api",
+		 getpid());
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	bpf_map_update_elem(tree.map[TREE_LISTEN], &l.cookie, &l, 0);
+	bpf_map_update_elem(tree.map[TREE_PENDING], &flow.cookie, &flow, 0);
+	bpf_map_update_elem(tree.map[TREE_TUPLE], &t, &flow.cookie, 0);
+	CU_ASSERT_EQUAL(pending_of(3), 1);
+	strcpy(class->group[4].name, "late");
+	snprintf(class->group[4].cgroup, sizeof(class->group[4].cgroup), "dmm-test-%d/late",
+		 getpid());
+	memset(&class->group[3], 0, sizeof(class->group[3]));
+	memset(&class->group[2], 0, sizeof(class->group[2]));
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(pending_of(3), 0);
+	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_LISTEN], &l.cookie, &l) < 0);
+	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_TUPLE], &t, &flow.cookie) < 0);
+}
+
+/* The program that a pinned link points to. */
+static dmm_u32 linked(const char *name)
+{
+	struct bpf_link_info info = {};
+	dmm_u32 len = sizeof(info);
+	char file[128];
+	int fd;
+
+	snprintf(file, sizeof(file), "%s/links/%s", path, name);
+	fd = bpf_obj_get(file);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0)
+		return 0;
+	close(fd);
+	return info.prog_id;
+}
+
+/* Another build's programs replace those of the tree, also after an upgrade that was killed. */
+static void test_upgrade(void)
+{
+	dmm_u32 msg = linked("dmm_msg"), sockops = linked("late/dmm_sockops");
+	char progs[128], old[128];
+	struct tree again;
+
+	CU_ASSERT(sockops != 0);
+	tree.meta->build = 1;
+	snprintf(progs, sizeof(progs), "%s/progs", path);
+	snprintf(old, sizeof(old), "%s/progs-old", path);
+	CU_ASSERT_EQUAL(rename(progs, old), 0);
+	CU_ASSERT_EQUAL_FATAL(tree_install(&again, path), 0);
+	tree_close(&again);
+	CU_ASSERT(linked("late/dmm_sockops") != sockops);
+	if (msg) /* kernels before 6.10 have no link for it */
+		CU_ASSERT(linked("dmm_msg") != msg);
+}
+
+static int setup(void)
+{
+	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-test-%d", getpid());
+	snprintf(group_cgroup, sizeof(group_cgroup), "dmm-test-%d/web", getpid());
+	if (tree_install(&tree, path) < 0)
+		return -1;
+	class = calloc(1, sizeof(*class));
+	maps_read(&tree, class, NULL);
+	class->hdr.stacks = 3;
+	strcpy(class->group[1].name, "web");
+	strcpy(class->group[1].cgroup, group_cgroup);
+	return maps_commit(&tree, class, NULL);
+}
+
+static int teardown(void)
+{
+	char full[256];
+	struct stat st;
+	int r;
+
+	tree_close(&tree);
+	free(class);
+	r = tree_teardown(path);
+	cgroup_path(group_cgroup, full, sizeof(full));
+	*strrchr(full, '/') = '\0';
+	return r < 0 || stat(path, &st) == 0 || stat(full, &st) == 0 ? -1 : 0;
+}
+
+int main(void)
+{
+	const struct probe *rows;
+	unsigned n, failed;
+	CU_pSuite s;
+
+	setenv("DMM_RUN", "/tmp", 0);
+	log_init("test_tree", LOG_L_INFO);
+	if (geteuid() != 0) {
+		puts("SKIP: needs root");
+		return 77;
+	}
+	probe_run(&rows, &n);
+	for (unsigned i = 0; i < n; i++)
+		if (rows[i].required && rows[i].error) {
+			printf("SKIP: this kernel lacks %s\n", rows[i].name);
+			return 77;
+		}
+	CU_initialize_registry();
+	s = CU_add_suite("tree", setup, teardown);
+	CU_add_test(s, "empty policy: kernel", test_empty_policy);
+	CU_add_test(s, "reject", test_reject);
+	CU_add_test(s, "stack down: fall back", test_stack_down_falls_back);
+	CU_add_test(s, "stack down, strict: refused", test_strict);
+	CU_add_test(s, "redirect and names", test_redirect);
+	CU_add_test(s, "read back", test_read_back);
+	CU_add_test(s, "server's kernel settings", test_server_settings);
+	CU_add_test(s, "group renamed in place", test_rename_group);
+	CU_add_test(s, "group dropped", test_drop_group);
+	CU_add_test(s, "upgrade", test_upgrade);
+	CU_basic_set_mode(CU_BRM_VERBOSE);
+	CU_basic_run_tests();
+	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
+	CU_cleanup_registry();
+	return failed ? 1 : 0;
+}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The steering program on made-up frames, by BPF_PROG_TEST_RUN: what is owned goes to the AF_XDP
+ * map (empty here, so the fallback counts it), everything else passes with its cause counted, and
+ * garbage does no more than that. Needs root; skipped (77) without it.
+ */
+#include <CUnit/Basic.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "dmm_xdp.skel.h"
+
+#include "bpf/dmm_abi.h"
+#include "bpf/dmm_counters.h"
+#include "lib/base/util.h"
+
+static struct dmm_xdp_bpf *skel;
+
+struct frame {
+	unsigned char b[256];
+	unsigned len;
+};
+
+static dmm_u64 counter(enum dmm_xdp_counter c)
+{
+	dmm_u64 v[512] = {}, sum = 0;
+	dmm_u32 key = c;
+
+	bpf_map_lookup_elem(bpf_map__fd(skel->maps.dmm_xdpctr), &key, v);
+	for (int i = 0; i < libbpf_num_possible_cpus(); i++)
+		sum += v[i];
+	return sum;
+}
+
+static int run(const struct frame *f)
+{
+	unsigned char out[512];
+	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = f->b, .data_size_in = f->len, .data_out = out,
+		    .data_size_out = sizeof(out));
+
+	if (bpf_prog_test_run_opts(bpf_program__fd(skel->progs.dmm_xdp), &o) < 0)
+		return -errno;
+	return (int)o.retval;
+}
+
+/* The frame passes and exactly this cause is counted. */
+static bool passes_as(const struct frame *f, enum dmm_xdp_counter want)
+{
+	dmm_u64 before[DMM_X_COUNT];
+
+	for (int i = 0; i < DMM_X_COUNT; i++)
+		before[i] = counter(i);
+	if (run(f) != XDP_PASS)
+		return false;
+	for (int i = 0; i < DMM_X_COUNT; i++)
+		if (counter(i) != before[i] + (i == (int)want))
+			return false;
+	return true;
+}
+
+static struct frame ether(unsigned type)
+{
+	struct frame f = {.len = ETH_HLEN};
+
+	f.b[12] = (unsigned char)(type >> 8);
+	f.b[13] = (unsigned char)type;
+	return f;
+}
+
+static void append(struct frame *f, const void *data, unsigned len)
+{
+	memcpy(f->b + f->len, data, len);
+	f->len += len;
+}
+
+static void append_ip4(struct frame *f, const char *src, const char *dst, int proto)
+{
+	struct iphdr ip = {.version = 4, .ihl = 5, .ttl = 64, .protocol = (unsigned char)proto};
+
+	ip.saddr = inet_addr(src);
+	ip.daddr = inet_addr(dst);
+	append(f, &ip, sizeof(ip));
+}
+
+static void append_ip6(struct frame *f, const char *src, const char *dst, int next)
+{
+	struct ipv6hdr ip = {.version = 6, .hop_limit = 64, .nexthdr = (unsigned char)next};
+
+	inet_pton(AF_INET6, src, &ip.saddr);
+	inet_pton(AF_INET6, dst, &ip.daddr);
+	append(f, &ip, sizeof(ip));
+}
+
+static void append_tcp(struct frame *f, unsigned sport, unsigned dport)
+{
+	struct tcphdr th = {.doff = 5, .syn = 1};
+
+	th.source = htons((unsigned short)sport);
+	th.dest = htons((unsigned short)dport);
+	append(f, &th, sizeof(th));
+}
+
+static struct frame tcp4(const char *src, const char *dst, unsigned sport, unsigned dport)
+{
+	struct frame f = ether(ETH_P_IP);
+
+	append_ip4(&f, src, dst, IPPROTO_TCP);
+	append_tcp(&f, sport, dport);
+	return f;
+}
+
+static struct frame tcp6(const char *src, const char *dst, unsigned sport, unsigned dport)
+{
+	struct frame f = ether(ETH_P_IPV6);
+
+	append_ip6(&f, src, dst, IPPROTO_TCP);
+	append_tcp(&f, sport, dport);
+	return f;
+}
+
+static void mapped(dmm_u8 *ret, const char *text)
+{
+	in_addr_t v4 = inet_addr(text);
+
+	if (strchr(text, ':')) {
+		inet_pton(AF_INET6, text, ret);
+		return;
+	}
+	memset(ret, 0, 10);
+	ret[10] = ret[11] = 0xff;
+	memcpy(ret + 12, &v4, 4);
+}
+
+static void own_flow(const char *remote, const char *local, unsigned rport, unsigned lport)
+{
+	struct dmm_xflow_key k = {.proto = IPPROTO_TCP};
+	dmm_u8 one = 1;
+
+	mapped(k.remote, remote);
+	mapped(k.local, local);
+	k.remote_port = htons((unsigned short)rport);
+	k.local_port = htons((unsigned short)lport);
+	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xflow), &k, &one, 0), 0);
+}
+
+static void own_port(const char *local, unsigned port)
+{
+	struct dmm_xport_key k = {.proto = IPPROTO_TCP};
+	dmm_u8 one = 1;
+
+	if (local)
+		mapped(k.local, local);
+	k.port = htons((unsigned short)port);
+	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xport), &k, &one, 0), 0);
+}
+
+static void test_flows(void)
+{
+	struct frame a = tcp4("192.0.2.2", "192.0.2.1", 80, 61000);
+	struct frame b = tcp4("192.0.2.2", "192.0.2.1", 80, 61001);
+	struct frame c = tcp6("2001:db8::2", "2001:db8::1", 80, 61000);
+
+	own_flow("192.0.2.2", "192.0.2.1", 80, 61000);
+	own_flow("2001:db8::2", "2001:db8::1", 80, 61000);
+	CU_ASSERT(passes_as(&a, DMM_X_PASS_NOXSK));
+	CU_ASSERT(passes_as(&b, DMM_X_PASS_MISS));
+	CU_ASSERT(passes_as(&c, DMM_X_PASS_NOXSK));
+}
+
+static void test_ports(void)
+{
+	struct frame exact = tcp4("192.0.2.9", "192.0.2.1", 5000, 443);
+	struct frame other = tcp4("192.0.2.9", "192.0.2.7", 5000, 443);
+	struct frame wild = tcp4("192.0.2.9", "192.0.2.1", 5000, 8080);
+	struct frame strange = tcp4("192.0.2.9", "192.0.2.7", 5000, 8080);
+	dmm_u8 ip[16], one = 1;
+
+	own_port("192.0.2.1", 443);
+	own_port(NULL, 8080);
+	mapped(ip, "192.0.2.1");
+	bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xaddr), ip, &one, 0);
+	CU_ASSERT(passes_as(&exact, DMM_X_PASS_NOXSK));
+	CU_ASSERT(passes_as(&other, DMM_X_PASS_MISS));
+	CU_ASSERT(passes_as(&wild, DMM_X_PASS_NOXSK));
+	CU_ASSERT(passes_as(&strange, DMM_X_PASS_MISS));
+}
+
+/* A port that is given to the instance leaves the kernel's own connections alone. */
+static void test_kernel_connection(void)
+{
+	struct sockaddr_in server = {.sin_family = AF_INET}, client;
+	int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0);
+	socklen_t len = sizeof(server);
+	struct frame f;
+
+	server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	CU_ASSERT_EQUAL(bind(l, (struct sockaddr *)&server, len), 0);
+	CU_ASSERT_EQUAL(listen(l, 1), 0);
+	getsockname(l, (struct sockaddr *)&server, &len);
+	CU_ASSERT_EQUAL(connect(c, (struct sockaddr *)&server, len), 0);
+	getsockname(c, (struct sockaddr *)&client, &len);
+	own_port("127.0.0.1", ntohs(server.sin_port));
+	f = tcp4("127.0.0.1", "127.0.0.1", ntohs(client.sin_port), ntohs(server.sin_port));
+	f.b[f.len - 7] = 0x10; /* ACK */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
+	f.b[f.len - 7] = 0x02; /* SYN */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f = tcp4("127.0.0.2", "127.0.0.1", ntohs(client.sin_port), ntohs(server.sin_port));
+	f.b[f.len - 7] = 0x10; /* the listener is there, the connection is not */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	close(c);
+	close(l);
+}
+
+static void test_icmp(void)
+{
+	static const unsigned char unreachable4[8] = {3, 1}, echo4[8] = {8, 0};
+	static const unsigned char unreachable6[8] = {1, 3}, solicit6[8] = {135, 0};
+	struct frame f = ether(ETH_P_IP);
+
+	append_ip4(&f, "192.0.2.254", "192.0.2.1", IPPROTO_ICMP);
+	append(&f, unreachable4, 8);
+	append_ip4(&f, "192.0.2.1", "192.0.2.2", IPPROTO_TCP);
+	append_tcp(&f, 61000, 80);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f.b[ETH_HLEN + 20 + 8 + 20 + 1] ^= 1; /* another local port */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
+
+	f = ether(ETH_P_IP);
+	append_ip4(&f, "192.0.2.254", "192.0.2.1", IPPROTO_ICMP);
+	append(&f, echo4, 8);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
+
+	f = ether(ETH_P_IPV6);
+	append_ip6(&f, "2001:db8::ff", "2001:db8::1", IPPROTO_ICMPV6);
+	append(&f, unreachable6, 8);
+	append_ip6(&f, "2001:db8::1", "2001:db8::2", IPPROTO_TCP);
+	append_tcp(&f, 61000, 80);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+
+	f = ether(ETH_P_IPV6);
+	append_ip6(&f, "2001:db8::ff", "2001:db8::1", IPPROTO_ICMPV6);
+	append(&f, solicit6, 8);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
+}
+
+static void test_pass(void)
+{
+	struct frame owned = tcp4("192.0.2.2", "192.0.2.1", 80, 61000), f;
+
+	f = owned;
+	f.b[ETH_HLEN] = 0x46; /* a header with options */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_OPTION));
+	f = owned;
+	f.b[ETH_HLEN + 6] = 0x20; /* more fragments */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+	f = owned;
+	f.b[ETH_HLEN + 7] = 0x10; /* a later fragment */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+	f = owned;
+	f.b[ETH_HLEN + 6] = 0x40; /* don't fragment: no fragment */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f = owned;
+	f.b[12] = 0x81;
+	f.b[13] = 0x00; /* VLAN tag */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_VLAN));
+	f = owned;
+	f.len = ETH_HLEN + 20 + 10;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
+	f = owned;
+	f.b[12] = 0x08;
+	f.b[13] = 0x06; /* ARP */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
+	f = owned;
+	f.b[ETH_HLEN + 9] = IPPROTO_UDP;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
+	f = tcp6("2001:db8::2", "2001:db8::1", 80, 61000);
+	f.b[ETH_HLEN + 6] = 0; /* hop-by-hop options */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_OPTION));
+	f.b[ETH_HLEN + 6] = 44;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+}
+
+/* Mutations of good frames at every length: always XDP_PASS, always counted exactly once. */
+static void test_garbage(void)
+{
+	struct frame seed[2] = {tcp4("192.0.2.2", "192.0.2.1", 80, 61000),
+				tcp6("2001:db8::2", "2001:db8::1", 80, 61000)};
+	dmm_u64 before = 0, after = 0;
+	int runs = 20000, wrong = 0;
+
+	srandom(1);
+	for (int i = 0; i < DMM_X_COUNT; i++)
+		before += counter(i);
+	for (int i = 0; i < runs; i++) {
+		struct frame f = seed[i & 1];
+		int flips = (int)(random() % 8);
+
+		for (int n = 0; n < flips; n++)
+			f.b[random() % f.len] = (unsigned char)random();
+		f.len = ETH_HLEN + (unsigned)random() % (f.len - ETH_HLEN + 1);
+		wrong += run(&f) != XDP_PASS;
+	}
+	for (int i = 0; i < DMM_X_COUNT; i++)
+		after += counter(i);
+	CU_ASSERT_EQUAL(wrong, 0);
+	CU_ASSERT_EQUAL(after - before, (dmm_u64)runs);
+}
+
+static int setup(void)
+{
+	skel = dmm_xdp_bpf__open_and_load();
+	return skel ? 0 : -1;
+}
+
+static int teardown(void)
+{
+	dmm_xdp_bpf__destroy(skel);
+	return 0;
+}
+
+int main(void)
+{
+	unsigned failed;
+	CU_pSuite s;
+
+	if (geteuid() != 0) {
+		puts("SKIP: needs root");
+		return 77;
+	}
+	CU_initialize_registry();
+	s = CU_add_suite("xdp", setup, teardown);
+	CU_add_test(s, "owned flows", test_flows);
+	CU_add_test(s, "owned ports", test_ports);
+	CU_add_test(s, "the kernel's connections", test_kernel_connection);
+	CU_add_test(s, "ICMP errors", test_icmp);
+	CU_add_test(s, "what passes", test_pass);
+	CU_add_test(s, "garbage", test_garbage);
+	CU_basic_set_mode(CU_BRM_VERBOSE);
+	CU_basic_run_tests();
+	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
+	CU_cleanup_registry();
+	return failed ? 1 : 0;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Random policies and sockets that have a good chance to meet, for property tests. */
+#ifndef DMM_TESTS_POLICY_GEN_H
+#define DMM_TESTS_POLICY_GEN_H
+
+#include "policyd/policy.h"
+#include "tests/unit/unit.h"
+
+/* A policy that passes policy_check(). */
+struct dmm_policy *gen_policy(struct rng *r);
+
+/* A socket of one of the groups of p, or of none: group is an index + 1, ids are the compiler's. */
+struct gen_socket {
+	const char *group;    /* NULL: none */
+	struct eval_socket s; /* group is 0 */
+};
+void gen_socket(struct rng *r, const struct dmm_policy *p, struct gen_socket *ret);
+
+/* The policy as YAML, malloc()ed. */
+char *policy_text(const struct dmm_policy *p);
+
+#endif

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <string.h>
+
+#include "tests/unit/policy_gen.h"
+
+static struct dmm_policy *parse(const char *text)
+{
+	struct policy_diags d = {0};
+	struct dmm_policy *p = NULL;
+	int r = policy_parse_text("t.yaml", text, strlen(text), &p, &d);
+
+	if (r == 0)
+		r = policy_check(p, &d);
+	if (r < 0)
+		policy_diags_print(&d, stderr);
+	policy_diags_fini(&d);
+	CU_ASSERT_EQUAL_FATAL(r, 0);
+	return p;
+}
+
+static struct dmm_class *compile(const char *text, const struct dmm_class *prev)
+{
+	struct dmm_class *c = malloc(sizeof(*c));
+	struct dmm_policy *p = parse(text);
+
+	CU_ASSERT_EQUAL_FATAL(class_compile(p, prev, c), 0);
+	policy_free(p);
+	return c;
+}
+
+static void test_image(void)
+{
+	struct dmm_class *c =
+		compile("groups: {web: {cgroup: a/b}}\n"
+			"stacks: {e0: {engine: lwip, port: {interface: eth1}}}\n"
+			"rules:\n"
+			"  - name: x\n"
+			"    match: {group: web, remote: [10.0.0.0/8, \"2001:db8::/32\"], "
+			"remote_port: [80, 8000-8999]}\n"
+			"    use: [e0, kernel]\n"
+			"  - {name: y, use: reject}\n"
+			"default: e0\n",
+			NULL);
+
+	CU_ASSERT_EQUAL(c->hdr.matches, 5);
+	CU_ASSERT_EQUAL(c->hdr.rules, 2);
+	CU_ASSERT_EQUAL(c->hdr.stacks, 3);
+	CU_ASSERT_EQUAL(c->hdr.n_use, 1);
+	CU_ASSERT_EQUAL(c->hdr.use[0], 1);
+	CU_ASSERT_STRING_EQUAL(c->stack[0].name, "kernel");
+	CU_ASSERT_EQUAL(c->stack[0].kind, DMM_KIND_KERNEL);
+	CU_ASSERT_EQUAL(class_stack(c, "e0"), 1);
+	CU_ASSERT_EQUAL(c->stack[2].kind, DMM_KIND_REJECT);
+	CU_ASSERT_STRING_EQUAL(c->group[1].cgroup, "a/b");
+	CU_ASSERT_EQUAL(c->match[0].remote_plen, 104);
+	CU_ASSERT_EQUAL(c->match[0].remote_port_lo, 80);
+	CU_ASSERT_EQUAL(c->match[1].remote_port_hi, 8999);
+	CU_ASSERT_EQUAL(c->match[2].remote_plen, 32);
+	CU_ASSERT_EQUAL(c->match[0].roles, 3);
+	CU_ASSERT_EQUAL(c->match[4].rule, 1);
+	CU_ASSERT_EQUAL(c->match[4].remote_port_hi, 65535);
+	CU_ASSERT_STRING_EQUAL(c->rule[0].file, "t.yaml");
+	CU_ASSERT_EQUAL(c->rule[0].line, 4);
+	CU_ASSERT_EQUAL(c->rule[1].use[0], 2);
+	free(c);
+}
+
+static void test_ids_stay(void)
+{
+	struct dmm_class *a = compile("groups: {a: , b: , c: }\n"
+				      "stacks: {s1: {kind: kernel}, s2: {kind: kernel}}\n"
+				      "rules: [{use: reject}]\n",
+				      NULL);
+	struct dmm_class *b;
+
+	a->group[2].cgroup_id = 77;
+	a->group[2].made = 1;
+	b = compile("groups: {z: , c: , b: {cgroup: dmm/b}}\n"
+		    "stacks: {s0: {kind: kernel}, s2: {kind: kernel, mark: 1}}\n",
+		    a);
+	CU_ASSERT_EQUAL(class_group(b, "b"), 2);
+	CU_ASSERT_EQUAL(class_group(b, "c"), 3);
+	CU_ASSERT_EQUAL(class_group(b, "z"), 4); /* not 1: sockets of "a" may live */
+	CU_ASSERT_EQUAL(b->group[2].cgroup_id, 77);
+	CU_ASSERT_EQUAL(b->group[2].made, 1);
+	CU_ASSERT_EQUAL(class_stack(b, "s2"), 2);
+	CU_ASSERT_EQUAL(class_stack(b, "s0"), 4); /* 1 was s1's, 3 is reject's */
+	CU_ASSERT_EQUAL(class_stack(b, "reject"), -ENOENT);
+	free(a);
+	free(b);
+}
+
+/* When every id was used, those of the past are taken again. */
+static void test_ids_wrap(void)
+{
+	struct dmm_class *prev = NULL;
+
+	for (int round = 0; round < 4; round++) {
+		struct dmm_class *c;
+		char text[4096] = "stacks:\n";
+
+		for (int i = 0; i < DMM_MAX_STACKS - 2; i++)
+			snprintf(text + strlen(text), sizeof(text) - strlen(text),
+				 "  r%ds%d: {kind: kernel}\n", round, i);
+		c = compile(text, prev);
+		CU_ASSERT(class_stack(c, "kernel") == 0);
+		CU_ASSERT(c->hdr.stacks <= DMM_MAX_STACKS);
+		free(prev);
+		prev = c;
+	}
+	free(prev);
+}
+
+/* policy -> class -> policy -> class, and policy -> text -> policy. */
+static void test_round_trip(void)
+{
+	struct dmm_class *a = malloc(sizeof(*a)), *b = malloc(sizeof(*b));
+
+	for (uint64_t seed = 0; seed < 2000; seed++) {
+		struct rng r = {.state = seed * 7919};
+		struct dmm_policy *p = gen_policy(&r), *q = NULL, *s = NULL;
+		struct policy_diags d = {0};
+		char *text, *again;
+
+		CU_ASSERT_EQUAL_FATAL(policy_check(p, &d), 0);
+		CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, a), 0);
+		CU_ASSERT_EQUAL_FATAL(class_decompile(a, &q), 0);
+		CU_ASSERT_EQUAL_FATAL(class_compile(q, NULL, b), 0);
+		CU_ASSERT_TRUE(class_equal(a, b));
+		text = policy_text(p);
+		again = policy_text(q);
+		CU_ASSERT_STRING_EQUAL(text, again);
+		policy_free(q);
+		if (policy_parse_text("", text, strlen(text), &s, &d) < 0) {
+			policy_diags_print(&d, stderr);
+			CU_FAIL_FATAL("does not read back");
+		}
+		free(again);
+		again = policy_text(s);
+		CU_ASSERT_STRING_EQUAL(text, again);
+		/* The same but for the lines that the rules now stand on. */
+		CU_ASSERT_EQUAL_FATAL(class_compile(s, a, b), 0);
+		CU_ASSERT_EQUAL(class_diff(a, b, NULL), 0);
+		free(text);
+		free(again);
+		policy_free(p);
+		policy_free(s);
+		policy_diags_fini(&d);
+	}
+	free(a);
+	free(b);
+}
+
+static void test_limits(void)
+{
+	struct dmm_class *c = malloc(sizeof(*c));
+	struct dmm_policy *p = parse("rules: [{match: {remote_port: 1}, use: kernel}]");
+	struct policy_match *m = &p->rules[0].match;
+
+	m->remote_port = realloc(m->remote_port, (DMM_MAX_MATCHES + 1) * sizeof(*m->remote_port));
+	for (size_t i = 0; i <= DMM_MAX_MATCHES; i++)
+		m->remote_port[i] = (struct policy_ports){(dmm_u16)(i + 1), (dmm_u16)(i + 1)};
+	m->n_remote_port = DMM_MAX_MATCHES;
+	CU_ASSERT_EQUAL(class_compile(p, NULL, c), 0);
+	m->n_remote_port = DMM_MAX_MATCHES + 1;
+	CU_ASSERT_EQUAL(class_compile(p, NULL, c), -E2BIG);
+	strcpy(p->rules[0].use[0], "nowhere");
+	m->n_remote_port = 1;
+	CU_ASSERT_EQUAL(class_compile(p, NULL, c), -ENOENT);
+	policy_free(p);
+	free(c);
+}
+
+/* Nothing that a map could hold makes class_decompile() do more than refuse. */
+static void test_garbage(void)
+{
+	struct dmm_class *c = malloc(sizeof(*c));
+	unsigned refused = 0, taken = 0;
+
+	for (uint64_t seed = 0; seed < 3000; seed++) {
+		struct rng r = {.state = seed};
+		struct dmm_policy *p = gen_policy(&r), *q;
+
+		CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, c), 0);
+		for (int i = 0; i < 4; i++) {
+			dmm_u8 *at[] = {(dmm_u8 *)&c->hdr + rng_below(&r, sizeof(c->hdr)),
+					(dmm_u8 *)c->match + rng_below(&r, 20 * sizeof(*c->match)),
+					(dmm_u8 *)c->rule + rng_below(&r, 4 * sizeof(*c->rule)),
+					(dmm_u8 *)c->stack + rng_below(&r, 4 * sizeof(*c->stack)),
+					(dmm_u8 *)c->group + rng_below(&r, 4 * sizeof(*c->group))};
+
+			*at[rng_below(&r, 5)] = (dmm_u8)rng_below(&r, 256);
+		}
+		if (class_decompile(c, &q) == 0) {
+			taken++;
+			policy_free(q);
+		} else {
+			refused++;
+		}
+		policy_free(p);
+	}
+	CU_ASSERT(taken > 0);
+	CU_ASSERT(refused > 0);
+	memset(c, 0, sizeof(*c)); /* generation 0 */
+	{
+		struct dmm_policy *q;
+
+		CU_ASSERT_EQUAL_FATAL(class_decompile(c, &q), 0);
+		CU_ASSERT_EQUAL(q->n_def, 1);
+		CU_ASSERT_STRING_EQUAL(q->def[0], "kernel");
+		policy_free(q);
+	}
+	free(c);
+}
+
+static void check_diff(const char *a, const char *b, const char *want)
+{
+	struct dmm_class *ca = compile(a, NULL), *cb = compile(b, ca);
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+	int lines = class_diff(ca, cb, out), n = 0;
+
+	fclose(out);
+	for (const char *c = text; *c; c++)
+		n += *c == '\n';
+	CU_ASSERT_EQUAL(lines, n);
+	CU_ASSERT_EQUAL(class_diff(ca, cb, NULL), n);
+	CU_ASSERT_STRING_EQUAL(text, want);
+	if (strcmp(text, want) != 0)
+		fprintf(stderr, "want:\n%sgot:\n%s", want, text);
+	free(text);
+	free(ca);
+	free(cb);
+}
+
+static void test_diff(void)
+{
+	check_diff("", "", "");
+	check_diff("groups: {a: }", "groups: {b: {cgroup: x/y}}",
+		   "- group a cgroup=dmm/a\n+ group b cgroup=x/y\n");
+	check_diff("stacks: {s: {kind: kernel, congestion: bbr, mark: 3}}",
+		   "stacks: {s: {kind: kernel, congestion: reno, pacing: 1gbit}}\ndefault: s",
+		   "~ stack s: congestion=bbr -> reno, mark=3 -> (none), pacing=(none) -> 1gbit\n"
+		   "~ default: use=kernel -> s\n");
+	check_diff("rules: [{name: a, use: kernel}]",
+		   "rules: [{name: a, match: {remote: [10.0.0.0/8, \"::1\"]}, use: reject}]",
+		   "~ rule a: use=kernel -> reject, remote=(none) -> 10.0.0.0/8,::1\n");
+	check_diff("rules: [{name: a, use: kernel}, {name: b, use: kernel}, {name: c, use: kernel},"
+		   "{name: d, use: kernel}]",
+		   "rules: [{name: d, use: kernel}, {name: a, use: kernel}, {name: n, use: reject},"
+		   "{name: b, use: kernel}, {name: c, use: kernel}]",
+		   "+ rule n use=reject\n~ rule d: moved from place 4 to 1\n");
+	check_diff("rules: [{name: a, use: kernel}, {name: b, use: kernel}]",
+		   "rules: [{name: b, use: kernel}]", "- rule a use=kernel\n");
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{"the image of a policy", test_image},
+		{"names that stay keep their ids", test_ids_stay},
+		{"ids of the past are taken again when needed", test_ids_wrap},
+		{"round trips of random policies", test_round_trip},
+		{"limits", test_limits},
+		{"garbage in the maps", test_garbage},
+		{"differences", test_diff},
+		CU_TEST_INFO_NULL,
+	};
+
+	return unit_run("compile", tests);
+}

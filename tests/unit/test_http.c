@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The HTTP server with made-up routes: what is served where, and its bounds. */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "policyd/http.h"
+#include "policyd/loop.h"
+#include "tests/unit/unit.h"
+
+static char dir[] = "/tmp/dmm-test-http-XXXXXX", path[sizeof(dir) + 8], answer[8192];
+static struct http *http;
+static int epfd, handled;
+
+static void handle(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	const char *x = http_query(q, "x");
+
+	CU_ASSERT_PTR_EQUAL(ctx, &handled);
+	handled++;
+	ret->body = strdup(x ? x : "{}");
+	ret->len = ret->body ? strlen(ret->body) : 0;
+}
+
+static const struct http_route routes[] = {
+	{"GET", "/read", false, handle},
+	{"POST", "/write", true, handle},
+	{NULL, NULL, false, NULL},
+};
+
+static int dial_unix(void)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	strcpy(sa.sun_path, path);
+	CU_ASSERT_EQUAL_FATAL(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	return fd;
+}
+
+static int dial_tcp(unsigned port)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	CU_ASSERT_EQUAL_FATAL(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	return fd;
+}
+
+/* Send a request, serve until the answer is there; returns its status, 0 if there was none. */
+static int ask(int fd, const char *request, size_t len)
+{
+	size_t sent = 0, got = 0;
+	int status = 0;
+
+	for (int i = 0; i < 500; i++) {
+		ssize_t n = sent < len ? send(fd, request + sent, len - sent, MSG_NOSIGNAL) : 0;
+
+		sent += n > 0 ? (size_t)n : 0;
+		loop_run(epfd, 1);
+		http_run(http);
+		n = recv(fd, answer + got, sizeof(answer) - 1 - got, 0);
+		if (n > 0)
+			got += (size_t)n;
+		if (n == 0)
+			break;
+	}
+	answer[got] = '\0';
+	close(fd);
+	return sscanf(answer, "HTTP/1.1 %d", &status) == 1 ? status : 0;
+}
+
+static int ask_text(int fd, const char *line)
+{
+	char request[512];
+	int n = snprintf(request, sizeof(request),
+			 "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", line);
+
+	return ask(fd, request, (size_t)n);
+}
+
+static void test_unix(void)
+{
+	struct stat st;
+
+	handled = 0;
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read?x=hello"), 200);
+	CU_ASSERT_PTR_NOT_NULL(strstr(answer, "application/json"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(answer, "\r\n\r\nhello"));
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "HEAD /read"), 200);
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "POST /write"), 200);
+	CU_ASSERT_EQUAL(handled, 3);
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "POST /read"), 405);
+	CU_ASSERT_PTR_NOT_NULL(strstr(answer, "Allow: GET, HEAD\r\n"));
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /write"), 405);
+	CU_ASSERT_PTR_NOT_NULL(strstr(answer, "Allow: POST\r\n"));
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /"), 404);
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read/"), 404);
+	CU_ASSERT_EQUAL(handled, 3);
+	CU_ASSERT_EQUAL(stat(path, &st), 0);
+	CU_ASSERT_EQUAL(st.st_mode & 0777, 0660);
+}
+
+static void test_tcp(void)
+{
+	char address[32];
+	unsigned port;
+
+	for (port = 29464; port < 29564; port++) {
+		snprintf(address, sizeof(address), "127.0.0.1:%u", port);
+		if (http_listen(http, address) == 0)
+			break;
+	}
+	handled = 0;
+	CU_ASSERT_EQUAL(ask_text(dial_tcp(port), "GET /read"), 200);
+	CU_ASSERT_EQUAL(ask_text(dial_tcp(port), "POST /write"), 403);
+	CU_ASSERT_EQUAL(handled, 1);
+	CU_ASSERT(http_listen(http, "nonsense") < 0); /* the address before stays */
+	CU_ASSERT(http_listen(http, "192.0.2.77:1") < 0);
+	CU_ASSERT_EQUAL(ask_text(dial_tcp(port), "GET /read"), 200);
+	CU_ASSERT_EQUAL(http_listen(http, ""), 0);
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 200);
+}
+
+static void test_bounds(void)
+{
+	static char big[200000];
+	int n, held[HTTP_MAX_CONNECTIONS];
+
+	memset(big, 'a', sizeof(big));
+	n = snprintf(big, sizeof(big), "GET /read HTTP/1.1\r\nHost: x\r\nX: ");
+	big[n] = 'a';
+	CU_ASSERT_EQUAL(ask(dial_unix(), big, 100000), 431);
+	handled = 0;
+	n = snprintf(big, sizeof(big),
+		     "POST /write HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+		     "Content-Length: %d\r\n\r\n",
+		     HTTP_MAX_BODY + 1);
+	big[n] = 'a';
+	CU_ASSERT_EQUAL(ask(dial_unix(), big, (size_t)n + HTTP_MAX_BODY + 1), 413);
+	CU_ASSERT_EQUAL(handled, 0);
+	n = snprintf(big, sizeof(big),
+		     "POST /write HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+		     "Content-Length: %d\r\n\r\n",
+		     HTTP_MAX_BODY);
+	big[n] = 'a';
+	CU_ASSERT_EQUAL(ask(dial_unix(), big, (size_t)n + HTTP_MAX_BODY), 200);
+	CU_ASSERT_EQUAL(handled, 1);
+	CU_ASSERT_NOT_EQUAL(ask(dial_unix(), "\0\1\2garbage\r\n\r\n", 14), 200);
+
+	for (int i = 0; i < HTTP_MAX_CONNECTIONS; i++) {
+		held[i] = dial_unix();
+		loop_run(epfd, 1);
+		http_run(http);
+	}
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 0);
+	for (int i = 0; i < HTTP_MAX_CONNECTIONS; i++)
+		close(held[i]);
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 200);
+}
+
+/* A socket that somebody answers on is not taken away; one left behind is replaced. */
+static void test_socket_taken(void)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	struct http *other = NULL;
+	int fd;
+
+	CU_ASSERT(http_open(&other, epfd, path, routes, &handled) < 0);
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 200);
+	http_close(http);
+	CU_ASSERT(access(path, F_OK) < 0);
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	strcpy(sa.sun_path, path);
+	CU_ASSERT_EQUAL(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	close(fd);
+	CU_ASSERT_EQUAL_FATAL(http_open(&http, epfd, path, routes, &handled), 0);
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 200);
+}
+
+int main(void)
+{
+	static CU_TestInfo tests[] = {
+		{"routes on the Unix socket", test_unix},
+		{"routes on TCP", test_tcp},
+		{"bounds", test_bounds},
+		{"a socket that is taken, one left behind", test_socket_taken},
+		CU_TEST_INFO_NULL,
+	};
+	int r;
+
+	log_init("test", 0);
+	epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (!mkdtemp(dir))
+		return EXIT_FAILURE;
+	snprintf(path, sizeof(path), "%s/sock", dir);
+	if (http_open(&http, epfd, path, routes, &handled) < 0)
+		return EXIT_FAILURE;
+	r = unit_run("http", tests);
+	http_close(http);
+	close(epfd);
+	rmdir(dir);
+	return r;
+}

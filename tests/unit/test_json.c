@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The JSON of the API: a policy reads back as the same policy, odd names do no harm. */
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policyd/json.h"
+#include "tests/unit/unit.h"
+
+static const char policy[] =
+	"groups:\n"
+	"  web: {cgroup: dmm/web}\n"
+	"  db: {}\n"
+	"stacks:\n"
+	"  edge0: {engine: lwip, port: {driver: xsk, interface: eth1, queue: 2}}\n"
+	"  bulk: {kind: kernel, congestion: bbr, pacing: 1gbit, mark: 0x10, priority: 0}\n"
+	"rules:\n"
+	"  - name: db-latency\n"
+	"    match: {group: [web, db], role: client, proto: tcp, remote: [10.0.0.0/8, "
+	"'2001:db8::/32'],"
+	" remote_port: [5432, 8000-8999]}\n"
+	"    use: [edge0, kernel]\n"
+	"    strict: true\n"
+	"  - name: in\n"
+	"    match: {role: server, local: 192.0.2.1, local_port: 80}\n"
+	"    use: bulk\n"
+	"    carrier: splice\n"
+	"  - {name: none, match: {remote_port: 23}, use: reject}\n"
+	"default: [edge0, kernel]\n";
+
+static struct dmm_class *compile(const char *text, size_t len, struct dmm_policy **ret)
+{
+	struct dmm_class *c = calloc(1, sizeof(*c));
+	struct policy_diags d = {0};
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	*ret = NULL;
+	CU_ASSERT_EQUAL(policy_parse_text("text", text, len, ret, &d), 0);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(*ret);
+	CU_ASSERT_EQUAL(policy_check(*ret, &d), 0);
+	policy_diags_print(&d, stderr);
+	CU_ASSERT_EQUAL(class_compile(*ret, NULL, c), 0);
+	policy_diags_fini(&d);
+	return c;
+}
+
+static void test_policy(void)
+{
+	struct dmm_policy *p, *q;
+	struct dmm_class *a = compile(policy, strlen(policy), &p), *b;
+	json_t *j = json_policy(p);
+	char *text = json_dumps(j, 0);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(text);
+	b = compile(text, strlen(text), &q);
+	CU_ASSERT_EQUAL(class_diff(a, b, stderr), 0);
+	json_decref(j);
+	free(text);
+	free(a);
+	free(b);
+	policy_free(p);
+	policy_free(q);
+}
+
+static void test_flow(void)
+{
+	struct dmm_class *c = calloc(1, sizeof(*c));
+	struct dmm_flow_row f = {
+		.sock = {.role = DMM_ROLE_SERVER,
+			 .proto = IPPROTO_TCP,
+			 .stack = DMM_STACK_NONE,
+			 .rule = 3,
+			 .group = 5,
+			 .reason = DMM_REASON_REJECTED,
+			 .comm = "\xff\xfe x\"",
+			 .rule_name = "web",
+			 .local = {.ip = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1},
+				   .port = 80}},
+		.tcp_state = 10,
+		.rx_bytes = 1ULL << 40,
+	};
+	json_t *j;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	j = json_flow(&f, c);
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "role")), "server");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "local")), "127.0.0.1:80");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "program")), "?? x\"");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "rule")), "web");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "reason")), "rejected");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "state")), "listen");
+	CU_ASSERT(json_is_null(json_object_get(j, "stack")));
+	CU_ASSERT(json_is_null(json_object_get(j, "group")));
+	CU_ASSERT(json_is_null(json_object_get(j, "remote")));
+	CU_ASSERT_EQUAL(json_integer_value(json_object_get(j, "rx_bytes")), 1LL << 40);
+	json_decref(j);
+	/* numbers that no table knows */
+	f.sock.role = f.sock.reason = f.sock.carrier = f.tcp_state = 255;
+	j = json_flow(&f, c);
+	CU_ASSERT(json_is_null(json_object_get(j, "role")));
+	CU_ASSERT(json_is_null(json_object_get(j, "state")));
+	json_decref(j);
+	free(c);
+}
+
+int main(void)
+{
+	static CU_TestInfo tests[] = {
+		{"a policy reads back as the same", test_policy},
+		{"a flow, and numbers out of range", test_flow},
+		CU_TEST_INFO_NULL,
+	};
+
+	return unit_run("json", tests);
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A made-up snapshot as Prometheus text: every line is well-formed, no series comes twice, every
+ * family is documented. With --table, the families as rows of a Markdown table; with --text, the
+ * text (for promtool).
+ */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policyd/metrics.h"
+#include "tests/unit/unit.h"
+
+static struct telemetry t;
+static struct dmm_class class;
+
+static void add_stack(unsigned id, const char *name, enum dmm_kind kind)
+{
+	class.stack[id].kind = (dmm_u8)kind;
+	snprintf(class.stack[id].name, sizeof(class.stack[id].name), "%s", name);
+}
+
+static void make_snapshot(void)
+{
+	static const char *const map[TELEMETRY_MAPS] = {"pending", "tuple", "listen", "route",
+							"match",   "rule",  "stack",  "group"};
+
+	t.class = &class;
+	t.generation = 7;
+	t.committed_ns = 1700000000123456789ULL;
+	add_stack(0, "kernel", DMM_KIND_KERNEL);
+	add_stack(1, "edge0", DMM_KIND_USERSPACE);
+	add_stack(2, "odd\"name\\", DMM_KIND_USERSPACE);
+	add_stack(3, "reject", DMM_KIND_REJECT);
+	class.hdr.rules = 2;
+	snprintf(class.rule[0].name, sizeof(class.rule[0].name), "web");
+	snprintf(class.rule[1].name, sizeof(class.rule[1].name), "two\nlines");
+	t.hit[0] = 5;
+	t.hit[DMM_MAX_RULES] = 6;
+	t.verdict[DMM_VERDICT_INDEX(1, DMM_ROLE_CLIENT, DMM_REASON_RULE)] = 11;
+	t.verdict[DMM_VERDICT_INDEX(0, DMM_ROLE_CLIENT, DMM_REASON_STACK_DOWN)] = 3;
+	t.verdict[DMM_VERDICT_INDEX(2, DMM_ROLE_SERVER, DMM_REASON_STACK_DOWN)] = 4;
+	t.stack[1].up = true;
+	t.stack[1].cpu_ns = 1230000000;
+	t.stack[1].counter[DMM_I_RX_BYTES] = ~0ULL;
+	t.stack[1].hold[DMM_H_HELD] = 8;
+	t.stack[1].xdp[DMM_X_FLOW] = 9;
+	t.counter[DMM_C_CONNECTS] = 10;
+	for (unsigned i = 0; i < TELEMETRY_MAPS; i++)
+		t.map[i] = (struct telemetry_map_usage){map[i], i != 1, i, 100};
+}
+
+static char *make_text(void)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	if (!f)
+		abort();
+	CU_ASSERT_EQUAL(metrics_write(&t, f), 0);
+	fclose(f);
+	return text;
+}
+
+static const char *skip_name(const char *p)
+{
+	if (!isalpha((unsigned char)*p) && *p != '_')
+		return NULL;
+	while (isalnum((unsigned char)*p) || *p == '_')
+		p++;
+	return p;
+}
+
+/* The end of a sample's name and labels, NULL if they are not well-formed. */
+static const char *skip_series(const char *p)
+{
+	p = skip_name(p);
+	if (!p || *p != '{')
+		return p;
+	do {
+		p = skip_name(p + 1);
+		if (!p || *p++ != '=' || *p++ != '"')
+			return NULL;
+		for (; *p && *p != '"'; p++)
+			if (*p == '\\' && !strchr("\\\"n", *++p))
+				return NULL;
+		if (*p++ != '"')
+			return NULL;
+	} while (*p == ',');
+	return *p == '}' ? p + 1 : NULL;
+}
+
+static void test_lines(void)
+{
+	char *text = make_text(), *save = NULL, family[128] = "", *seen[1000], *end;
+	unsigned n = 0;
+
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		const char *p;
+
+		if (sscanf(line, "# HELP %127s", family) == 1) {
+			CU_ASSERT(strlen(line) > strlen(family) + 10);
+			continue;
+		}
+		if (strncmp(line, "# TYPE ", 7) == 0) {
+			CU_ASSERT_EQUAL(strncmp(line + 7, family, strlen(family)), 0);
+			continue;
+		}
+		p = skip_series(line);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(p);
+		CU_ASSERT_EQUAL(*p, ' ');
+		strtod(p + 1, &end);
+		CU_ASSERT(end > p + 1 && !*end);
+		CU_ASSERT_EQUAL(strncmp(line, family, strlen(family)), 0);
+		line[p - line] = '\0';
+		for (unsigned i = 0; i < n; i++)
+			CU_ASSERT_STRING_NOT_EQUAL(seen[i], line);
+		CU_ASSERT_FATAL(n < 1000);
+		seen[n++] = line;
+	}
+	CU_ASSERT(n > 100);
+	free(text);
+}
+
+static void test_values(void)
+{
+	static const char *const want[] = {
+		"dmm_policy_generation 7\n",
+		"dmm_last_commit_timestamp_seconds 1700000000.123\n",
+		"dmm_sockets_steered_total{stack=\"edge0\",role=\"client\",reason=\"rule\"} 11\n",
+		"dmm_fallbacks_total{reason=\"stack-down\"} 7\n",
+		"dmm_rule_hits_total{rule=\"web\"} 5\n",
+		"dmm_default_hits_total 6\n",
+		"dmm_stack_up{stack=\"edge0\"} 1\n",
+		"dmm_instance_port_receive_bytes_total{stack=\"edge0\"} 18446744073709551615\n",
+		"dmm_hold_syns_held_total{stack=\"edge0\"} 8\n",
+		"dmm_xdp_flow_redirects_total{stack=\"edge0\"} 9\n",
+		"dmm_bpf_connects_total 10\n",
+		"dmm_instance_cpu_seconds_total{stack=\"edge0\"} 1.23\n",
+		"dmm_map_max_entries{map=\"pending\"} 100\n",
+		/* escaped */
+		"dmm_stack_up{stack=\"odd\\\"name\\\\\"} 0\n",
+		"dmm_rule_hits_total{rule=\"two\\nlines\"} 0\n",
+	};
+	char *text = make_text();
+
+	for (unsigned i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+		CU_ASSERT_PTR_NOT_NULL(strstr(text, want[i]));
+		if (!strstr(text, want[i]))
+			fprintf(stderr, "missing: %s", want[i]);
+	}
+	CU_ASSERT_PTR_NULL(strstr(text, "dmm_map_entries{map=\"tuple\"}")); /* not known */
+	CU_ASSERT_PTR_NULL(strstr(text, "dmm_stack_up{stack=\"kernel\"}"));
+	free(text);
+}
+
+static void check_family(const char *name, const char *type, const char *labels, const char *help,
+			 void *ctx)
+{
+	const char *doc = ctx;
+	char row[600];
+	bool total = strlen(name) > 6 && strcmp(name + strlen(name) - 6, "_total") == 0;
+
+	CU_ASSERT_EQUAL(strcmp(type, "counter") == 0, total);
+	CU_ASSERT_PTR_NULL(strpbrk(help, "\n\\"));
+	snprintf(row, sizeof(row), "| `%s` | %s | %s | %s |\n", name, type, labels, help);
+	if (!strstr(doc, row)) {
+		fprintf(stderr, "docs/metrics.md lacks: %s", row);
+		CU_FAIL("undocumented");
+	}
+}
+
+static void print_family(const char *name, const char *type, const char *labels, const char *help,
+			 void *ctx)
+{
+	(void)ctx;
+	printf("| `%s` | %s | %s | %s |\n", name, type, labels, help);
+}
+
+static void test_documented(void)
+{
+	const char *root = getenv("DMM_SOURCE_ROOT");
+	static char doc[65536];
+	char path[4096];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/docs/metrics.md", root ? root : ".");
+	f = fopen(path, "r");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+	doc[fread(doc, 1, sizeof(doc) - 1, f)] = '\0';
+	fclose(f);
+	metrics_list(check_family, doc);
+#define CHECK_REASON(name, text, help) \
+	CU_ASSERT_PTR_NOT_NULL(strstr(doc, "| `" text "` | " help " |\n"));
+	DMM_REASONS(CHECK_REASON)
+}
+
+static void test_full_device(void)
+{
+	FILE *f = fopen("/dev/full", "w");
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+	setvbuf(f, NULL, _IONBF, 0);
+	CU_ASSERT(metrics_write(&t, f) < 0);
+	fclose(f);
+}
+
+int main(int argc, char **argv)
+{
+	static CU_TestInfo tests[] = {
+		{"every line is well-formed, no series twice", test_lines},
+		{"values and escapes", test_values},
+		{"every family is documented", test_documented},
+		{"an output that fails", test_full_device},
+		CU_TEST_INFO_NULL,
+	};
+
+	make_snapshot();
+	if (argc > 1 && strcmp(argv[1], "--table") == 0) {
+		metrics_list(print_family, NULL);
+		return EXIT_SUCCESS;
+	}
+	if (argc > 1 && strcmp(argv[1], "--text") == 0)
+		return metrics_write(&t, stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return unit_run("metrics", tests);
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Text to policy: what is taken, what is refused and in which words. Files: tests/data. */
+#include <errno.h>
+#include <glob.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "policyd/json.h"
+#include "policyd/policy.h"
+#include "policyd/value.h"
+#include "tests/unit/policy_gen.h"
+
+static struct dmm_policy *parse(const char *text)
+{
+	struct policy_diags d = {0};
+	struct dmm_policy *p = NULL;
+	int r = policy_parse_text("t", text, strlen(text), &p, &d);
+
+	if (r < 0)
+		policy_diags_print(&d, stderr);
+	policy_diags_fini(&d);
+	CU_ASSERT_EQUAL_FATAL(r, 0);
+	return p;
+}
+
+/* Everything that parse and check say about a file. */
+static char *complaints(const char *file)
+{
+	struct policy_diags d = {0};
+	struct dmm_policy *p = NULL;
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (policy_parse_file(file, &p, &d) == 0)
+		policy_check(p, &d);
+	policy_diags_print(&d, out);
+	fclose(out);
+	policy_diags_fini(&d);
+	policy_free(p);
+	return text;
+}
+
+/* The lines "# expect: …" of a file, in order. A line that ends with a blank is a beginning. */
+static bool as_expected(const char *file, const char *text)
+{
+	static const char mark[] = "# expect: ";
+	FILE *f = fopen(file, "re");
+	char line[1024];
+	bool good = true;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		char *want = line + sizeof(mark) - 1;
+		size_t n = strlen(line) - sizeof(mark) + 1;
+
+		if (strncmp(line, mark, sizeof(mark) - 1) != 0)
+			continue;
+		if (n > 1 && want[n - 2] == ' ')
+			n--;
+		good = good && strncmp(text, want, n) == 0;
+		text += strcspn(text, "\n");
+		text += *text == '\n';
+	}
+	fclose(f);
+	return good && !*text;
+}
+
+static void test_golden(void)
+{
+	glob_t g;
+
+	CU_ASSERT_EQUAL_FATAL(glob("bad-*.yaml", 0, NULL, &g), 0);
+	CU_ASSERT(g.gl_pathc > 15);
+	for (size_t i = 0; i < g.gl_pathc; i++) {
+		char *text = complaints(g.gl_pathv[i]);
+		bool good = as_expected(g.gl_pathv[i], text);
+
+		CU_ASSERT_TRUE(good);
+		if (!good)
+			fprintf(stderr, "%s says:\n%s", g.gl_pathv[i], text);
+		free(text);
+	}
+	globfree(&g);
+}
+
+static void test_good(void)
+{
+	struct policy_diags d = {0};
+	struct dmm_policy *p;
+	const struct policy_match *m;
+
+	CU_ASSERT_EQUAL_FATAL(policy_parse_file("good.yaml", &p, &d), 0);
+	CU_ASSERT_EQUAL(policy_check(p, &d), 0);
+	CU_ASSERT_EQUAL(d.n, 0);
+	CU_ASSERT_EQUAL(p->n_groups, 3);
+	CU_ASSERT_STRING_EQUAL(p->groups[1].cgroup, "dmm/db");
+	CU_ASSERT_EQUAL(p->groups[1].pos.line, 4);
+	CU_ASSERT_EQUAL(p->n_stacks, 3);
+	CU_ASSERT_EQUAL(p->stacks[0].rec.kind, DMM_KIND_USERSPACE);
+	CU_ASSERT_EQUAL(p->stacks[0].rec.busy, 1);
+	CU_ASSERT_STRING_EQUAL(p->stacks[0].rec.mode, "native");
+	CU_ASSERT_STRING_EQUAL(p->stacks[1].rec.driver, "xsk");
+	CU_ASSERT_STRING_EQUAL(p->stacks[1].rec.mode, "auto");
+	CU_ASSERT_EQUAL(p->stacks[1].rec.queue, 1);
+	CU_ASSERT_EQUAL(p->stacks[2].rec.pacing_bps, 1000000000ULL);
+	CU_ASSERT_EQUAL(p->stacks[2].rec.mark, 16);
+	CU_ASSERT_EQUAL(p->stacks[2].rec.priority, 1);
+	CU_ASSERT_EQUAL_FATAL(p->n_rules, 3);
+	m = &p->rules[0].match;
+	CU_ASSERT_EQUAL(m->n_group, 2);
+	CU_ASSERT_EQUAL(m->roles, 1);
+	CU_ASSERT_EQUAL(m->proto, IPPROTO_TCP);
+	CU_ASSERT_EQUAL(m->n_remote, 3);
+	CU_ASSERT_EQUAL(m->remote[2].plen, 128);
+	CU_ASSERT_EQUAL(m->remote_port[1].hi, 8999);
+	CU_ASSERT_EQUAL(m->n_local, 1);
+	CU_ASSERT_EQUAL(p->rules[0].n_use, 3);
+	CU_ASSERT_EQUAL(p->rules[0].carrier, DMM_CARRIER_SPLICE);
+	CU_ASSERT_FALSE(p->rules[0].strict);
+	CU_ASSERT_STRING_EQUAL(p->rules[1].name, "rule-2");
+	CU_ASSERT_EQUAL(p->rules[1].carrier, DMM_CARRIER_TCP);
+	m = &p->rules[2].match;
+	CU_ASSERT_EQUAL(m->roles, 0);
+	CU_ASSERT_EQUAL(m->proto, 0);
+	CU_ASSERT_EQUAL(m->n_remote, 0);
+	CU_ASSERT_EQUAL(p->n_def, 2);
+	CU_ASSERT_STRING_EQUAL(p->daemon.http, "[::1]:9464");
+	policy_free(p);
+	policy_diags_fini(&d);
+}
+
+static void test_empty(void)
+{
+	static const char *const texts[] = {"",
+					    "\n",
+					    "# only a comment\n",
+					    "---\n",
+					    "~",
+					    "{}",
+					    "rules:\ngroups:\nstacks:\ndaemon:\n"};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		struct dmm_policy *p = parse(texts[i]);
+
+		CU_ASSERT_EQUAL(p->n_rules + p->n_groups + p->n_stacks, 0);
+		CU_ASSERT_STRING_EQUAL(p->def[0], "kernel");
+		policy_free(p);
+	}
+}
+
+static void test_names_given(void)
+{
+	struct dmm_policy *p = parse("rules: [{use: kernel}, {name: rule-3, use: kernel}, "
+				     "{use: kernel}]");
+
+	CU_ASSERT_STRING_EQUAL(p->rules[0].name, "rule-1");
+	CU_ASSERT_STRING_EQUAL(p->rules[2].name, "rule-4");
+	policy_free(p);
+}
+
+/* JSON is YAML: what json_policy() writes reads back as the same policy. */
+static void test_json(void)
+{
+	for (uint64_t seed = 0; seed < 500; seed++) {
+		struct rng r = {.state = seed};
+		struct dmm_policy *p = gen_policy(&r), *q;
+		json_t *o = json_policy(p);
+		char *json = json_dumps(o, seed & 1 ? JSON_INDENT(2) : JSON_COMPACT), *a, *b;
+
+		q = parse(json);
+		a = policy_text(p);
+		b = policy_text(q);
+		CU_ASSERT_STRING_EQUAL(a, b);
+		if (strcmp(a, b) != 0) {
+			fprintf(stderr, "%s\n%s\n%s\n", json, a, b);
+			seed = 500;
+		}
+		free(a);
+		free(b);
+		free(json);
+		json_decref(o);
+		policy_free(p);
+		policy_free(q);
+	}
+}
+
+static void write_file(const char *dir, const char *name, const char *text)
+{
+	char path[PATH_MAX];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "we");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static void test_dir(void)
+{
+	char dir[] = "/tmp/dmm-test-policy-XXXXXX", sub[64], main_file[64], command[128];
+	struct policy_diags d = {0};
+	struct dmm_policy *p;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(dir));
+	snprintf(sub, sizeof(sub), "%s/policy.d", dir);
+	snprintf(main_file, sizeof(main_file), "%s/dmm.yaml", dir);
+	CU_ASSERT_EQUAL(policy_parse_dir(main_file, &p, &d), -ENOENT);
+	policy_diags_fini(&d);
+	write_file(dir, "dmm.yaml", "groups: {web: }\nrules: [{name: m, use: kernel}]\n");
+	CU_ASSERT_EQUAL_FATAL(policy_parse_dir(main_file, &p, &d), 0);
+	CU_ASSERT_EQUAL(p->n_rules, 1);
+	policy_free(p);
+	mkdir(sub, 0755);
+	write_file(sub, "20-b.yaml", "rules: [{name: b, use: kernel}]\n");
+	write_file(sub, "10-a.yaml",
+		   "rules: [{name: a, use: kernel}, {use: kernel}]\n"
+		   "default: reject\n");
+	write_file(sub, "30-c.yaml~", "nonsense: 1\n");
+	write_file(sub, ".hidden.yaml", "nonsense: 1\n");
+	CU_ASSERT_EQUAL_FATAL(policy_parse_dir(main_file, &p, &d), 0);
+	CU_ASSERT_EQUAL_FATAL(p->n_rules, 4);
+	CU_ASSERT_STRING_EQUAL(p->rules[1].name, "a");
+	CU_ASSERT_STRING_EQUAL(p->rules[2].name, "rule-3");
+	CU_ASSERT_STRING_EQUAL(p->rules[3].name, "b");
+	CU_ASSERT_STRING_EQUAL(p->def[0], "reject");
+	policy_free(p);
+	write_file(sub, "40-d.yaml", "default: kernel\nbad: 1\n");
+	write_file(sub, "50-e.yaml", "rules: {}\n");
+	CU_ASSERT_EQUAL(policy_parse_dir(main_file, &p, &d), -EINVAL);
+	CU_ASSERT_EQUAL(d.errors, 3);
+	CU_ASSERT_PTR_NOT_NULL(strstr(d.list[0].text, "set already in"));
+	policy_diags_fini(&d);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	CU_ASSERT_EQUAL(system(command), 0);
+}
+
+static void test_bounds(void)
+{
+	struct policy_diags d = {0};
+	struct dmm_policy *p = NULL;
+	size_t len = 1100000;
+	char *text = malloc(len + 1);
+
+	memset(text, ' ', len);
+	text[len] = '\0';
+	CU_ASSERT_EQUAL(policy_parse_text("t", text, len, &p, &d), -EINVAL);
+	CU_ASSERT_PTR_NOT_NULL(strstr(d.list[0].text, "larger than"));
+	policy_diags_fini(&d);
+	/* A mistake on every line is not a message on every line. */
+	for (size_t i = 0; i + 4 < 400000; i += 4)
+		memcpy(text + i, "x: \n", 4);
+	CU_ASSERT_EQUAL(policy_parse_text("t", text, 400000, &p, &d), -EINVAL);
+	CU_ASSERT(d.n <= 100);
+	CU_ASSERT(d.errors > 90000);
+	policy_diags_fini(&d);
+	/* More rules, groups, list items than there can be. */
+	strcpy(text, "rules: [");
+	for (size_t i = 0; i < 600; i++)
+		memcpy(text + 8 + i * 14, "{use: kernel},", 15);
+	strcat(text, "]");
+	CU_ASSERT_EQUAL(policy_parse_text("t", text, strlen(text), &p, &d), -EINVAL);
+	CU_ASSERT_PTR_NOT_NULL(strstr(d.list[0].text, "at most 512"));
+	policy_diags_fini(&d);
+	/* Terminal escapes do not get through. */
+	CU_ASSERT_EQUAL(policy_parse_text("t", "\"\\e[31m\\n\": 1", 12, &p, &d), -EINVAL);
+	CU_ASSERT_PTR_NULL(strchr(d.list[0].text, '\033'));
+	policy_diags_fini(&d);
+	CU_ASSERT_EQUAL(policy_parse_text("t", "default: \"a\\0b\"", 15, &p, &d), -EINVAL);
+	CU_ASSERT_PTR_NOT_NULL(strstr(d.list[0].text, "NUL"));
+	policy_diags_fini(&d);
+	free(text);
+}
+
+static void test_rule_text(void)
+{
+	struct policy_diags d = {0};
+	struct dmm_rule rule;
+
+	CU_ASSERT_EQUAL(
+		policy_parse_rule("{name: x, match: {remote: 10.0.0.0/8}, use: [a, b]}", &rule, &d),
+		0);
+	CU_ASSERT_EQUAL(rule.n_use, 2);
+	CU_ASSERT_STRING_EQUAL(rule.pos.file, "");
+	policy_rule_fini(&rule);
+	CU_ASSERT_EQUAL(policy_parse_rule("{match: {remote: [10.0.0.0/8, x]}, use: a}", &rule, &d),
+			-EINVAL);
+	CU_ASSERT_EQUAL(policy_parse_rule("", &rule, &d), -EINVAL);
+	CU_ASSERT_EQUAL(policy_parse_rule("[", &rule, &d), -EINVAL);
+	policy_diags_fini(&d);
+}
+
+static void check_rate(const char *text, dmm_u64 want, const char *back)
+{
+	char buf[VALUE_STRLEN];
+	dmm_u64 bps = 0;
+
+	CU_ASSERT_EQUAL(value_parse_rate(text, &bps), want ? 0 : -EINVAL);
+	CU_ASSERT_EQUAL(bps, want);
+	if (want)
+		CU_ASSERT_STRING_EQUAL(value_format_rate(bps, buf, sizeof(buf)), back);
+}
+
+static void test_values(void)
+{
+	struct dmm_addr a;
+	dmm_u64 n;
+
+	check_rate("1gbit", 1000000000, "1gbit");
+	check_rate("2.5Mbit", 2500000, "2500kbit");
+	check_rate("64000", 64000, "64kbit");
+	check_rate("999", 999, "999");
+	check_rate("0.001gbit", 1000000, "1mbit");
+	check_rate("1gbps", 0, NULL);
+	check_rate("", 0, NULL);
+	check_rate("0", 0, NULL);
+	check_rate("-1", 0, NULL);
+	check_rate("1.5", 1, "1");
+	CU_ASSERT_EQUAL(value_parse_rate("99999999999999999tbit", &n), -ERANGE);
+	CU_ASSERT_EQUAL(value_parse_number("0x10", 255, &n), 0);
+	CU_ASSERT_EQUAL(n, 16);
+	CU_ASSERT_EQUAL(value_parse_number("256", 255, &n), -ERANGE);
+	CU_ASSERT_EQUAL(value_parse_number("0x", 255, &n), -EINVAL);
+	CU_ASSERT_EQUAL(value_parse_number("ff", 255, &n), -EINVAL);
+	CU_ASSERT_EQUAL(value_parse_number("1 ", 255, &n), -EINVAL);
+	CU_ASSERT_EQUAL(value_parse_number("99999999999999999999999", 255, &n), -ERANGE);
+	CU_ASSERT_EQUAL(value_parse_endpoint("127.0.0.1:80", &a), 0);
+	CU_ASSERT_EQUAL(a.port, 80);
+	CU_ASSERT_EQUAL(value_parse_endpoint("[::1]:80", &a), 0);
+	CU_ASSERT_EQUAL(value_parse_endpoint("::1:80", &a), -EINVAL);
+	CU_ASSERT_EQUAL(value_parse_endpoint("127.0.0.1:0", &a), -EINVAL);
+	CU_ASSERT_EQUAL(value_parse_endpoint(":80", &a), -EINVAL);
+	CU_ASSERT_EQUAL(value_parse_endpoint("[]:80", &a), -EINVAL);
+	CU_ASSERT_TRUE(value_is_name("web-1.a_B"));
+	CU_ASSERT_FALSE(value_is_name("-x"));
+	CU_ASSERT_FALSE(value_is_name(""));
+	CU_ASSERT_FALSE(value_is_name("a,b"));
+	CU_ASSERT_FALSE(value_is_name("abcdefghijklmnopqrstuvwxyz012345"));
+}
+
+/* The example that the documentation shows is one that is taken, without a warning. */
+static void test_example(void)
+{
+	char path[PATH_MAX];
+	char *text;
+
+	snprintf(path, sizeof(path), "%s/docs/dmm.yaml.example", getenv("DMM_SOURCE_ROOT"));
+	text = complaints(path);
+	CU_ASSERT_STRING_EQUAL(text, "");
+	if (*text)
+		fputs(text, stderr);
+	free(text);
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{"files with mistakes, and what is said about them", test_golden},
+		{"every key of the language", test_good},
+		{"empty texts", test_empty},
+		{"rules without names", test_names_given},
+		{"JSON", test_json},
+		{"policy.d", test_dir},
+		{"bounds", test_bounds},
+		{"one rule from a text", test_rule_text},
+		{"values", test_values},
+		{"the example of the documentation", test_example},
+		CU_TEST_INFO_NULL,
+	};
+
+	char here[PATH_MAX];
+
+	if (!getenv("DMM_SOURCE_ROOT") && getcwd(here, sizeof(here)))
+		setenv("DMM_SOURCE_ROOT", here, 1);
+	if (chdir(getenv("DMM_SOURCE_ROOT")) < 0 || chdir("tests/data") < 0) {
+		perror("tests/data");
+		return EXIT_FAILURE;
+	}
+	return unit_run("policy", tests);
+}

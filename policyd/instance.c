@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,43 +62,43 @@ bool instance_args_equal(const struct instance_args *a, const struct instance_ar
 	return a->len == b->len && memcmp(a->text, b->text, a->len) == 0;
 }
 
-static void spawn_child(const char *program, char **argv)
-{
-	sigset_t none;
-	int null;
-
-	setsid();
-	/* SIGPIPE stays ignored: standard error may be a pipe whose reader goes before we do. */
-	signal(SIGHUP, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
-	signal(SIGINT, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	null = open("/dev/null", O_RDWR);
-	if (null >= 0)
-		dup2(null, STDIN_FILENO);
-	close_range(3, ~0U, 0);
-	execv(program, argv);
-	_exit(127);
-}
-
+/* posix_spawn() returns when the child runs the new program, or cannot: from then on whoever looks
+ * for instances finds it. */
 int instance_spawn(const char *program, const struct instance_args *args, pid_t *ret_pid,
 		   int *ret_pidfd)
 {
 	char *argv[ARGV_MAX] = {(char *)program};
+	posix_spawn_file_actions_t files;
+	sigset_t none, standard;
+	posix_spawnattr_t attr;
 	size_t n = 1;
 	pid_t pid;
 	int r;
 
-	if (access(program, X_OK) < 0)
-		return -errno;
 	for (size_t i = 0; i < args->len && n < ARGV_MAX - 1; i += strlen(args->text + i) + 1)
 		argv[n++] = (char *)args->text + i;
-	pid = fork();
-	if (pid < 0)
-		return -errno;
-	if (pid == 0)
-		spawn_child(program, argv);
+
+	/* SIGPIPE stays ignored: standard error may be a pipe whose reader goes before we do. */
+	sigemptyset(&none);
+	sigemptyset(&standard);
+	sigaddset(&standard, SIGHUP);
+	sigaddset(&standard, SIGTERM);
+	sigaddset(&standard, SIGINT);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setsigdefault(&attr, &standard);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF |
+						POSIX_SPAWN_SETSIGMASK);
+	posix_spawn_file_actions_init(&files);
+	r = posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDWR, 0);
+	if (r == 0)
+		r = posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
+	if (r == 0)
+		r = posix_spawn(&pid, program, &files, &attr, argv, environ);
+	posix_spawn_file_actions_destroy(&files);
+	posix_spawnattr_destroy(&attr);
+	if (r != 0)
+		return -r;
 	*ret_pidfd = pidfd_open(pid, 0);
 	if (*ret_pidfd < 0) {
 		r = -errno;

@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 1
+#define DMM_ABI_VERSION 2
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PATH_LEN 192	 /* cgroup path below the cgroup2 mount, source file names */
@@ -187,7 +187,8 @@ enum dmm_xdp_mode { DMM_XDP_NONE, DMM_XDP_GENERIC, DMM_XDP_NATIVE, DMM_XDP_ZEROC
 
 /*
  * dmm_sock, socket storage: the verdict of a socket and the names that it is told. Made at
- * connect() or listen(), inherited by accepted sockets, gone with the socket.
+ * listen() and at a connect() through an instance (the other connects: dmm_plain), inherited by
+ * accepted sockets, gone with the socket.
  */
 struct dmm_sock {
 	dmm_u64 generation;
@@ -215,6 +216,29 @@ struct dmm_sock {
 #define DMM_SF_CARRIER 2u   /* this socket is an end of a carrier: remote and local are told */
 #define DMM_SF_LISTEN 8u    /* an announced listener: an entry in dmm_listen belongs to it */
 #define DMM_SF_INSTANCE 32u /* the instance's end of a carrier */
+
+/*
+ * dmm_plain, an array: the verdict of a connecting socket that was left on the kernel stack. Socket
+ * storage would cost it more than the whole decision. A socket has the slots
+ * cookie % DMM_PLAIN_SETS + n * DMM_PLAIN_SETS; it gives its slot back when it is closed. When all
+ * its slots are taken its verdict is in socket storage.
+ */
+struct dmm_plain {
+	dmm_u64 cookie;	   /* 0: a free slot */
+	dmm_u64 kernel_sk; /* its struct sock; 0 while the slot is being filled. Never told */
+	dmm_u64 generation;
+	dmm_u64 since_ns;
+	dmm_u16 rule;
+	dmm_u8 stack, reason, group, proto; /* as in dmm_sock */
+	dmm_u16 pad;
+	dmm_u32 pid;
+	struct dmm_addr remote;
+	char comm[16];
+	char rule_name[DMM_NAME_LEN];
+	dmm_u64 pad2[2];
+};
+#define DMM_PLAIN_SETS 8192
+#define DMM_PLAIN_WAYS 4
 
 /* Key of dmm_tuple: one direction of a carrier connection, as its connecting end sees it. */
 struct dmm_tuple {
@@ -314,6 +338,7 @@ DMM_ASSERT(match, sizeof(struct dmm_match) == 48);
 DMM_ASSERT(tuple, sizeof(struct dmm_tuple) == 48);
 DMM_ASSERT(flow, sizeof(struct dmm_flow) == 72);
 DMM_ASSERT(sock, sizeof(struct dmm_sock) == 160);
+DMM_ASSERT(plain, sizeof(struct dmm_plain) == 128);
 DMM_ASSERT(listener, sizeof(struct dmm_listener) == 48);
 DMM_ASSERT(route, sizeof(struct dmm_route_key) == 24);
 DMM_ASSERT(xflow, sizeof(struct dmm_xflow_key) == 40);

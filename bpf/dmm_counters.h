@@ -25,6 +25,7 @@
 	X(CONNECTS, "connects", "connect() calls decided") \
 	X(LISTENS, "listens", "listen() calls decided") \
 	X(STORAGE_FAIL, "storage_failures", "socket storage could not be had") \
+	X(PLAIN_FULL, "plain_full", "kernel-stack verdicts kept in socket storage: no free slot") \
 	X(TUPLE_FAIL, "tuple_failures", "carrier tuples that found no room") \
 	X(PASSIVE_CARRIER, "carriers_accepted", "carrier connections established, accepting end") \
 	X(ACTIVE_CARRIER, "carriers_connected", "carrier connections established, connecting end") \

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * `flows`: an iterator over every live socket that has a verdict, in all network namespaces. The
- * truth is read from the sockets themselves, so there is no table that could leak or lag.
+ * `flows`: two iterators over the live sockets that have a verdict, in all network namespaces:
+ * those with socket storage, and those that were left on the kernel stack. What changes with every
+ * packet is read from the sockets themselves.
  */
 #include "bpf/dmm_maps.bpf.h"
 #include "bpf/dmm_flows.h"
@@ -13,11 +14,27 @@ static __always_inline void local_of(struct sock *sk, struct dmm_addr *ret)
 {
 	struct sock_common *c = &sk->__sk_common;
 
-	if (c->skc_family == AF_INET)
-		addr_set_v4(ret, c->skc_rcv_saddr, c->skc_num);
+	if (BPF_CORE_READ(c, skc_family) == AF_INET)
+		addr_set_v4(ret, BPF_CORE_READ(c, skc_rcv_saddr), 0);
 	else
 		BPF_CORE_READ_INTO((void *)ret->ip, c, skc_v6_rcv_saddr);
-	ret->port = c->skc_num;
+	ret->port = BPF_CORE_READ(c, skc_num);
+}
+
+static __always_inline void describe(struct dmm_flow_row *row, struct sock *sk)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+
+	row->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	row->tcp_state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	if (!row->sock.local.port && !(row->sock.flags & (DMM_SF_CARRIER | DMM_SF_PENDING)))
+		local_of(sk, &row->sock.local);
+	if (row->sock.proto != IPPROTO_TCP)
+		return;
+	row->rx_bytes = BPF_CORE_READ(tp, bytes_received);
+	row->tx_bytes = BPF_CORE_READ(tp, bytes_acked);
+	row->srtt_us = BPF_CORE_READ(tp, srtt_us) >> 3;
+	row->retrans = BPF_CORE_READ(tp, total_retrans);
 }
 
 SEC("iter/bpf_sk_storage_map")
@@ -27,24 +44,14 @@ int dmm_flows(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct sock *sk = ctx->sk;
 	struct dmm_flow_row row;
 	struct dmm_pair *pair;
-	struct tcp_sock *tp;
 	__u64 cookie;
 
 	if (!st || !sk || (st->flags & DMM_SF_INSTANCE))
 		return 0;
 	__builtin_memset(&row, 0, sizeof(row));
 	bpf_probe_read_kernel(&row.sock, sizeof(row.sock), st);
-	row.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	row.tcp_state = sk->__sk_common.skc_state;
-	if (!row.sock.local.port && !(row.sock.flags & (DMM_SF_CARRIER | DMM_SF_PENDING)))
-		local_of(sk, &row.sock.local);
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp) {
-		row.rx_bytes = tp->bytes_received;
-		row.tx_bytes = tp->bytes_acked;
-		row.srtt_us = tp->srtt_us >> 3;
-		row.retrans = tp->total_retrans;
-	}
+	row.sock.kernel_sk = 0;
+	describe(&row, sk);
 	cookie = row.sock.cookie;
 	pair = bpf_map_lookup_elem(&dmm_pair, &cookie);
 	if (pair) {
@@ -52,7 +59,38 @@ int dmm_flows(struct bpf_iter__bpf_sk_storage_map *ctx)
 		row.rx_bytes += pair->rx;
 		row.tx_bytes += pair->tx;
 	}
-	row.sock.kernel_sk = 0;
+	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	return 0;
+}
+
+/* The socket may go at any time: its cookie, read last, says that what was read is its own. */
+SEC("iter/bpf_map_elem")
+int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct dmm_plain *p = ctx->value;
+	struct dmm_flow_row row;
+	struct sock *sk;
+
+	if (!p || !p->cookie || !p->kernel_sk)
+		return 0;
+	__builtin_memset(&row, 0, sizeof(row));
+	sk = (struct sock *)p->kernel_sk;
+	row.sock.cookie = p->cookie;
+	row.sock.generation = p->generation;
+	row.sock.since_ns = p->since_ns;
+	row.sock.rule = p->rule;
+	row.sock.stack = p->stack;
+	row.sock.reason = p->reason;
+	row.sock.role = DMM_ROLE_CLIENT;
+	row.sock.group = p->group;
+	row.sock.proto = p->proto;
+	row.sock.pid = p->pid;
+	bpf_probe_read_kernel(row.sock.comm, sizeof(row.sock.comm), p->comm);
+	bpf_probe_read_kernel(row.sock.rule_name, sizeof(row.sock.rule_name), p->rule_name);
+	row.sock.remote = p->remote;
+	describe(&row, sk);
+	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != row.sock.cookie)
+		return 0;
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;
 }

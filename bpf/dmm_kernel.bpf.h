@@ -117,6 +117,21 @@ struct bpf_iter__bpf_sk_storage_map {
 	};
 };
 
+struct bpf_iter__bpf_map_elem {
+	union {
+		struct bpf_iter_meta *meta;
+	};
+	union {
+		struct bpf_map *map;
+	};
+	union {
+		void *key;
+	};
+	union {
+		void *value;
+	};
+};
+
 #pragma clang attribute pop
 
 /* The value is the running kernel's: bpf_core_enum_value(). */

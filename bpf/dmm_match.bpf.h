@@ -13,7 +13,6 @@ struct selector {
 	__u32 first; /* index of the generation's first record */
 	__u32 rule;  /* out */
 	__u8 group, role, proto;
-	bool remote_known;
 };
 
 static __always_inline bool prefix_fits(const __u8 *ip, const __u8 *prefix, __u32 plen)
@@ -39,7 +38,7 @@ static __always_inline bool match_fits(const struct dmm_match *m, const struct s
 		return false;
 	if (m->proto && m->proto != s->proto)
 		return false;
-	if (!s->remote_known) {
+	if (s->role != DMM_ROLE_CLIENT) { /* a listener knows no remote */
 		if (m->remote_plen || m->remote_port_lo || m->remote_port_hi != 65535)
 			return false;
 	} else {
@@ -110,7 +109,6 @@ static __always_inline bool choose(struct selector *s, struct choice *c)
 		return false;
 	s->first = c->slot * DMM_MAX_MATCHES;
 	s->rule = DMM_RULE_NONE;
-	s->remote_known = !ip_is_any(s->remote.ip) || s->remote.port;
 	bpf_loop(hdr->matches, match_step, s, 0);
 	c->rule = s->rule;
 	percpu_add(&dmm_hits,

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The cgroup hooks of a group. connect4/6 decide: they walk the rule's list, keep the verdict in
- * socket storage and, for an instance, rewrite the destination to its carrier listener. The name
- * hooks tell the application the addresses that it would see without DMM. sock_release forgets a
- * connect that never sent its SYN.
+ * The cgroup hooks of a group. connect4/6 decide: they walk the rule's list, keep the verdict and,
+ * for an instance, rewrite the destination to its carrier listener. The name hooks tell the
+ * application the addresses that it would see without DMM. sock_release forgets.
  */
 #include "bpf/dmm_match.bpf.h"
 
@@ -17,6 +16,7 @@ struct work {
 	struct selector sel;
 	struct choice choice;
 	struct dmm_flow flow;
+	__u64 cookie, since_ns;
 };
 
 enum outcome { GO_UNDECIDED, GO_KERNEL, GO_INSTANCE, GO_REFUSED };
@@ -24,15 +24,11 @@ enum outcome { GO_UNDECIDED, GO_KERNEL, GO_INSTANCE, GO_REFUSED };
 /* One walk through a rule's list of stacks. */
 struct walk {
 	struct bpf_sock_addr *ctx;
-	struct dmm_sock *st;
 	struct work *w;
-	__u32 why; /* the reason to give: the rule's, or why its first stack was passed over */
+	__u32 why;   /* the reason to give: the rule's, or why its first stack was passed over */
+	__u32 stack; /* what the socket gets */
 	enum outcome outcome;
-	__u16 port;	/* carrier listener to go to */
-	__u8 tcp;	/* a TCP socket */
-	__u8 reachable; /* the destination is one that an instance may have a route to */
-	__u8 v4;
-	__u8 bound; /* the application chose its address */
+	__u16 port; /* carrier listener to go to */
 };
 
 /* The carrier listener must be the instance's own: only that has a storage that says so. */
@@ -62,6 +58,18 @@ static __always_inline bool listener_alive(struct bpf_sock_addr *ctx, bool v4, _
 	return ok;
 }
 
+enum { ADDR_V4 = 1, ADDR_ANY = 2, ADDR_SPECIAL = 4 };
+
+/* Not static: the verifier looks at such a function once, and the caller gets a number about which
+ * nothing is known, not one state for every combination. */
+__noinline int addr_class(const struct dmm_addr *a)
+{
+	if (!a)
+		return 0;
+	return (ip_is_v4(a->ip) ? ADDR_V4 : 0) | (ip_is_any(a->ip) ? ADDR_ANY : 0) |
+	       (ip_is_special(a->ip) ? ADDR_SPECIAL : 0);
+}
+
 /*
  * Can instance `id` carry this connect()? Returns the reason why not, or DMM_REASON_RULE with the
  * connection recorded in dmm_pending and k->port the carrier listener to go to.
@@ -69,73 +77,52 @@ static __always_inline bool listener_alive(struct bpf_sock_addr *ctx, bool v4, _
 static __always_inline __u32 try_instance(struct walk *k, __u32 id)
 {
 	struct bpf_sock *sk = k->ctx->sk;
-	struct dmm_sock *st = k->st;
 	struct work *w = k->w;
+	int remote = addr_class(&w->sel.remote), local = addr_class(&w->sel.local);
+	bool v4 = remote & ADDR_V4;
 	struct dmm_stack_rt *rt;
 	__u32 reason;
 
-	if (!k->tcp || !sk || !socket_supported(sk))
+	if (w->sel.proto != IPPROTO_TCP || k->ctx->type != SOCK_STREAM || !sk ||
+	    !socket_supported(sk))
 		return DMM_REASON_UNSUPPORTED;
 	rt = instance_ready(id, bpf_get_netns_cookie(k->ctx), &reason);
 	if (!rt)
 		return reason;
-	if (!k->reachable || route_type(id, w->sel.remote.ip) != DMM_ROUTE_VIA)
+	if (!w->sel.remote.port || (remote & ADDR_SPECIAL) ||
+	    route_type(id, w->sel.remote.ip) != DMM_ROUTE_VIA)
 		return DMM_REASON_NO_ROUTE;
-	if (k->bound && (ip_is_v4(w->sel.local.ip) != k->v4 ||
-			 route_type(id, w->sel.local.ip) != DMM_ROUTE_LOCAL))
+	/* the application chose its address */
+	if (!(local & ADDR_ANY) &&
+	    (((local ^ remote) & ADDR_V4) || route_type(id, w->sel.local.ip) != DMM_ROUTE_LOCAL))
 		return DMM_REASON_UNSUPPORTED;
-	k->port = k->v4 ? rt->port4 : rt->port6;
+	k->port = v4 ? rt->port4 : rt->port6;
 	if (!k->port)
 		return DMM_REASON_NO_LISTENER;
-	if (!listener_alive(k->ctx, k->v4, k->port))
+	if (!listener_alive(k->ctx, v4, k->port))
 		return DMM_REASON_STACK_DOWN;
+	if (!bpf_sk_storage_get(&dmm_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE)) {
+		count(DMM_C_STORAGE_FAIL);
+		return DMM_REASON_INTERNAL;
+	}
 	w->flow.remote = w->sel.remote;
 	w->flow.local = w->sel.local;
-	w->flow.cookie = st->cookie;
-	w->flow.since_ns = st->since_ns;
+	w->flow.cookie = w->cookie;
+	w->flow.since_ns = w->since_ns;
 	w->flow.rule = w->choice.rule;
 	w->flow.stack = id;
 	w->flow.group = w->sel.group;
 	w->flow.carrier = w->choice.carrier;
 	w->flow.role = DMM_ROLE_CLIENT;
-	if (bpf_map_update_elem(&dmm_pending, &st->cookie, &w->flow, BPF_ANY))
+	if (bpf_map_update_elem(&dmm_pending, &w->cookie, &w->flow, BPF_ANY))
 		return DMM_REASON_MAP_FULL;
-	st->flags |= DMM_SF_PENDING;
-	st->carrier = DMM_CARRIER_TCP;
 	return DMM_REASON_RULE;
-}
-
-/* A fresh verdict in the socket's storage; a socket that connects again starts anew. */
-static __always_inline void verdict_init(struct bpf_sock_addr *ctx, struct dmm_sock *st,
-					 struct work *w)
-{
-	if (st->flags & DMM_SF_PENDING)
-		bpf_map_delete_elem(&dmm_pending, &st->cookie);
-	__builtin_memset(st, 0, sizeof(*st));
-	st->cookie = bpf_get_socket_cookie(ctx);
-	st->since_ns = bpf_ktime_get_ns();
-	st->role = DMM_ROLE_CLIENT;
-	st->group = w->sel.group;
-	st->proto = w->sel.proto;
-	st->pid = bpf_get_current_pid_tgid() >> 32;
-	bpf_get_current_comm(st->comm, sizeof(st->comm));
-	st->remote = w->sel.remote;
-}
-
-static __always_inline void verdict_set(struct dmm_sock *st, struct work *w, __u32 stack,
-					__u32 reason)
-{
-	st->stack = stack;
-	st->reason = reason;
-	st->rule = w->choice.rule;
-	st->generation = w->choice.generation;
-	__builtin_memcpy(st->rule_name, w->choice.name, DMM_NAME_LEN);
-	count_verdict(stack, DMM_ROLE_CLIENT, reason);
 }
 
 static __always_inline long walk_end(struct walk *k, __u32 stack, __u32 reason, enum outcome o)
 {
-	verdict_set(k->st, k->w, stack, reason);
+	k->stack = stack;
+	k->why = reason;
 	k->outcome = o;
 	return 1;
 }
@@ -171,69 +158,184 @@ static long walk_step(__u32 i, void *data)
 	return 0;
 }
 
-static __always_inline enum outcome decide(struct bpf_sock_addr *ctx, struct dmm_sock *st,
-					   struct work *w, __u16 *ret_port)
+static __always_inline void decide(struct walk *k)
 {
-	struct walk k = {
-		.ctx = ctx,
-		.st = st,
-		.w = w,
-		.why = w->choice.rule == DMM_RULE_NONE ? DMM_REASON_DEFAULT : DMM_REASON_RULE,
-		.v4 = ip_is_v4(w->sel.remote.ip),
-		.bound = !ip_is_any(w->sel.local.ip),
-		.reachable = !ip_is_special(w->sel.remote.ip) && w->sel.remote.port,
-	};
+	const struct choice *c = &k->w->choice;
 	__u32 id;
 
-	k.tcp = w->sel.proto == IPPROTO_TCP && ctx->type == SOCK_STREAM;
-	bpf_loop(DMM_MAX_USE, walk_step, &k, 0);
-	if (k.outcome == GO_UNDECIDED) {
-		if (k.why == DMM_REASON_RULE || k.why == DMM_REASON_DEFAULT)
-			k.why = DMM_REASON_INTERNAL;
-		/* strict: refused, on the account of the stack that was wanted */
-		id = w->choice.strict ? w->choice.use & 0xff : DMM_STACK_KERNEL;
-		verdict_set(st, w, id < DMM_MAX_STACKS ? id : DMM_STACK_KERNEL, k.why);
-		k.outcome = w->choice.strict ? GO_REFUSED : GO_KERNEL;
-	}
-	*ret_port = k.port;
-	return k.outcome;
+	bpf_loop(DMM_MAX_USE, walk_step, k, 0);
+	if (k->outcome != GO_UNDECIDED)
+		return;
+	if (k->why == DMM_REASON_RULE || k->why == DMM_REASON_DEFAULT)
+		k->why = DMM_REASON_INTERNAL;
+	/* strict: refused, on the account of the stack that was wanted */
+	id = c->strict ? c->use & 0xff : DMM_STACK_KERNEL;
+	k->stack = id < DMM_MAX_STACKS ? id : DMM_STACK_KERNEL;
+	k->outcome = c->strict ? GO_REFUSED : GO_KERNEL;
 }
 
-static __always_inline enum outcome on_connect(struct bpf_sock_addr *ctx, struct work *w,
-					       __u16 *ret_port, struct dmm_sock **ret_st)
+/* ---- where the verdict is kept ---- */
+
+static __always_inline void keep_in_storage(struct dmm_sock *st, const struct walk *k)
 {
-	struct dmm_cgroup_val *cg = bpf_get_local_storage(&dmm_cgroup, 0);
-	struct bpf_sock *sk = ctx->sk;
+	const struct work *w = k->w;
+
+	__builtin_memset(st, 0, sizeof(*st));
+	st->generation = w->choice.generation;
+	st->cookie = w->cookie;
+	st->since_ns = w->since_ns;
+	st->rule = w->choice.rule;
+	st->stack = k->stack;
+	st->reason = k->why;
+	st->role = DMM_ROLE_CLIENT;
+	st->group = w->sel.group;
+	st->proto = w->sel.proto;
+	st->pid = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(st->comm, sizeof(st->comm));
+	__builtin_memcpy(st->rule_name, w->choice.name, DMM_NAME_LEN);
+	st->remote = w->sel.remote;
+	if (k->outcome == GO_INSTANCE) {
+		st->flags = DMM_SF_PENDING;
+		st->carrier = DMM_CARRIER_TCP;
+	}
+}
+
+#define PLAIN_NO_SLOT (DMM_PLAIN_SETS * DMM_PLAIN_WAYS)
+
+/*
+ * The index of this socket's slot, claimed if it had none. Not static: the verifier looks at such a
+ * function once, and not once for every way that leads to it.
+ */
+__noinline __u32 plain_claim(__u64 cookie)
+{
+	struct dmm_plain *p;
+	__u64 was;
+
+	for (int i = 0; i < DMM_PLAIN_WAYS; i++) {
+		__u32 index = cookie % DMM_PLAIN_SETS + i * DMM_PLAIN_SETS;
+
+		p = bpf_map_lookup_elem(&dmm_plain, &index);
+		if (!p)
+			break;
+		was = p->cookie;
+		if (was == 0)
+			was = __sync_val_compare_and_swap(&p->cookie, 0, cookie);
+		if (was == 0 || was == cookie)
+			return index;
+	}
+	return PLAIN_NO_SLOT;
+}
+
+__noinline int plain_forget(__u64 cookie)
+{
+	struct dmm_plain *p;
+
+	for (int i = 0; i < DMM_PLAIN_WAYS; i++) {
+		__u32 index = cookie % DMM_PLAIN_SETS + i * DMM_PLAIN_SETS;
+
+		p = bpf_map_lookup_elem(&dmm_plain, &index);
+		if (!p || p->cookie != cookie)
+			continue;
+		p->kernel_sk = 0;
+		barrier();
+		p->cookie = 0;
+		break;
+	}
+	return 0;
+}
+
+static __always_inline bool keep_in_slot(const struct walk *k)
+{
+	const struct work *w = k->w;
+	struct dmm_plain *p;
+	__u32 index;
+
+	index = plain_claim(w->cookie);
+	p = bpf_map_lookup_elem(&dmm_plain, &index);
+	if (!p)
+		return false;
+	p->kernel_sk = 0;
+	barrier();
+	p->generation = w->choice.generation;
+	p->since_ns = w->since_ns;
+	p->rule = w->choice.rule;
+	p->stack = k->stack;
+	p->reason = k->why;
+	p->group = w->sel.group;
+	p->proto = w->sel.proto;
+	p->pid = bpf_get_current_pid_tgid() >> 32;
+	p->remote = w->sel.remote;
+	bpf_get_current_comm(p->comm, sizeof(p->comm));
+	__builtin_memcpy(p->rule_name, w->choice.name, DMM_NAME_LEN);
+	barrier();
+	p->kernel_sk = (__u64)k->ctx->sk;
+	return true;
+}
+
+__noinline int count_client(__u32 stack, __u32 reason)
+{
+	count_verdict(stack % DMM_MAX_STACKS, DMM_ROLE_CLIENT, reason % DMM_REASON_SPACE);
+	return 0;
+}
+
+/* Storage that is there is used again: it holds what the socket got before. NULL: in a slot. */
+static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_sock *sk)
+{
 	struct dmm_sock *st;
 
-	count(DMM_C_CONNECTS);
-	if (!sk)
-		return GO_KERNEL;
-	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	count_client(k->stack, k->why);
+	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
+	if (!st) {
+		if (keep_in_slot(k))
+			return NULL;
+		count(DMM_C_PLAIN_FULL);
+		st = bpf_sk_storage_get(&dmm_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	}
 	if (!st) {
 		count(DMM_C_STORAGE_FAIL);
-		count_verdict(DMM_STACK_KERNEL, DMM_ROLE_CLIENT, DMM_REASON_INTERNAL);
-		return GO_KERNEL;
+		return NULL;
 	}
-	*ret_st = st;
+	if (k->outcome == GO_INSTANCE)
+		plain_forget(k->w->cookie);
+	else if (st->flags & DMM_SF_PENDING) /* of the time before */
+		bpf_map_delete_elem(&dmm_pending, &k->w->cookie);
+	keep_in_storage(st, k);
+	return st;
+}
+
+/* sel.remote and sel.local are the caller's to fill. */
+static __always_inline struct dmm_sock *on_connect(struct walk *k)
+{
+	struct dmm_cgroup_val *cg = bpf_get_local_storage(&dmm_cgroup, 0);
+	struct bpf_sock_addr *ctx = k->ctx;
+	struct bpf_sock *sk = ctx->sk;
+	struct work *w = k->w;
+
+	count(DMM_C_CONNECTS);
+	k->outcome = GO_KERNEL;
+	if (!sk)
+		return NULL;
+	w->cookie = bpf_get_socket_cookie(ctx);
+	w->since_ns = bpf_ktime_get_ns();
 	w->sel.group = cg->group;
 	w->sel.role = DMM_ROLE_CLIENT;
 	w->sel.proto = ctx->protocol;
 	w->sel.local.port = sk->src_port;
-	verdict_init(ctx, st, w);
 	if (cg->group == DMM_GROUP_NONE || !choose(&w->sel, &w->choice)) {
-		st->rule = DMM_RULE_NONE;
-		st->reason = DMM_REASON_NOT_MANAGED;
-		count_verdict(DMM_STACK_KERNEL, DMM_ROLE_CLIENT, DMM_REASON_NOT_MANAGED);
-		return GO_KERNEL;
+		w->choice.rule = DMM_RULE_NONE;
+		k->why = DMM_REASON_NOT_MANAGED;
+	} else {
+		k->outcome = GO_UNDECIDED;
+		k->why = w->choice.rule == DMM_RULE_NONE ? DMM_REASON_DEFAULT : DMM_REASON_RULE;
+		decide(k);
 	}
-	return decide(ctx, st, w, ret_port);
+	return keep(k, sk);
 }
 
-static __always_inline int refuse(const struct dmm_sock *st)
+static __always_inline int refuse(const struct walk *k)
 {
 	/* reject speaks for the far side; strict says that there is no way to it */
-	bpf_set_retval(st && st->reason == DMM_REASON_REJECTED ? -ECONNREFUSED : -ENETUNREACH);
+	bpf_set_retval(k->why == DMM_REASON_REJECTED ? -ECONNREFUSED : -ENETUNREACH);
 	return 0;
 }
 
@@ -241,23 +343,22 @@ SEC("cgroup/connect4")
 int dmm_connect4(struct bpf_sock_addr *ctx)
 {
 	struct work work = {}, *w = &work;
-	struct dmm_sock *st = NULL;
+	struct walk k = {.ctx = ctx, .w = w};
+	struct dmm_sock *st;
 	struct bpf_sock *sk;
-	enum outcome o;
-	__u16 port = 0;
 
 	sk = ctx->sk;
 	if (!sk)
 		return 1;
 	addr_set_v4(&w->sel.remote, ctx->user_ip4, bpf_ntohs(ctx->user_port));
 	addr_set_v4(&w->sel.local, sk->src_ip4, 0);
-	o = on_connect(ctx, w, &port, &st);
-	if (o == GO_REFUSED)
-		return refuse(st);
-	if (o == GO_INSTANCE && st) {
-		addr_set_v4(&st->via, bpf_htonl(0x7f000001), port);
+	st = on_connect(&k);
+	if (k.outcome == GO_REFUSED)
+		return refuse(&k);
+	if (k.outcome == GO_INSTANCE && st) {
+		addr_set_v4(&st->via, bpf_htonl(0x7f000001), k.port);
 		ctx->user_ip4 = bpf_htonl(0x7f000001);
-		ctx->user_port = bpf_htons(port);
+		ctx->user_port = bpf_htons(k.port);
 	}
 	return 1;
 }
@@ -267,10 +368,9 @@ int dmm_connect6(struct bpf_sock_addr *ctx)
 {
 	__u32 a0 = ctx->user_ip6[0], a1, a2, a3;
 	struct work work = {}, *w = &work;
-	struct dmm_sock *st = NULL;
+	struct walk k = {.ctx = ctx, .w = w};
+	struct dmm_sock *st;
 	struct bpf_sock *sk;
-	enum outcome o;
-	__u16 port = 0;
 
 	/* each word through a register of its own: clang else merges the accesses into a pointer
 	 * that the verifier refuses */
@@ -294,23 +394,23 @@ int dmm_connect6(struct bpf_sock_addr *ctx)
 	a3 = sk->src_ip6[3];
 	barrier_var(a3);
 	addr_set_v6(&w->sel.local, a0, a1, a2, a3, 0);
-	o = on_connect(ctx, w, &port, &st);
-	if (o == GO_REFUSED)
-		return refuse(st);
-	if (o != GO_INSTANCE || !st)
+	st = on_connect(&k);
+	if (k.outcome == GO_REFUSED)
+		return refuse(&k);
+	if (k.outcome != GO_INSTANCE || !st)
 		return 1;
 	ctx->user_ip6[0] = 0;
 	ctx->user_ip6[1] = 0;
-	if (ip_is_v4(w->sel.remote.ip)) {
-		addr_set_v4(&st->via, bpf_htonl(0x7f000001), port);
+	if (addr_class(&w->sel.remote) & ADDR_V4) {
+		addr_set_v4(&st->via, bpf_htonl(0x7f000001), k.port);
 		ctx->user_ip6[2] = bpf_htonl(0xffff);
 		ctx->user_ip6[3] = bpf_htonl(0x7f000001);
 	} else {
-		addr_set_v6(&st->via, 0, 0, 0, bpf_htonl(1), port);
+		addr_set_v6(&st->via, 0, 0, 0, bpf_htonl(1), k.port);
 		ctx->user_ip6[2] = 0;
 		ctx->user_ip6[3] = bpf_htonl(1);
 	}
-	ctx->user_port = bpf_htons(port);
+	ctx->user_port = bpf_htons(k.port);
 	return 1;
 }
 
@@ -391,14 +491,19 @@ int dmm_sockname6(struct bpf_sock_addr *ctx)
 	return tell6(ctx, false);
 }
 
-/* Once the SYN has left, dmm_sockops (STATE) forgets: the accepting end may still ask for the flow.
+/*
+ * A closed socket gives its slot back. A connect that never sent its SYN is forgotten; once it has
+ * left, dmm_sockops (STATE) forgets it: the accepting end may still ask for the flow.
  */
 SEC("cgroup/sock_release")
 int dmm_release(struct bpf_sock *sk)
 {
 	struct dmm_sock *st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
+	__u64 cookie = bpf_get_socket_cookie(sk);
 
-	if (st && (st->flags & DMM_SF_PENDING) && sk->state == TCP_CLOSE)
-		bpf_map_delete_elem(&dmm_pending, &st->cookie);
+	if (!st)
+		plain_forget(cookie);
+	else if ((st->flags & DMM_SF_PENDING) && sk->state == TCP_CLOSE)
+		bpf_map_delete_elem(&dmm_pending, &cookie);
 	return 1;
 }

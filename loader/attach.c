@@ -155,6 +155,23 @@ static void sweep(struct tree *t, enum tree_map map, size_t key_size, dmm_u32 gr
 	}
 }
 
+/* The slots of a group become another's, or free (DMM_GROUP_NONE): the sockets live on, but nobody
+ * would give them back. */
+static void regroup_plain(struct tree *t, dmm_u32 from, dmm_u32 to)
+{
+	struct dmm_plain p;
+
+	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS * DMM_PLAIN_WAYS; i++) {
+		if (bpf_map_lookup_elem(t->map[TREE_PLAIN], &i, &p) < 0 || !p.cookie ||
+		    p.group != from)
+			continue;
+		p.group = (dmm_u8)to;
+		if (to == DMM_GROUP_NONE)
+			memset(&p, 0, sizeof(p));
+		bpf_map_update_elem(t->map[TREE_PLAIN], &i, &p, 0);
+	}
+}
+
 static unsigned depth(const char *path)
 {
 	unsigned n = 0;
@@ -218,8 +235,10 @@ int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_r
 	r = set_value(t, old.cgroup_id, to, 0);
 	if (r < 0)
 		return r;
-	if (from != to)
+	if (from != to) {
 		bpf_map_update_elem(t->map[TREE_GROUP], &id, &none, 0);
+		regroup_plain(t, from, to);
+	}
 	id = to;
 	bpf_map_update_elem(t->map[TREE_GROUP], &id, rec, 0);
 	while (bpf_map_get_next_key(t->map[TREE_LISTEN], prev, &key) == 0) {
@@ -255,6 +274,7 @@ int attach_detach(struct tree *t, const struct dmm_group_rec *rec)
 		sweep(t, TREE_LISTEN, sizeof(dmm_u64), i, is_listener);
 		sweep(t, TREE_PENDING, sizeof(dmm_u64), i, is_connect);
 		sweep(t, TREE_TUPLE, sizeof(struct dmm_tuple), i, is_stale_tuple);
+		regroup_plain(t, i, DMM_GROUP_NONE);
 	}
 	return r;
 }

@@ -9,11 +9,11 @@
 #include "lib/base/util.h"
 #include "loader/maps.h"
 
-static int open_iterator(struct tree *t)
+static int open_iterator(struct tree *t, const char *name, enum tree_map map)
 {
-	union bpf_iter_link_info info = {.map = {.map_fd = (dmm_u32)t->map[TREE_SOCK]}};
+	union bpf_iter_link_info info = {.map = {.map_fd = (dmm_u32)t->map[map]}};
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &info, .iter_info_len = sizeof(info));
-	_cleanup_close_ int prog = tree_prog(t, "dmm_flows");
+	_cleanup_close_ int prog = tree_prog(t, name);
 	_cleanup_close_ int link = -1;
 	int fd;
 
@@ -26,9 +26,10 @@ static int open_iterator(struct tree *t)
 	return fd < 0 ? -errno : fd;
 }
 
-int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx)
+static int read_rows(struct tree *t, const char *name, enum tree_map map,
+		     int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx)
 {
-	_cleanup_close_ int fd = open_iterator(t);
+	_cleanup_close_ int fd = open_iterator(t, name, map);
 	struct dmm_flow_row rows[64];
 	size_t have = 0;
 	ssize_t n;
@@ -54,4 +55,11 @@ int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx
 			have % sizeof(rows[0]));
 		have %= sizeof(rows[0]);
 	}
+}
+
+int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx)
+{
+	int r = read_rows(t, "dmm_flows", TREE_SOCK, cb, ctx);
+
+	return r != 0 ? r : read_rows(t, "dmm_plain_flows", TREE_PLAIN, cb, ctx);
 }

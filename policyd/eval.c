@@ -6,15 +6,13 @@
 
 static bool match_fits(const struct dmm_match *m, const struct eval_socket *s)
 {
-	bool remote_known = !addr_is_any(s->remote.ip) || s->remote.port;
-
 	if (m->group && m->group != s->group)
 		return false;
 	if (!(m->roles & 1u << (s->role & 1)))
 		return false;
 	if (m->proto && m->proto != s->proto)
 		return false;
-	if (!remote_known) {
+	if (s->role != DMM_ROLE_CLIENT) { /* a listener knows no remote */
 		if (m->remote_plen || m->remote_port_lo || m->remote_port_hi != 65535)
 			return false;
 	} else {

@@ -198,6 +198,105 @@ static int count_flow(const struct dmm_flow_row *f, void *ctx)
 	return 0;
 }
 
+/* ---- sockets left on the kernel stack ---- */
+
+struct plain_want {
+	int socket, proto, rows;
+	unsigned local_port;
+};
+
+static int count_plain(const struct dmm_flow_row *f, void *ctx)
+{
+	struct plain_want *w = ctx;
+	socklen_t len = sizeof(dmm_u64);
+	dmm_u64 cookie;
+
+	getsockopt(w->socket, SOL_SOCKET, SO_COOKIE, &cookie, &len);
+	if (f->sock.cookie != cookie)
+		return 0;
+	if (f->sock.stack == DMM_STACK_KERNEL && f->sock.proto == w->proto &&
+	    f->sock.pid == (dmm_u32)getpid() && f->sock.comm[0] && f->sock.remote.port &&
+	    f->sock.local.port == w->local_port && f->sock.group && f->netns)
+		w->rows++;
+	else
+		w->rows += 100;
+	return 0;
+}
+
+static int plain_rows(int s, int proto)
+{
+	struct plain_want w = {.socket = s, .proto = proto};
+	struct sockaddr_in sin;
+	socklen_t len = sizeof(sin);
+
+	getsockname(s, (struct sockaddr *)&sin, &len);
+	w.local_port = ntohs(sin.sin_port);
+	return maps_flows(&tree, count_plain, &w) < 0 ? -1 : w.rows;
+}
+
+static unsigned plain_used(void)
+{
+	struct dmm_plain p;
+	unsigned n = 0;
+
+	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS * DMM_PLAIN_WAYS; i++)
+		n += bpf_map_lookup_elem(tree.map[TREE_PLAIN], &i, &p) == 0 && p.cookie;
+	return n;
+}
+
+static void plain_fill(const struct dmm_plain *with)
+{
+	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS * DMM_PLAIN_WAYS; i++)
+		bpf_map_update_elem(tree.map[TREE_PLAIN], &i, with, 0);
+}
+
+static int do_plain(void)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port)},
+			   off = {.sin_family = AF_UNSPEC};
+	int s = connect_to("127.0.0.1", server_port), u;
+
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (s < 0 || plain_rows(s, IPPROTO_TCP) != 1 || plain_used() != 1)
+		return 1;
+	if (connect(s, (struct sockaddr *)&off, sizeof(off)) < 0 ||
+	    connect(s, (struct sockaddr *)&to, sizeof(to)) < 0)
+		return 2;
+	if (plain_rows(s, IPPROTO_TCP) != 1 || plain_used() != 1)
+		return 3;
+	u = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (connect(u, (struct sockaddr *)&to, sizeof(to)) < 0 || plain_rows(u, IPPROTO_UDP) != 1)
+		return 4;
+	close(u);
+	close(s);
+	return plain_used() == 0 ? 0 : 5;
+}
+
+/* Every slot is another's: socket storage has the verdict. */
+static int do_plain_full(void)
+{
+	static const struct dmm_plain others = {.cookie = ~0ULL}, none;
+	dmm_u64 before[DMM_C_COUNT], after[DMM_C_COUNT];
+	int s, rows;
+
+	maps_counters(&tree, before);
+	plain_fill(&others);
+	s = connect_to("127.0.0.1", server_port);
+	rows = s < 0 ? -1 : plain_rows(s, IPPROTO_TCP);
+	plain_fill(&none);
+	maps_counters(&tree, after);
+	return rows == 1 && after[DMM_C_PLAIN_FULL] == before[DMM_C_PLAIN_FULL] + 1 ? 0 : 1;
+}
+
+static void test_plain(void)
+{
+	int s = listen_on("127.0.0.1", &server_port);
+
+	CU_ASSERT_EQUAL(in_group(do_plain), 0);
+	CU_ASSERT_EQUAL(in_group(do_plain_full), 0);
+	close(s);
+}
+
 /* The redirected connect: lands at the carrier listener, tells the original names. */
 static int do_redirected(void)
 {
@@ -435,6 +534,8 @@ static void test_drop_group(void)
 	struct dmm_listener l = {.cookie = 77, .group = 3};
 	struct dmm_flow flow = {.cookie = 78, .group = 3};
 	struct dmm_tuple t = {.netns = 79};
+	struct dmm_plain plain = {.cookie = 80, .group = 3};
+	dmm_u32 slot = 80;
 
 	strcpy(class->group[3].name, "api");
 	snprintf(class->group[3].cgroup, sizeof(class->group[3].cgroup), "dmm-test-%d/api",
@@ -443,6 +544,7 @@ static void test_drop_group(void)
 	bpf_map_update_elem(tree.map[TREE_LISTEN], &l.cookie, &l, 0);
 	bpf_map_update_elem(tree.map[TREE_PENDING], &flow.cookie, &flow, 0);
 	bpf_map_update_elem(tree.map[TREE_TUPLE], &t, &flow.cookie, 0);
+	bpf_map_update_elem(tree.map[TREE_PLAIN], &slot, &plain, 0);
 	CU_ASSERT_EQUAL(pending_of(3), 1);
 	strcpy(class->group[4].name, "late");
 	snprintf(class->group[4].cgroup, sizeof(class->group[4].cgroup), "dmm-test-%d/late",
@@ -451,6 +553,8 @@ static void test_drop_group(void)
 	memset(&class->group[2], 0, sizeof(class->group[2]));
 	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
 	CU_ASSERT_EQUAL(pending_of(3), 0);
+	bpf_map_lookup_elem(tree.map[TREE_PLAIN], &slot, &plain);
+	CU_ASSERT_EQUAL(plain.cookie, 0);
 	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_LISTEN], &l.cookie, &l) < 0);
 	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_TUPLE], &t, &flow.cookie) < 0);
 }
@@ -539,6 +643,7 @@ int main(void)
 	CU_initialize_registry();
 	s = CU_add_suite("tree", setup, teardown);
 	CU_add_test(s, "empty policy: kernel", test_empty_policy);
+	CU_add_test(s, "verdicts of the kernel's sockets", test_plain);
 	CU_add_test(s, "reject", test_reject);
 	CU_add_test(s, "stack down: fall back", test_stack_down_falls_back);
 	CU_add_test(s, "stack down, strict: refused", test_strict);

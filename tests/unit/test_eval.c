@@ -12,13 +12,6 @@ static bool bits_agree(const dmm_u8 *a, const dmm_u8 *b, unsigned n)
 	return true;
 }
 
-static bool is_unset(const dmm_u8 *ip)
-{
-	static const dmm_u8 v6[16], v4[16] = {[10] = 0xff, [11] = 0xff};
-
-	return memcmp(ip, v6, 16) == 0 || memcmp(ip, v4, 16) == 0;
-}
-
 static bool in_prefixes(const dmm_u8 *ip, const struct policy_prefix *list, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -46,7 +39,7 @@ static bool in_groups(const char *group, const struct policy_match *m)
 static unsigned naive(const struct dmm_policy *p, const struct gen_socket *g)
 {
 	const struct eval_socket *s = &g->s;
-	bool known = !is_unset(s->remote.ip) || s->remote.port;
+	bool known = s->role == DMM_ROLE_CLIENT;
 
 	for (unsigned i = 0; i < p->n_rules; i++) {
 		const struct policy_match *m = &p->rules[i].match;

@@ -183,7 +183,15 @@ struct dmm_stack_rt {
 #define DMM_HEARTBEAT_NS 1000000000ULL
 #define DMM_HEARTBEAT_DEAD_NS 5000000000ULL /* older than this: the instance hangs, stack-down */
 
-enum dmm_xdp_mode { DMM_XDP_NONE, DMM_XDP_GENERIC, DMM_XDP_NATIVE, DMM_XDP_ZEROCOPY };
+/* How an instance gets its packets: XDP on the interface, generic or by the driver, or tc. */
+enum dmm_xdp_mode {
+	DMM_XDP_NONE,
+	DMM_XDP_GENERIC,
+	DMM_XDP_NATIVE,
+	DMM_XDP_ZEROCOPY,
+	DMM_XDP_TC,
+	DMM_XDP_MODES
+};
 
 /*
  * dmm_sock, socket storage: the verdict of a socket and the names that it is told. Made at
@@ -310,6 +318,12 @@ struct dmm_event {
 	dmm_u8 hdr[DMM_SYN_HDR];      /* SYN: from the IP header, no payload */
 };
 
+/* Constants of the steering programs. */
+struct dmm_steer {
+	dmm_u32 stack;
+	dmm_u32 take_ifindex; /* tc: the interface that owned packets are sent through */
+};
+
 /* Key of dmm_xflow (XDP): an exact flow that the instance owns. Ports in network byte order. */
 struct dmm_xflow_key {
 	dmm_u8 remote[16], local[16];
@@ -317,7 +331,7 @@ struct dmm_xflow_key {
 	dmm_u8 proto;
 	dmm_u8 pad[3];
 };
-/* Key of dmm_xport (XDP): a listening port. local all zero: every address of dmm_xaddr. */
+/* Key of dmm_xport (XDP): a listening port of one address. */
 struct dmm_xport_key {
 	dmm_u8 local[16];
 	dmm_u16 port; /* network byte order */

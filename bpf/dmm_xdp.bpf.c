@@ -3,6 +3,11 @@
  * Steering: gives the packets of an instance's flows and listening ports to its AF_XDP sockets.
  * Everything else goes on to the kernel: other protocols, VLAN tags, IP options, extension headers,
  * fragments, frames that cannot be parsed. A queue without a socket falls back to the kernel too.
+ *
+ * Two ways to sit in an interface's receive path: dmm_xdp is XDP on the interface itself; dmm_tc is
+ * at its tc ingress and sends owned packets through an interface of the instance's own, where
+ * dmm_take gives them to the socket. Behind generic XDP every packet of the interface is copied
+ * before the program can look at it; tc looks first, so that others' packets pay nothing.
  */
 #include <linux/if_ether.h>
 #include <linux/ip.h>
@@ -13,7 +18,9 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-const volatile __u32 dmm_stack_id;
+#define TC_NEXT (-1) /* TCX_NEXT, and TC_ACT_UNSPEC before there was tcx */
+
+const volatile struct dmm_steer dmm_steer;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -23,25 +30,17 @@ struct {
 } xsks_map SEC(".maps");
 
 DMM_HASH(dmm_xflow, struct dmm_xflow_key, __u8, 262144);
-/* A listener takes one entry, or one for each address if it is of one family only. */
+/* A listener takes one entry for each address of the interface that it answers on. */
 DMM_HASH(dmm_xport, struct dmm_xport_key, __u8, 4 * DMM_MAX_LISTENS);
 
-struct ip_key {
-	__u8 ip[16];
-};
-DMM_HASH(dmm_xaddr, struct ip_key, __u8, 256);
-
-static __always_inline int pass(enum dmm_xdp_counter why)
+static __always_inline void counted(enum dmm_xdp_counter what)
 {
-	percpu_add(&dmm_xdpctr, dmm_stack_id * DMM_XDP_SPACE + why, 1);
-	return XDP_PASS;
+	percpu_add(&dmm_xdpctr, dmm_steer.stack * DMM_XDP_SPACE + what, 1);
 }
 
-static __always_inline int give(struct xdp_md *ctx, enum dmm_xdp_counter why)
+static __always_inline bool is_owned(enum dmm_xdp_counter what)
 {
-	int r = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
-
-	return pass(r == XDP_REDIRECT ? why : DMM_X_PASS_NOXSK) == XDP_PASS ? r : XDP_ABORTED;
+	return what == DMM_X_FLOW || what == DMM_X_PORT || what == DMM_X_ICMP;
 }
 
 static __always_inline void key_v4(__u8 *ret, __be32 ip)
@@ -59,10 +58,7 @@ static __always_inline bool port_owned(const struct dmm_xflow_key *k)
 	struct dmm_xport_key p = {.port = k->local_port, .proto = k->proto};
 
 	__builtin_memcpy(p.local, k->local, 16);
-	if (bpf_map_lookup_elem(&dmm_xport, &p))
-		return true;
-	__builtin_memset(p.local, 0, 16);
-	return bpf_map_lookup_elem(&dmm_xport, &p) && bpf_map_lookup_elem(&dmm_xaddr, k->local);
+	return bpf_map_lookup_elem(&dmm_xport, &p);
 }
 
 /*
@@ -70,7 +66,7 @@ static __always_inline bool port_owned(const struct dmm_xflow_key *k)
  * instance, or that has the port as its own end by chance. Only the instance's flows that are not
  * accepted yet, the last ACK of the handshake, pay for the look-up.
  */
-static __always_inline bool kernel_has(struct xdp_md *ctx, const struct dmm_xflow_key *k)
+static __always_inline bool kernel_has(void *ctx, const struct dmm_xflow_key *k)
 {
 	struct bpf_sock_tuple t = {};
 	struct bpf_sock *sk;
@@ -96,21 +92,21 @@ static __always_inline bool kernel_has(struct xdp_md *ctx, const struct dmm_xflo
 	return has;
 }
 
-static __always_inline int steer_tcp(struct xdp_md *ctx, void *l4, void *end,
-				     struct dmm_xflow_key *k)
+static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l4, void *end,
+						      struct dmm_xflow_key *k)
 {
 	struct tcphdr *th = l4;
 
 	if ((void *)(th + 1) > end)
-		return pass(DMM_X_PASS_SHORT);
+		return DMM_X_PASS_SHORT;
 	k->remote_port = th->source;
 	k->local_port = th->dest;
 	k->proto = IPPROTO_TCP;
 	if (bpf_map_lookup_elem(&dmm_xflow, k))
-		return give(ctx, DMM_X_FLOW);
+		return DMM_X_FLOW;
 	if (port_owned(k) && ((th->syn && !th->ack) || !kernel_has(ctx, k)))
-		return give(ctx, DMM_X_PORT);
-	return pass(DMM_X_PASS_MISS);
+		return DMM_X_PORT;
+	return DMM_X_PASS_MISS;
 }
 
 /* The first bytes of the TCP header that an ICMP error quotes: ports and sequence number. */
@@ -120,19 +116,19 @@ struct quoted_tcp {
 };
 
 /* The quoted packet is one that we sent: its source is our end. */
-static __always_inline int steer_quoted(struct xdp_md *ctx, void *l4, void *end,
-					struct dmm_xflow_key *k)
+static __always_inline enum dmm_xdp_counter steer_quoted(void *ctx, void *l4, void *end,
+							 struct dmm_xflow_key *k)
 {
 	struct quoted_tcp *q = l4;
 
 	if ((void *)(q + 1) > end)
-		return pass(DMM_X_PASS_SHORT);
+		return DMM_X_PASS_SHORT;
 	k->remote_port = q->dest;
 	k->local_port = q->source;
 	k->proto = IPPROTO_TCP;
 	if (bpf_map_lookup_elem(&dmm_xflow, k))
-		return give(ctx, DMM_X_ICMP);
-	return pass(DMM_X_PASS_PROTO);
+		return DMM_X_ICMP;
+	return DMM_X_PASS_PROTO;
 }
 
 struct icmp_head {
@@ -141,94 +137,93 @@ struct icmp_head {
 	__be32 rest;
 };
 
-static __always_inline int steer_icmp4(struct xdp_md *ctx, void *l4, void *end)
+static __always_inline enum dmm_xdp_counter steer_icmp4(void *ctx, void *l4, void *end)
 {
 	struct dmm_xflow_key k = {};
 	struct icmp_head *ih = l4;
 	struct iphdr *in = (void *)(ih + 1);
 
 	if ((void *)(in + 1) > end || ih->type != 3)
-		return pass(DMM_X_PASS_PROTO);
+		return DMM_X_PASS_PROTO;
 	if (in->ihl != 5 || in->protocol != IPPROTO_TCP)
-		return pass(DMM_X_PASS_PROTO);
+		return DMM_X_PASS_PROTO;
 	key_v4(k.remote, in->daddr);
 	key_v4(k.local, in->saddr);
 	return steer_quoted(ctx, in + 1, end, &k);
 }
 
-static __always_inline int steer_icmp6(struct xdp_md *ctx, void *l4, void *end)
+static __always_inline enum dmm_xdp_counter steer_icmp6(void *ctx, void *l4, void *end)
 {
 	struct dmm_xflow_key k = {};
 	struct icmp_head *ih = l4;
 	struct ipv6hdr *in = (void *)(ih + 1);
 
 	if ((void *)(in + 1) > end || (ih->type != 1 && ih->type != 2))
-		return pass(DMM_X_PASS_PROTO);
+		return DMM_X_PASS_PROTO;
 	if (in->nexthdr != IPPROTO_TCP)
-		return pass(DMM_X_PASS_PROTO);
+		return DMM_X_PASS_PROTO;
 	__builtin_memcpy(k.remote, &in->daddr, 16);
 	__builtin_memcpy(k.local, &in->saddr, 16);
 	return steer_quoted(ctx, in + 1, end, &k);
 }
 
-static __always_inline int steer4(struct xdp_md *ctx, void *l3, void *end)
+static __always_inline enum dmm_xdp_counter steer4(void *ctx, void *l3, void *end)
 {
 	struct dmm_xflow_key k = {};
 	struct iphdr *ip = l3;
 
 	if ((void *)(ip + 1) > end)
-		return pass(DMM_X_PASS_SHORT);
+		return DMM_X_PASS_SHORT;
 	if (ip->version != 4 || ip->ihl < 5)
-		return pass(DMM_X_PASS_SHORT);
+		return DMM_X_PASS_SHORT;
 	if (ip->ihl != 5)
-		return pass(DMM_X_PASS_OPTION);
+		return DMM_X_PASS_OPTION;
 	if (ip->frag_off & bpf_htons(0x3fff))
-		return pass(DMM_X_PASS_FRAG);
+		return DMM_X_PASS_FRAG;
 	if (ip->protocol == IPPROTO_ICMP)
 		return steer_icmp4(ctx, ip + 1, end);
 	if (ip->protocol != IPPROTO_TCP)
-		return pass(DMM_X_PASS_PROTO);
+		return DMM_X_PASS_PROTO;
 	key_v4(k.remote, ip->saddr);
 	key_v4(k.local, ip->daddr);
 	return steer_tcp(ctx, ip + 1, end, &k);
 }
 
-static __always_inline int steer6(struct xdp_md *ctx, void *l3, void *end)
+static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *end)
 {
 	struct dmm_xflow_key k = {};
 	struct ipv6hdr *ip = l3;
 
 	if ((void *)(ip + 1) > end || ip->version != 6)
-		return pass(DMM_X_PASS_SHORT);
+		return DMM_X_PASS_SHORT;
 	if (ip->nexthdr == IPPROTO_ICMPV6)
 		return steer_icmp6(ctx, ip + 1, end);
 	switch (ip->nexthdr) {
 	case IPPROTO_TCP:
 		break;
 	case 44: /* fragment */
-		return pass(DMM_X_PASS_FRAG);
+		return DMM_X_PASS_FRAG;
 	case 0:	  /* hop-by-hop */
 	case 43:  /* routing */
 	case 51:  /* authentication */
 	case 60:  /* destination options */
 	case 135: /* mobility */
-		return pass(DMM_X_PASS_OPTION);
+		return DMM_X_PASS_OPTION;
 	default:
-		return pass(DMM_X_PASS_PROTO);
+		return DMM_X_PASS_PROTO;
 	}
 	__builtin_memcpy(k.remote, &ip->saddr, 16);
 	__builtin_memcpy(k.local, &ip->daddr, 16);
 	return steer_tcp(ctx, ip + 1, end, &k);
 }
 
-SEC("xdp.frags")
-int dmm_xdp(struct xdp_md *ctx)
+/* What a frame is to the instance: one of its own (is_owned), or why it is not. */
+static __always_inline enum dmm_xdp_counter steer(void *ctx, void *frame, void *end)
 {
-	void *end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct ethhdr *eth = frame;
 
 	if ((void *)(eth + 1) > end)
-		return pass(DMM_X_PASS_SHORT);
+		return DMM_X_PASS_SHORT;
 	switch (eth->h_proto) {
 	case bpf_htons(ETH_P_IP):
 		return steer4(ctx, eth + 1, end);
@@ -236,7 +231,50 @@ int dmm_xdp(struct xdp_md *ctx)
 		return steer6(ctx, eth + 1, end);
 	case bpf_htons(ETH_P_8021Q):
 	case bpf_htons(ETH_P_8021AD):
-		return pass(DMM_X_PASS_VLAN);
+		return DMM_X_PASS_VLAN;
 	}
-	return pass(DMM_X_PASS_PROTO);
+	return DMM_X_PASS_PROTO;
+}
+
+SEC("xdp.frags")
+int dmm_xdp(struct xdp_md *ctx)
+{
+	enum dmm_xdp_counter what;
+	int r = XDP_PASS;
+
+	what = steer(ctx, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
+	if (is_owned(what)) {
+		r = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+		if (r != XDP_REDIRECT)
+			what = DMM_X_PASS_NOXSK;
+	}
+	counted(what);
+	return r;
+}
+
+/* Ethernet, IPv6, ICMPv6, IPv6, ports and sequence number: the longest that is looked at. */
+#define TC_HEADERS (14 + 40 + 8 + 40 + 8)
+
+SEC("tc")
+int dmm_tc(struct __sk_buff *skb)
+{
+	enum dmm_xdp_counter what;
+
+	what = skb->vlan_present ? DMM_X_PASS_VLAN
+				 : steer(skb, (void *)(long)skb->data, (void *)(long)skb->data_end);
+	if (what == DMM_X_PASS_SHORT && skb->len > skb->data_end - skb->data &&
+	    bpf_skb_pull_data(skb, skb->len < TC_HEADERS ? skb->len : TC_HEADERS) == 0)
+		what = steer(skb, (void *)(long)skb->data, (void *)(long)skb->data_end);
+	counted(what);
+	return is_owned(what) ? bpf_redirect(dmm_steer.take_ifindex, BPF_F_INGRESS) : TC_NEXT;
+}
+
+SEC("xdp.frags")
+int dmm_take(struct xdp_md *ctx)
+{
+	int r = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_DROP);
+
+	if (r != XDP_REDIRECT)
+		counted(DMM_X_PASS_NOXSK);
+	return r;
 }

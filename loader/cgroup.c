@@ -12,6 +12,9 @@
 #include "lib/base/util.h"
 #include "loader/cgroup.h"
 
+#define DYING_TRIES 200
+#define DYING_WAIT_US 10000
+
 int cgroup_mount(char *ret, size_t len)
 {
 	FILE *f = setmntent("/proc/self/mounts", "r");
@@ -147,6 +150,29 @@ static void move_members(const char *from, const char *to)
 	}
 }
 
+static bool populated(const char *cgroup)
+{
+	char file[PATH_MAX + 16], line[64];
+	bool yes = false;
+	FILE *f;
+
+	snprintf(file, sizeof(file), "%s/cgroup.events", cgroup);
+	f = fopen(file, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (strcmp(line, "populated 1\n") == 0)
+			yes = true;
+	if (f)
+		fclose(f);
+	return yes;
+}
+
+/* A process that is being killed is no member that could be moved, and holds the cgroup. */
+static void wait_for_the_dying(const char *cgroup)
+{
+	for (int i = 0; i < DYING_TRIES && populated(cgroup); i++)
+		usleep(DYING_WAIT_US);
+}
+
 int cgroup_remove(const char *path, unsigned levels, unsigned *ret_left)
 {
 	char full[PATH_MAX], mount[PATH_MAX];
@@ -159,8 +185,10 @@ int cgroup_remove(const char *path, unsigned levels, unsigned *ret_left)
 		r = cgroup_mount(mount, sizeof(mount));
 	if (r < 0)
 		return r;
-	if (levels > 0)
+	if (levels > 0) {
 		move_members(full, mount);
+		wait_for_the_dying(full);
+	}
 	for (; levels > 0; levels--) {
 		if (rmdir(full) < 0 && errno != ENOENT) {
 			if (!leaf && errno == EBUSY) {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/ethtool.h>
+#include <linux/if_link.h>
+#include <linux/if_tun.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -14,6 +17,8 @@
 #include <bpf/libbpf.h>
 #include <xdp/libxdp.h>
 
+#include "bpf/dmm_abi.h" /* the skeleton uses it */
+
 #include "dmm_xdp.skel.h"
 
 #include "lib/base/log.h"
@@ -22,9 +27,12 @@
 
 struct xdp {
 	struct dmm_xdp_bpf *skel;
-	struct xdp_program *prog;
 	int ifindex;
-	enum xdp_attach_mode mode;
+	enum dmm_xdp_mode mode;
+	struct xdp_program *prog; /* native, generic */
+	/* tc: */
+	int tap, take_link, tc_link;
+	char tap_name[IF_NAMESIZE];
 };
 
 #define XDP_NAME "dmm_xdp"
@@ -49,12 +57,13 @@ static dmm_u32 map_id(int fd)
 static bool constants_name(int map, unsigned stack)
 {
 	struct bpf_map_info info = {};
-	dmm_u32 len = sizeof(info), key = 0, value[16] = {};
+	dmm_u32 len = sizeof(info), key = 0;
+	struct dmm_steer value;
 
 	if (bpf_obj_get_info_by_fd(map, &info, &len) < 0 || !strstr(info.name, "rodata") ||
-	    info.value_size > sizeof(value))
+	    info.value_size != sizeof(value))
 		return false;
-	return bpf_map_lookup_elem(map, &key, value) == 0 && value[0] == stack;
+	return bpf_map_lookup_elem(map, &key, &value) == 0 && value.stack == stack;
 }
 
 /* A steering program of this tree and this stack: left by an instance that died, as there is one
@@ -103,11 +112,6 @@ int xdp_sweep(const struct tree *t, unsigned stack, int ifindex)
 	return r;
 }
 
-/*
- * One end of a veth pair. There native XDP takes segmentation offload away from the peer and with
- * it three quarters of everybody's throughput, and copy mode is slower than behind generic XDP;
- * both measured in docs/benchmarks.md.
- */
 static bool is_veth(const char *ifname)
 {
 	_cleanup_close_ int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -119,74 +123,179 @@ static bool is_veth(const char *ifname)
 	return s >= 0 && ioctl(s, SIOCETHTOOL, &ifr) == 0 && strcmp(info.driver, "veth") == 0;
 }
 
-static int attach_as(struct xdp *x, enum dmm_xdp_mode mode, enum dmm_xdp_mode *ret_mode)
+/* A fresh object with the tree's maps, not loaded yet, that has only the programs of this mode. */
+static int open_object(struct xdp *x, struct tree *t, unsigned stack)
 {
-	int r;
+	bool tc = x->mode == DMM_XDP_TC;
 
-	x->mode = mode == DMM_XDP_NATIVE ? XDP_MODE_NATIVE : XDP_MODE_SKB;
-	r = xdp_program__attach(x->prog, x->ifindex, x->mode, 0);
-	if (r == 0)
-		*ret_mode = mode;
-	return r;
+	x->skel = dmm_xdp_bpf__open();
+	if (!x->skel)
+		return -ENOMEM;
+	x->skel->rodata->dmm_steer.stack = stack;
+	bpf_program__set_autoload(x->skel->progs.dmm_xdp, !tc);
+	bpf_program__set_autoload(x->skel->progs.dmm_tc, tc);
+	bpf_program__set_autoload(x->skel->progs.dmm_take, tc);
+	return tree_reuse_maps(t, x->skel->obj);
 }
 
-static int attach(struct xdp *x, const char *ifname, enum dmm_xdp_mode want,
-		  enum dmm_xdp_mode *ret_mode)
+/* ---- XDP on the interface ---- */
+
+static enum xdp_attach_mode libxdp_mode(const struct xdp *x)
 {
-	bool generic_first = is_veth(ifname);
+	return x->mode == DMM_XDP_NATIVE ? XDP_MODE_NATIVE : XDP_MODE_SKB;
+}
+
+static int attach_xdp(struct xdp *x)
+{
+	DECLARE_LIBXDP_OPTS(xdp_program_opts, opts, .obj = x->skel->obj, .prog_name = XDP_NAME);
 	int r;
 
-	if (want != DMM_XDP_NONE)
-		return attach_as(x, want, ret_mode);
-	r = attach_as(x, generic_first ? DMM_XDP_GENERIC : DMM_XDP_NATIVE, ret_mode);
+	/* libxdp loads the object itself, as it may have to make it an extension of its dispatcher
+	 */
+	x->prog = xdp_program__create(&opts);
+	r = libxdp_get_error(x->prog);
+	if (r) {
+		x->prog = NULL;
+		return r;
+	}
+	return xdp_program__attach(x->prog, x->ifindex, libxdp_mode(x), 0);
+}
+
+/* ---- tc, and XDP on an interface of our own ---- */
+
+#define TCX_INGRESS ((enum bpf_attach_type)46) /* Linux 6.6; libbpf 1.1 has no name for it */
+
+/* A tap that lives as long as its descriptor. It has no addresses and nothing to say. */
+static int tap_open(char ret_name[IF_NAMESIZE], int *ret_ifindex)
+{
+	_cleanup_close_ int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
+	char file[64];
+	int fd, quiet;
+
+	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || s < 0)
+		goto fail;
+	strcpy(ifr.ifr_name, "dmm%d");
+	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
+		goto fail;
+	snprintf(file, sizeof(file), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", ifr.ifr_name);
+	quiet = open(file, O_WRONLY | O_CLOEXEC);
+	if (quiet >= 0 && write(quiet, "1", 1) < 0)
+		log_debug("%s: %s", file, strerror(errno));
+	if (quiet >= 0)
+		close(quiet);
+	ifr.ifr_flags = IFF_UP;
+	if (ioctl(s, SIOCSIFFLAGS, &ifr) < 0 || ioctl(s, SIOCGIFINDEX, &ifr) < 0)
+		goto fail;
+	snprintf(ret_name, IF_NAMESIZE, "%s", ifr.ifr_name);
+	*ret_ifindex = ifr.ifr_ifindex;
+	return fd;
+fail:
+	quiet = -errno;
+	if (fd >= 0)
+		close(fd);
+	return quiet;
+}
+
+static int attach_tc(struct xdp *x)
+{
+	LIBBPF_OPTS(bpf_link_create_opts, generic, .flags = XDP_FLAGS_SKB_MODE);
+	int take = 0, r;
+
+	x->tap = tap_open(x->tap_name, &take);
+	if (x->tap < 0)
+		return x->tap;
+	x->skel->rodata->dmm_steer.take_ifindex = (dmm_u32)take;
+	r = bpf_object__load(x->skel->obj);
 	if (r < 0)
-		r = attach_as(x, generic_first ? DMM_XDP_NATIVE : DMM_XDP_GENERIC, ret_mode);
+		return r;
+	x->take_link =
+		bpf_link_create(bpf_program__fd(x->skel->progs.dmm_take), take, BPF_XDP, &generic);
+	if (x->take_link < 0)
+		return -errno;
+	x->tc_link = bpf_link_create(bpf_program__fd(x->skel->progs.dmm_tc), x->ifindex,
+				     TCX_INGRESS, NULL);
+	return x->tc_link < 0 ? -errno : 0;
+}
+
+/* ---- either ---- */
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void unload(struct xdp *x)
+{
+	close_fd(&x->tc_link);
+	close_fd(&x->take_link);
+	close_fd(&x->tap);
+	if (x->prog)
+		xdp_program__close(x->prog);
+	x->prog = NULL;
+	dmm_xdp_bpf__destroy(x->skel);
+	x->skel = NULL;
+}
+
+static int attach_as(struct xdp *x, struct tree *t, unsigned stack, enum dmm_xdp_mode mode)
+{
+	int r;
+
+	x->mode = mode;
+	r = open_object(x, t, stack);
+	if (r == 0)
+		r = mode == DMM_XDP_TC ? attach_tc(x) : attach_xdp(x);
+	if (r < 0)
+		unload(x);
 	return r;
 }
+
+/*
+ * Native XDP on a veth takes segmentation offload away from the peer and with it three quarters of
+ * everybody's throughput; generic XDP copies everybody's packets. Measured in docs/benchmarks.md.
+ */
+static const enum dmm_xdp_mode on_device[] = {DMM_XDP_NATIVE, DMM_XDP_TC, DMM_XDP_GENERIC};
+static const enum dmm_xdp_mode on_veth[] = {DMM_XDP_TC, DMM_XDP_GENERIC, DMM_XDP_NATIVE};
 
 int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum dmm_xdp_mode want,
 	     enum dmm_xdp_mode *ret_mode)
 {
+	const enum dmm_xdp_mode *order = on_device;
 	char name[IF_NAMESIZE] = "?";
+	libbpf_print_fn_t before;
 	struct xdp *x;
-	int r;
+	int r = -EINVAL;
 
 	if_indextoname((unsigned)ifindex, name);
 	x = calloc(1, sizeof(*x));
 	if (!x)
 		return -ENOMEM;
-	libxdp_set_print(silent);
+	x->tap = x->take_link = x->tc_link = -1;
 	x->ifindex = ifindex;
-	x->skel = dmm_xdp_bpf__open();
-	r = -ENOMEM;
-	if (!x->skel)
-		goto fail;
-	x->skel->rodata->dmm_stack_id = stack;
-	r = tree_reuse_maps(t, x->skel->obj);
-	if (r < 0)
-		goto fail;
+	libxdp_set_print(silent);
 	xdp_sweep(t, stack, ifindex);
-	/* libxdp loads the object itself, as it may have to make it an extension of its dispatcher
-	 */
-	x->prog = xdp_program__from_bpf_obj(x->skel->obj, "xdp.frags");
-	r = libxdp_get_error(x->prog);
-	if (r) {
-		x->prog = NULL;
-		goto fail;
+	if (want != DMM_XDP_NONE) {
+		r = attach_as(x, t, stack, want);
+	} else {
+		before = libbpf_set_print(NULL); /* what does not work here is no error */
+		if (is_veth(name))
+			order = on_veth;
+		for (size_t i = 0; r < 0 && i < ARRAY_SIZE(on_device); i++)
+			r = attach_as(x, t, stack, order[i]);
+		libbpf_set_print(before);
 	}
-	r = attach(x, name, want, ret_mode);
-	if (r < 0)
-		goto fail;
+	if (r < 0) {
+		log_err("cannot attach the steering program to %s: %s%s", name, strerror(-r),
+			r == -EBUSY ? "; another program is attached, see: ip link show" : "");
+		free(x);
+		return r;
+	}
+	*ret_mode = x->mode;
 	*ret = x;
 	return 0;
-fail:
-	log_err("cannot attach the XDP program to %s: %s%s", name, strerror(-r),
-		r == -EBUSY ? "; another program is attached, see: ip link show" : "");
-	if (x->prog)
-		xdp_program__close(x->prog);
-	dmm_xdp_bpf__destroy(x->skel);
-	free(x);
-	return r;
 }
 
 void xdp_close(struct xdp *x)
@@ -195,13 +304,30 @@ void xdp_close(struct xdp *x)
 
 	if (!x)
 		return;
-	r = xdp_program__detach(x->prog, x->ifindex, x->mode, 0);
-	if (r < 0 && r != -ENODEV && r != -ENOENT)
-		log_warn("cannot detach the XDP program of interface %d: %s", x->ifindex,
-			 strerror(-r));
-	xdp_program__close(x->prog);
-	dmm_xdp_bpf__destroy(x->skel);
+	if (x->prog) {
+		r = xdp_program__detach(x->prog, x->ifindex, libxdp_mode(x), 0);
+		if (r < 0 && r != -ENODEV && r != -ENOENT)
+			log_warn("cannot detach the XDP program of interface %d: %s", x->ifindex,
+				 strerror(-r));
+	}
+	unload(x);
 	free(x);
+}
+
+bool xdp_take_alive(const struct xdp *x)
+{
+	_cleanup_close_ int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq ifr = {};
+
+	if (x->tap < 0 || s < 0)
+		return true;
+	memcpy(ifr.ifr_name, x->tap_name, sizeof(ifr.ifr_name));
+	return ioctl(s, SIOCGIFFLAGS, &ifr) == 0 && (ifr.ifr_flags & IFF_UP);
+}
+
+const char *xdp_take_interface(const struct xdp *x)
+{
+	return x->tap >= 0 ? x->tap_name : NULL;
 }
 
 int xdp_xskmap_fd(const struct xdp *x)
@@ -258,14 +384,4 @@ int xdp_port_add(struct xdp *x, const struct dmm_addr *local)
 int xdp_port_del(struct xdp *x, const struct dmm_addr *local)
 {
 	return port_set(x, local, false);
-}
-
-int xdp_addr_add(struct xdp *x, const dmm_u8 ip[16])
-{
-	return set(x->skel->maps.dmm_xaddr, ip, true);
-}
-
-int xdp_addr_del(struct xdp *x, const dmm_u8 ip[16])
-{
-	return set(x->skel->maps.dmm_xaddr, ip, false);
 }

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The steering program of one interface: attached with libxdp, gives packets of owned flows and
- * ports to AF_XDP sockets, passes everything else to the kernel. Its maps are the instance's own.
- * 0 or -errno; failures are logged.
+ * The steering program of one interface: gives packets of owned flows and ports to AF_XDP sockets,
+ * passes everything else to the kernel. Its maps are the instance's own. 0 or -errno; failures are
+ * logged.
+ *
+ * XDP programs are attached with libxdp. In tc mode the program is at the interface's tc ingress
+ * (tcx, Linux 6.6) and owned packets turn up on a tap interface of the instance; both go with the
+ * process.
  */
 #ifndef DMM_LOADER_XDP_H
 #define DMM_LOADER_XDP_H
@@ -12,9 +16,10 @@
 struct xdp;
 
 /*
- * Load the program and attach it to ifindex. want DMM_XDP_NATIVE fails if the driver cannot,
- * DMM_XDP_NONE means native, else generic; on a veth the other way round. What an instance that
- * died left behind is replaced. *ret_mode: DMM_XDP_NATIVE or DMM_XDP_GENERIC.
+ * Load the program and attach it to ifindex. want DMM_XDP_NONE means the first that works of
+ * native, tc, generic; on a veth of tc, generic, native. Any other want fails if it does not work.
+ * What an instance that died left behind is replaced. *ret_mode: DMM_XDP_NATIVE, DMM_XDP_TC or
+ * DMM_XDP_GENERIC.
  */
 int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum dmm_xdp_mode want,
 	     enum dmm_xdp_mode *ret_mode);
@@ -24,16 +29,18 @@ void xdp_close(struct xdp *x);
 /* The XSKMAP, for xsk_socket__update_xskmap(). Owned by x. */
 int xdp_xskmap_fd(const struct xdp *x);
 
-/* Own one flow, one listening port. remote/local/port in the ABI's form: host order ports, local
- * all zero for every address of the interface. -ENOSPC: the map is full. */
+/* tc mode: where the AF_XDP socket has to receive, on queue 0. NULL: on the interface itself. Owned
+ * by x. */
+const char *xdp_take_interface(const struct xdp *x);
+
+/* tc mode: is that interface still there and up? True in the other modes. */
+bool xdp_take_alive(const struct xdp *x);
+
+/* Own one flow, one listening port of one address. -ENOSPC: the map is full. */
 int xdp_flow_add(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local);
 int xdp_flow_del(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local);
 int xdp_port_add(struct xdp *x, const struct dmm_addr *local);
 int xdp_port_del(struct xdp *x, const struct dmm_addr *local);
-/* Addresses of the interface, that a wildcard port answers on. */
-int xdp_addr_add(struct xdp *x, const dmm_u8 ip[16]);
-int xdp_addr_del(struct xdp *x, const dmm_u8 ip[16]);
-
 /* Detach what an instance of this tree and stack that died left on ifindex. */
 int xdp_sweep(const struct tree *t, unsigned stack, int ifindex);
 

@@ -6,7 +6,7 @@
 #include "policyd/policy_read.h"
 
 static const char *const poll_words[] = {"sleep", "busy", NULL};
-static const char *const mode_words[] = {"auto", "native", "generic", NULL};
+static const char *const mode_words[] = {"auto", "native", "tc", "generic", NULL};
 static const char *const driver_words[] = {"xsk", NULL};
 static const char *const engine_words[] = {"lwip", NULL};
 static const char *const kind_words[] = {"kernel", "userspace", NULL};

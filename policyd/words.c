@@ -18,11 +18,9 @@ const char *const words_carrier[DMM_CARRIER_SPLICE + 1] = {
 	[DMM_CARRIER_TCP] = "tcp",
 	[DMM_CARRIER_SPLICE] = "splice",
 };
-const char *const words_xdp_mode[DMM_XDP_ZEROCOPY + 1] = {
-	[DMM_XDP_NONE] = "none",
-	[DMM_XDP_GENERIC] = "generic",
-	[DMM_XDP_NATIVE] = "native",
-	[DMM_XDP_ZEROCOPY] = "zerocopy",
+const char *const words_xdp_mode[DMM_XDP_MODES] = {
+	[DMM_XDP_NONE] = "none",	 [DMM_XDP_GENERIC] = "generic", [DMM_XDP_NATIVE] = "native",
+	[DMM_XDP_ZEROCOPY] = "zerocopy", [DMM_XDP_TC] = "tc",
 };
 const char *const words_tcp_state[WORDS_TCP_STATES] = {
 	[1] = "established", [2] = "syn-sent",	[3] = "syn-recv", [4] = "fin-wait-1",

@@ -23,6 +23,7 @@ static const struct {
 } modes[] = {
 	{"auto", DMM_XDP_NONE},
 	{"native", DMM_XDP_NATIVE},
+	{"tc", DMM_XDP_TC},
 	{"generic", DMM_XDP_GENERIC},
 };
 

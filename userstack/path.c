@@ -264,16 +264,12 @@ static void path_addr(void *ctx, const dmm_u8 ip[16], bool add)
 {
 	struct stack *s = ctx;
 	char text[ADDR_STRLEN];
-	int r;
 
 	log_info("%s %s %s", s->c.interface, add ? "has" : "has no longer",
 		 addr_format_ip(ip, text, sizeof(text)));
 	if (s->engine)
 		(void)(add ? s->c.engine->addr_add(s->engine, ip)
 			   : s->c.engine->addr_del(s->engine, ip));
-	r = add ? xdp_addr_add(s->xdp, ip) : xdp_addr_del(s->xdp, ip);
-	if (r < 0)
-		log_err("cannot steer packets for %s: %s", text, strerror(-r));
 	listen_addr(s, ip, add);
 }
 
@@ -290,10 +286,12 @@ static void path_route(void *ctx, const dmm_u8 ip[16], unsigned plen, int type)
 			addr_format_prefix(ip, plen, text, sizeof(text)), strerror(-r));
 }
 
-static void path_gone(void *ctx, const char *why)
+void path_gone(void *ctx, const char *why)
 {
 	struct stack *s = ctx;
 
+	if (s->stopping)
+		return;
 	log_err("%s: %s", s->c.interface, why);
 	s->stopping = true;
 	s->exit_code = 3;

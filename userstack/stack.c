@@ -214,6 +214,7 @@ static int open_port(struct stack *s)
 	if (r < 0)
 		return r;
 	pc.may_zerocopy = s->xdp_mode == DMM_XDP_NATIVE;
+	pc.receive_on = xdp_take_interface(s->xdp);
 	r = s->c.port->open(&s->port, &pc);
 	if (r < 0)
 		return r;
@@ -249,7 +250,8 @@ static int open_flows(struct stack *s)
 /* State goes last: it is what makes the BPF programs send connections here. */
 static void publish(struct stack *s)
 {
-	static const char *const mode[] = {"no", "generic", "native", "zero-copy"};
+	static const char *const mode[DMM_XDP_MODES] = {"no steering", "generic XDP", "native XDP",
+							"zero-copy XDP", "tc"};
 
 	s->rt->pid = (dmm_u32)getpid();
 	s->rt->netns = s->netns;
@@ -258,7 +260,7 @@ static void publish(struct stack *s)
 	s->rt->started_ns = s->now;
 	s->rt->heartbeat_ns = s->now;
 	__atomic_store_n(&s->rt->state, DMM_STATE_UP, __ATOMIC_RELEASE);
-	log_info("stack %s is up: engine %s, port %s on %s queue %u, %s XDP, carriers on ports %u "
+	log_info("stack %s is up: engine %s, port %s on %s queue %u, %s, carriers on ports %u "
 		 "and %u, local ports %u to %u",
 		 s->c.name, s->c.engine->name, s->c.port->name, s->c.interface, s->c.queue,
 		 mode[s->xdp_mode], s->rt->port4, s->rt->port6, s->port_lo, s->port_hi);
@@ -373,8 +375,11 @@ static bool turn(struct stack *s)
 		tick(s);
 	s->c.port->flush(s->port);
 	flow_reap(s);
-	if (s->now - s->rt->heartbeat_ns >= BEAT_NS)
+	if (s->now - s->rt->heartbeat_ns >= BEAT_NS) {
 		s->rt->heartbeat_ns = s->now;
+		if (!xdp_take_alive(s->xdp))
+			path_gone(s, "somebody removed or stopped the instance's tap interface");
+	}
 	return frames >= RX_BUDGET;
 }
 

@@ -146,6 +146,8 @@ bool stack_may_complain(struct stack *s);
 /* path.c: packets between port, network and engine; owned pairs. */
 int path_open(struct stack *s);
 void path_close(struct stack *s);
+/* The way to the network is lost: why, for the log. Ends the instance with code 3. */
+void path_gone(void *ctx, const char *why);
 /* Take what the port received; returns how many frames. */
 unsigned path_receive(struct stack *s, unsigned budget);
 /* -EADDRINUSE: in use. Other errors: XDP does not take it. */

@@ -96,16 +96,18 @@ end "$server"
 check "nothing is left" wait_for same || true
 sed 's/^/# /' "$TMP/diff" | head -n 40
 
-# 2. killed, then torn down
-config | start_policyd
-run_managed web curl -sS -m 10 -o /dev/null "http://$FAR4:8080/small" || not_ok "a second start"
-remember
-kill -9 "$(instance_pid)" "$POLICYD_PID"
-wait "$POLICYD_PID" 2>/dev/null || true
-POLICYD_PID=
-check "teardown of what was killed" stop_policyd
-check "nothing is left of that either" wait_for same || true
-sed 's/^/# /' "$TMP/diff" | head -n 40
+# 2. killed, then torn down, however packets are steered
+for mode in auto generic native; do
+	config | sed "s/interface: near0/interface: near0, mode: $mode/" | start_policyd
+	run_managed web curl -sS -m 10 -o /dev/null "http://$FAR4:8080/small" || not_ok "start: $mode"
+	remember
+	kill -9 "$(instance_pid)" "$POLICYD_PID"
+	wait "$POLICYD_PID" 2>/dev/null || true
+	POLICYD_PID=
+	check "mode $mode: teardown of what was killed" stop_policyd
+	check "mode $mode: nothing is left of that either" wait_for same || true
+	sed 's/^/# /' "$TMP/diff" | head -n 40
+done
 r=0
 stop_policyd || r=$?
 echo "# a teardown of nothing exits with $r"

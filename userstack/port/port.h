@@ -18,7 +18,8 @@ struct port_config {
 	const char *interface;
 	int ifindex;
 	unsigned queue;
-	bool may_zerocopy; /* try it first */
+	const char *receive_on; /* another interface where received frames turn up; NULL: none */
+	bool may_zerocopy;	/* try it first */
 };
 
 struct port_ops {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The xsk port: one AF_XDP socket on one queue. The first RX_FRAMES frames of the umem are always
- * with the kernel or being read by us, the others are for sending. Frames of several descriptors
- * (larger than a umem frame: jumbo, or a super-frame of a sender on this host) are put together.
+ * The xsk port: one AF_XDP socket on one queue, or, where the received frames turn up on another
+ * interface, one socket for each direction. The first RX_FRAMES frames are always with the kernel
+ * or being read by us, the others are for sending. Frames of several descriptors (larger than one
+ * of ours: jumbo, or a super-frame of a sender on this host) are put together.
  */
 #include <errno.h>
 #include <linux/if_xdp.h>
@@ -35,12 +36,21 @@
 #define XDP_PKT_CONTD (1 << 0)
 #endif
 
-struct port {
+/* One AF_XDP socket with its frames. */
+struct half {
 	struct xsk_umem *umem;
 	struct xsk_socket *xsk;
-	struct xsk_ring_prod fill, tx;
-	struct xsk_ring_cons comp, rx;
-	uint8_t *area;
+	struct xsk_ring_prod fill;
+	struct xsk_ring_cons comp;
+};
+
+struct port {
+	struct half half[2]; /* [1] is in use when directions are apart */
+	struct half *in, *out;
+	struct xsk_ring_prod tx;
+	struct xsk_ring_cons rx;
+	uint8_t *area; /* of all frames; addresses count from here, or from out_area */
+	uint8_t *out_area;
 	bool zerocopy;
 	unsigned tx_free_n;
 	uint64_t tx_free[TX_FRAMES];
@@ -56,14 +66,27 @@ static void xsk_fill(struct port *p, const uint64_t *addr, unsigned n)
 	uint32_t idx;
 
 	/* There are as many slots as frames: this cannot fail. */
-	if (!n || xsk_ring_prod__reserve(&p->fill, n, &idx) != n)
+	if (!n || xsk_ring_prod__reserve(&p->in->fill, n, &idx) != n)
 		return;
 	for (unsigned i = 0; i < n; i++)
-		*xsk_ring_prod__fill_addr(&p->fill, idx + i) = addr[i];
-	xsk_ring_prod__submit(&p->fill, n);
+		*xsk_ring_prod__fill_addr(&p->in->fill, idx + i) = addr[i];
+	xsk_ring_prod__submit(&p->in->fill, n);
 }
 
-static int xsk_bind_once(struct port *p, const struct port_config *c, unsigned flags)
+#define DIR_IN 1u
+#define DIR_OUT 2u
+
+static void half_close(struct half *h)
+{
+	if (h->xsk)
+		xsk_socket__delete(h->xsk);
+	if (h->umem)
+		xsk_umem__delete(h->umem);
+	*h = (struct half){};
+}
+
+static int half_open(struct port *p, struct half *h, const char *interface, unsigned queue,
+		     unsigned dirs, unsigned flags)
 {
 	struct xsk_umem_config uc = {
 		.fill_size = RX_FRAMES, .comp_size = TX_FRAMES, .frame_size = FRAME_SIZE};
@@ -71,20 +94,40 @@ static int xsk_bind_once(struct port *p, const struct port_config *c, unsigned f
 				       .tx_size = TX_FRAMES,
 				       .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
 				       .bind_flags = (__u16)flags};
+	uint64_t frames = (dirs & DIR_IN ? RX_FRAMES : 0) + (dirs & DIR_OUT ? TX_FRAMES : 0);
 	int r;
 
-	r = xsk_umem__create(&p->umem, p->area, (uint64_t)FRAMES * FRAME_SIZE, &p->fill, &p->comp,
-			     &uc);
+	r = xsk_umem__create(&h->umem, dirs & DIR_IN ? p->area : p->out_area, frames * FRAME_SIZE,
+			     &h->fill, &h->comp, &uc);
 	if (r < 0) {
-		p->umem = NULL;
+		h->umem = NULL;
 		return r;
 	}
-	r = xsk_socket__create(&p->xsk, c->interface, c->queue, p->umem, &p->rx, &p->tx, &sc);
+	r = xsk_socket__create(&h->xsk, interface, queue, h->umem, dirs & DIR_IN ? &p->rx : NULL,
+			       dirs & DIR_OUT ? &p->tx : NULL, &sc);
 	if (r < 0) {
-		p->xsk = NULL;
-		xsk_umem__delete(p->umem);
-		p->umem = NULL;
+		h->xsk = NULL;
+		half_close(h);
 	}
+	return r;
+}
+
+static int xsk_bind_once(struct port *p, const struct port_config *c, unsigned flags)
+{
+	int r;
+
+	p->in = p->out = &p->half[0];
+	p->out_area = p->area;
+	if (!c->receive_on)
+		return half_open(p, p->in, c->interface, c->queue, DIR_IN | DIR_OUT, flags);
+	p->out = &p->half[1];
+	p->out_area = p->area + (size_t)RX_FRAMES * FRAME_SIZE;
+	r = half_open(p, p->in, c->receive_on, 0, DIR_IN, flags);
+	if (r < 0)
+		return r;
+	r = half_open(p, p->out, c->interface, c->queue, DIR_OUT, flags);
+	if (r < 0)
+		half_close(p->in);
 	return r;
 }
 
@@ -138,10 +181,8 @@ static const char *xsk_advice(int r)
 
 static void xsk_port_close(struct port *p)
 {
-	if (p->xsk)
-		xsk_socket__delete(p->xsk);
-	if (p->umem)
-		xsk_umem__delete(p->umem);
+	half_close(&p->half[0]);
+	half_close(&p->half[1]);
 	if (p->area)
 		munmap(p->area, (size_t)FRAMES * FRAME_SIZE);
 	free(p);
@@ -175,7 +216,8 @@ static int xsk_port_open(struct port **ret, const struct port_config *c)
 		xsk_fill(p, &addr, 1);
 	}
 	for (unsigned i = RX_FRAMES; i < FRAMES; i++)
-		p->tx_free[p->tx_free_n++] = (uint64_t)i * FRAME_SIZE;
+		p->tx_free[p->tx_free_n++] = (uint64_t)i * FRAME_SIZE -
+					     (uint64_t)(p->out_area - p->area);
 	*ret = p;
 	return 0;
 fail:
@@ -187,7 +229,7 @@ fail:
 
 static int xsk_port_fd(const struct port *p)
 {
-	return xsk_socket__fd(p->xsk);
+	return xsk_socket__fd(p->in->xsk);
 }
 
 static bool xsk_port_zerocopy(const struct port *p)
@@ -246,21 +288,21 @@ static unsigned xsk_port_rx(struct port *p, unsigned budget,
 		xsk_fill(p, back, n);
 	}
 	/* epoll does this for who sleeps. */
-	if (!frames && xsk_ring_prod__needs_wakeup(&p->fill))
-		(void)recvfrom(xsk_socket__fd(p->xsk), NULL, 0, MSG_DONTWAIT, NULL, NULL);
+	if (!frames && xsk_ring_prod__needs_wakeup(&p->in->fill))
+		(void)recvfrom(xsk_socket__fd(p->in->xsk), NULL, 0, MSG_DONTWAIT, NULL, NULL);
 	return frames;
 }
 
 static void xsk_complete(struct port *p)
 {
 	uint32_t idx;
-	unsigned n = xsk_ring_cons__peek(&p->comp, TX_FRAMES, &idx);
+	unsigned n = xsk_ring_cons__peek(&p->out->comp, TX_FRAMES, &idx);
 
 	if (!n)
 		return;
 	for (unsigned i = 0; i < n; i++)
-		p->tx_free[p->tx_free_n++] = *xsk_ring_cons__comp_addr(&p->comp, idx + i);
-	xsk_ring_cons__release(&p->comp, n);
+		p->tx_free[p->tx_free_n++] = *xsk_ring_cons__comp_addr(&p->out->comp, idx + i);
+	xsk_ring_cons__release(&p->out->comp, n);
 	p->tx_outstanding -= n;
 }
 
@@ -275,7 +317,7 @@ static void xsk_port_flush(struct port *p)
 	}
 	/* In copy mode the kernel takes frames only in this call. */
 	while (p->tx_outstanding && xsk_ring_prod__needs_wakeup(&p->tx) && tries++ < KICK_TRIES) {
-		if (sendto(xsk_socket__fd(p->xsk), NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0 ||
+		if (sendto(xsk_socket__fd(p->out->xsk), NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0 ||
 		    errno != EAGAIN)
 			break;
 		xsk_complete(p);
@@ -297,7 +339,7 @@ static uint8_t *xsk_port_tx_reserve(struct port *p, size_t len)
 		xsk_port_flush(p);
 	if (!p->tx_free_n)
 		return NULL;
-	return xsk_umem__get_data(p->area, p->tx_free[p->tx_free_n - 1]);
+	return xsk_umem__get_data(p->out_area, p->tx_free[p->tx_free_n - 1]);
 }
 
 static void xsk_port_tx_commit(struct port *p, size_t len)
@@ -317,7 +359,7 @@ static void xsk_port_tx_commit(struct port *p, size_t len)
 
 static int xsk_port_steer(struct port *p, int map_fd)
 {
-	return xsk_socket__update_xskmap(p->xsk, map_fd);
+	return xsk_socket__update_xskmap(p->in->xsk, map_fd);
 }
 
 const struct port_ops port_xsk = {

@@ -226,6 +226,7 @@ __noinline __u32 plain_claim(__u64 cookie)
 	return PLAIN_NO_SLOT;
 }
 
+/* Whether it had one. */
 __noinline int plain_forget(__u64 cookie)
 {
 	struct dmm_plain *p;
@@ -239,7 +240,7 @@ __noinline int plain_forget(__u64 cookie)
 		p->kernel_sk = 0;
 		barrier();
 		p->cookie = 0;
-		break;
+		return 1;
 	}
 	return 0;
 }
@@ -316,7 +317,7 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 	if (!sk)
 		return NULL;
 	w->cookie = bpf_get_socket_cookie(ctx);
-	w->since_ns = bpf_ktime_get_ns();
+	w->since_ns = bpf_ktime_get_coarse_ns(); /* to show an age: a tick is fine enough */
 	w->sel.group = cg->group;
 	w->sel.role = DMM_ROLE_CLIENT;
 	w->sel.proto = ctx->protocol;
@@ -498,12 +499,13 @@ int dmm_sockname6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sock_release")
 int dmm_release(struct bpf_sock *sk)
 {
-	struct dmm_sock *st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
 	__u64 cookie = bpf_get_socket_cookie(sk);
+	struct dmm_sock *st;
 
-	if (!st)
-		plain_forget(cookie);
-	else if ((st->flags & DMM_SF_PENDING) && sk->state == TCP_CLOSE)
+	if (plain_forget(cookie))
+		return 1;
+	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
+	if (st && (st->flags & DMM_SF_PENDING) && sk->state == TCP_CLOSE)
 		bpf_map_delete_elem(&dmm_pending, &cookie);
 	return 1;
 }

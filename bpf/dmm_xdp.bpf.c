@@ -33,6 +33,10 @@ DMM_HASH(dmm_xflow, struct dmm_xflow_key, __u8, 262144);
 /* A listener takes one entry for each address of the interface that it answers on. */
 DMM_HASH(dmm_xport, struct dmm_xport_key, __u8, 4 * DMM_MAX_LISTENS);
 
+/* Bit p % 64 of entry p / 64: some flow or listener has, or had, the local port p. A look at it is
+ * all that packets to other ports, the kernel's, cost. */
+DMM_ARRAY(dmm_xbits, __u64, 65536 / 64, 0);
+
 static __always_inline void counted(enum dmm_xdp_counter what)
 {
 	percpu_add(&dmm_xdpctr, dmm_steer.stack * DMM_XDP_SPACE + what, 1);
@@ -51,6 +55,14 @@ static __always_inline void key_v4(__u8 *ret, __be32 ip)
 	w[1] = 0;
 	w[2] = bpf_htonl(0xffff);
 	w[3] = ip;
+}
+
+static __always_inline bool port_concerns(__u16 port)
+{
+	__u32 index = port / 64;
+	__u64 *bits = bpf_map_lookup_elem(&dmm_xbits, &index);
+
+	return bits && (*bits >> (port % 64) & 1);
 }
 
 static __always_inline bool port_owned(const struct dmm_xflow_key *k)
@@ -99,6 +111,8 @@ static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l4, void 
 
 	if ((void *)(th + 1) > end)
 		return DMM_X_PASS_SHORT;
+	if (!port_concerns(bpf_ntohs(th->dest)))
+		return DMM_X_PASS_MISS;
 	k->remote_port = th->source;
 	k->local_port = th->dest;
 	k->proto = IPPROTO_TCP;

@@ -33,6 +33,7 @@ struct xdp {
 	/* tc: */
 	int tap, take_link, tc_link;
 	char tap_name[IF_NAMESIZE];
+	dmm_u64 bits[65536 / 64]; /* what dmm_xbits holds */
 };
 
 #define XDP_NAME "dmm_xdp"
@@ -344,6 +345,21 @@ static int set(const struct bpf_map *map, const void *key, bool add)
 	return bpf_map_delete_elem(bpf_map__fd(map), key) < 0 && errno != ENOENT ? -errno : 0;
 }
 
+/* A bit stays: that costs no more than a look-up, and flows outlive their listener. */
+static int concern(struct xdp *x, dmm_u16 port)
+{
+	dmm_u32 index = port / 64;
+	dmm_u64 bit = 1ULL << (port % 64);
+
+	if (x->bits[index] & bit)
+		return 0;
+	x->bits[index] |= bit;
+	return bpf_map_update_elem(bpf_map__fd(x->skel->maps.dmm_xbits), &index, &x->bits[index],
+				   0) < 0
+		       ? -errno
+		       : 0;
+}
+
 static int flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
 		    bool add)
 {
@@ -352,10 +368,12 @@ static int flow_set(struct xdp *x, const struct dmm_addr *remote, const struct d
 		.local_port = htons(local->port),
 		.proto = IPPROTO_TCP,
 	};
+	int r;
 
 	memcpy(k.remote, remote->ip, 16);
 	memcpy(k.local, local->ip, 16);
-	return set(x->skel->maps.dmm_xflow, &k, add);
+	r = add ? concern(x, local->port) : 0;
+	return r < 0 ? r : set(x->skel->maps.dmm_xflow, &k, add);
 }
 
 int xdp_flow_add(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local)
@@ -371,9 +389,10 @@ int xdp_flow_del(struct xdp *x, const struct dmm_addr *remote, const struct dmm_
 static int port_set(struct xdp *x, const struct dmm_addr *local, bool add)
 {
 	struct dmm_xport_key k = {.port = htons(local->port), .proto = IPPROTO_TCP};
+	int r = add ? concern(x, local->port) : 0;
 
 	memcpy(k.local, local->ip, 16);
-	return set(x->skel->maps.dmm_xport, &k, add);
+	return r < 0 ? r : set(x->skel->maps.dmm_xport, &k, add);
 }
 
 int xdp_port_add(struct xdp *x, const struct dmm_addr *local)

@@ -1,27 +1,39 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Benchmarks: every system does the same work in the same run, interleaved round by round; the table
-# shows medians, and ratios to the plain kernel (DMM not on this host) as medians of the ratios within a
-# round. unmanaged, managed: the kernel stack beside DMM, outside a group and in one whose verdict is the
-# kernel. haproxy: a TCP relay on this host; its connect is open before the far side was asked. Losses are
-# printed as plainly as wins. ROUNDS and SECONDS_EACH make it longer.
+# Benchmarks: every system does the same work in the same run, a slice of it at a time, in turns; the
+# table shows medians, and ratios to the plain kernel as medians of the ratios within a round. The far host
+# is on the kernel stack.
+#
+#   plain      a process in no group, on a link that no instance steers
+#   unmanaged  a process in no group, on the link that the instance steers
+#   managed    a process in a group whose verdict is the kernel, on that link
+#   lwip       a process in a group whose verdict is the instance
+#   haproxy    a TCP relay on this host; its connect is open before the far side was asked
+#
+# Losses are printed as plainly as wins. ROUNDS and SECONDS_EACH make it longer, SYSTEMS and MODES choose.
 . "$(dirname "$0")/../net/lib.sh"
 
-ROUNDS=${ROUNDS:-5}
-SECONDS_EACH=${SECONDS_EACH:-1}
+ROUNDS=${ROUNDS:-11}
+SECONDS_EACH=${SECONDS_EACH:-0.3}
 need haproxy
 
 setup
 LOAD=$(program load)
 PORT=7777 PROXY=7778
 results=$TMP/results
+LINK2=10.56.0.2 # the far host by the other link
+ip link add near1 netns "$NEAR" type veth peer name far1 netns "$FAR"
+ip -n "$NEAR" addr add 10.56.0.1/24 dev near1
+ip -n "$FAR" addr add $LINK2/24 dev far1
+ip -n "$NEAR" link set near1 mtu 1500 up
+ip -n "$FAR" link set far1 mtu 1500 up
 
 # The group "other" is managed, but its verdict is the kernel.
-dmm_on() {
-	config | sed "s|^stacks:|  other: {cgroup: $CGROUP/other}\nstacks:|" | start_policyd
-}
-spawn server in_far "$LOAD" serve $FAR4 $PORT
-wait_for far_listens $PORT
+config | sed "s|^stacks:|  other: {cgroup: $CGROUP/other}\nstacks:|" | start_policyd
+spawn server4 in_far "$LOAD" serve $FAR4 $PORT
+spawn server2 in_far "$LOAD" serve $LINK2 $PORT
+serves() { [ "$(in_far ss -Hltn "sport = :$PORT" | wc -l)" = 2 ]; }
+wait_for serves
 cat >"$TMP/haproxy.cfg" <<CFG
 global
 	maxconn 4096
@@ -33,7 +45,7 @@ defaults
 	timeout server 60s
 listen relay
 	bind 127.0.0.1:$PROXY
-	server far $FAR4:$PORT
+	server far $LINK2:$PORT
 CFG
 spawn haproxy in_near haproxy -db -f "$TMP/haproxy.cfg"
 wait_for near_listens $PROXY
@@ -41,7 +53,7 @@ wait_for near_listens $PROXY
 one() { # one SYSTEM MODE CONNECTIONS: a line of JSON
 	local run=(in_near "$LOAD" "$2" "$3" "$SECONDS_EACH") to=($FAR4 $PORT)
 	case $1 in
-	plain | unmanaged) ;;
+	plain) to=($LINK2 $PORT) ;;
 	managed) run=(run_managed other "${run[@]:1}") ;;
 	lwip) run=(run_managed web "${run[@]:1}") ;;
 	haproxy) to=(127.0.0.1 $PROXY) ;;
@@ -50,21 +62,15 @@ one() { # one SYSTEM MODE CONNECTIONS: a line of JSON
 		'. + {system: $s, mode: $m, connections: $c, round: $r}' >>"$results"
 }
 
-echo "rounds: $ROUNDS, ${SECONDS_EACH}s each; kernel $(uname -r), $(nproc) cores, veth MTU 1500, far host on the kernel stack"
-# Within a round: first without DMM on this host, then beside it.
-cells() { # cells SYSTEM...
-	local mode n system
-	for mode in connect rr send recv; do
+echo "rounds: $ROUNDS, ${SECONDS_EACH}s each; kernel $(uname -r), $(nproc) cores, veth MTU 1500, steering: $(stack_field edge0 .instance.xdp_mode)"
+for round in $(seq "$ROUNDS"); do
+	for mode in ${MODES:-connect rr send recv}; do
 		for n in 1 64; do
-			for system in "$@"; do one "$system" $mode $n; done
+			for system in $(shuf -e ${SYSTEMS:-plain unmanaged managed lwip haproxy}); do
+				one "$system" $mode $n
+			done
 		done
 	done
-}
-for round in $(seq "$ROUNDS"); do
-	cells plain haproxy
-	dmm_on
-	cells unmanaged managed lwip
-	stop_policyd
 	echo "round $round of $ROUNDS done" >&2
 done
 
@@ -79,6 +85,7 @@ table() {
 	(["connect", "rr", "send", "recv"][] as $m | (1, 64) as $c | ["plain", "unmanaged", "managed", "lwip", "haproxy"][] as $s |
 	 ($all | map(select(.mode == $m and .connections == $c))) as $cell |
 	 ($cell | map(select(.system == $s))) as $mine |
+	 select($mine != []) |
 	 ($mine | map(. as $x | value / ($cell | map(select(.system == "plain" and .round == $x.round))[0] | value)) | median) as $ratio |
 	 [$m, $c, (if $m == "send" or $m == "recv" then "Gbit/s" else "1000/s" end), $s,
 	  ($mine | map(value) | median | show), ($ratio | show),
@@ -86,9 +93,17 @@ table() {
 	  ($mine | map(.errors) | add | tostring)] | @tsv)' "$results" | column -t -s "$(printf '\t')"
 }
 table
-jq -rs '
+[[ " ${SYSTEMS:-lwip} " != *" lwip "* ]] || jq -rs '
 	def median: sort | .[length / 2 | floor];
 	def of($s; $f): map(select(.mode == "connect" and .connections == 1 and .system == $s)) | map(.[$f]) | median;
 	"connect() through the held SYN adds \((of("lwip"; "p50_us") - of("plain"; "p50_us")) * 10 | round / 10) us at p50, \((of("lwip"; "p99_us") - of("plain"; "p99_us")) * 10 | round / 10) us at p99"' "$results"
+
+# What the decision adds to a loopback connection, from socket() to close(), in one thread.
+DECIDE=$(program decide)
+plain_cgroup=$(cgroup_root)/$CGROUP-plain
+mkdir "$plain_cgroup"
+in_near "$DECIDE" $((ROUNDS * 20)) 200 "$plain_cgroup" "$(cgroup_root)/$CGROUP/other" | jq -r '.[1] |
+	"a decision for the kernel adds \(.added_ns) ns to a loopback connection of \(.ns - .added_ns) ns: \(.rate * 1000 | round / 1000) x plain"'
+rmdir "$plain_cgroup"
 finished=1
 exit 0

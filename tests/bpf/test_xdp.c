@@ -170,6 +170,16 @@ static void mapped(dmm_u8 *ret, const char *text)
 	memcpy(ret + 12, &v4, 4);
 }
 
+static void concern(unsigned port)
+{
+	dmm_u32 index = port / 64;
+	dmm_u64 bits = 0;
+
+	bpf_map_lookup_elem(bpf_map__fd(skel->maps.dmm_xbits), &index, &bits);
+	bits |= 1ULL << (port % 64);
+	bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xbits), &index, &bits, 0);
+}
+
 static void own_flow(const char *remote, const char *local, unsigned rport, unsigned lport)
 {
 	struct dmm_xflow_key k = {.proto = IPPROTO_TCP};
@@ -177,6 +187,7 @@ static void own_flow(const char *remote, const char *local, unsigned rport, unsi
 
 	mapped(k.remote, remote);
 	mapped(k.local, local);
+	concern(lport);
 	k.remote_port = htons((unsigned short)rport);
 	k.local_port = htons((unsigned short)lport);
 	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xflow), &k, &one, 0), 0);
@@ -188,6 +199,7 @@ static void own_port(const char *local, unsigned port)
 	dmm_u8 one = 1;
 
 	mapped(k.local, local);
+	concern(port);
 	k.port = htons((unsigned short)port);
 	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xport), &k, &one, 0), 0);
 }

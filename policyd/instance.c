@@ -17,6 +17,8 @@
 #include "policyd/instance.h"
 
 #define ARGV_MAX 32
+#define NAME_TRIES 1000
+#define NAME_WAIT_US 100
 
 /* Append one argument; what does not fit is cut, which makes the arguments unequal to any other. */
 static void __attribute__((format(printf, 2, 3)))
@@ -62,8 +64,47 @@ bool instance_args_equal(const struct instance_args *a, const struct instance_ar
 	return a->len == b->len && memcmp(a->text, b->text, a->len) == 0;
 }
 
-/* posix_spawn() returns when the child runs the new program, or cannot: from then on whoever looks
- * for instances finds it. */
+static ssize_t proc_read(pid_t pid, const char *file, char *ret, size_t len)
+{
+	char path[64];
+	_cleanup_close_ int fd = -1;
+	size_t n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	while (n < len - 1) {
+		ssize_t r = read(fd, ret + n, len - 1 - n);
+
+		if (r < 0)
+			return -errno;
+		if (r == 0)
+			break;
+		n += (size_t)r;
+	}
+	ret[n] = '\0';
+	return (ssize_t)n;
+}
+
+/* posix_spawn() returns a moment before the kernel has given the child its new name and arguments.
+ * Whoever looks for instances after us shall find it. */
+static void wait_for_name(pid_t pid, int pidfd)
+{
+	char comm[32], line[8];
+	siginfo_t ended = {};
+
+	for (int i = 0; i < NAME_TRIES && ended.si_pid == 0; i++) {
+		if (proc_read(pid, "comm", comm, sizeof(comm)) > 0 &&
+		    strcmp(comm, INSTANCE_COMM "\n") == 0 &&
+		    proc_read(pid, "cmdline", line, sizeof(line)) > 0)
+			return;
+		usleep(NAME_WAIT_US);
+		if (waitid(P_PIDFD, (id_t)pidfd, &ended, WEXITED | WNOHANG | WNOWAIT) < 0)
+			return;
+	}
+}
+
 int instance_spawn(const char *program, const struct instance_args *args, pid_t *ret_pid,
 		   int *ret_pidfd)
 {
@@ -106,31 +147,9 @@ int instance_spawn(const char *program, const struct instance_args *args, pid_t 
 		waitpid(pid, NULL, 0);
 		return r;
 	}
+	wait_for_name(pid, *ret_pidfd);
 	*ret_pid = pid;
 	return 0;
-}
-
-static ssize_t proc_read(pid_t pid, const char *file, char *ret, size_t len)
-{
-	char path[64];
-	_cleanup_close_ int fd = -1;
-	size_t n = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	while (n < len - 1) {
-		ssize_t r = read(fd, ret + n, len - 1 - n);
-
-		if (r < 0)
-			return -errno;
-		if (r == 0)
-			break;
-		n += (size_t)r;
-	}
-	ret[n] = '\0';
-	return (ssize_t)n;
 }
 
 /* The argument after `name` in a list of NUL-ended arguments; NULL: none. */

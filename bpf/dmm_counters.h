@@ -81,8 +81,8 @@
 	X(CONN_RESET, "connections_reset", "of these, by a reset from either end") \
 	X(APP_RX_BYTES, "carrier_receive_bytes", "bytes taken from applications") \
 	X(APP_TX_BYTES, "carrier_transmit_bytes", "bytes given to applications") \
-	X(URGENT, "urgent_inlined", \
-	  "urgent bytes from applications, passed on without their mark") \
+	X(URGENT_TX, "urgent_transmits", "urgent bytes (TCP URG) from applications") \
+	X(URGENT_RX, "urgent_receives", "urgent bytes (TCP URG) given to applications") \
 	X(CARRIER_STRANGER, "carrier_strangers", "carrier accepts without a flow, closed") \
 	X(CARRIER_FAIL, "carrier_failures", "carrier connections to listeners that failed") \
 	X(LISTEN_FAIL, "listen_failures", "announced listeners that the engine refused") \

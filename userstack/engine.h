@@ -29,7 +29,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 1 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 2 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -108,9 +108,15 @@ struct engine_ops {
 	/* Append to the stream; the bytes are copied. Returns how many were taken (it may be fewer
 	 * than room() said), or -EPIPE after shutdown(), -ENOTCONN when not connected. */
 	ssize_t (*send)(struct engine_conn *c, const void *data, size_t len);
+	/* The same for one byte, which becomes the urgent one: the urgent pointer is that of the
+	 * byte behind it, as everybody sends it (RFC 6093, section 3). Returns 1, 0 or -errno. */
+	ssize_t (*send_urgent)(struct engine_conn *c, const void *byte);
 	/* Received bytes, in order, not consumed: fills at most n vectors, returns how many. The
 	 * memory is valid until the next call for this connection, input() or poll(). */
 	unsigned (*peek)(struct engine_conn *c, struct iovec *iov, unsigned n);
+	/* How many bytes are to be consumed before the first that the far side marked urgent; it
+	 * may not be there yet. False: none is. ENGINE_READABLE comes when it is. */
+	bool (*urgent)(struct engine_conn *c, size_t *ret);
 	/* The first len of them are done: opens the receive window. */
 	void (*consume)(struct engine_conn *c, size_t len);
 	/* FIN after what was sent. Receiving goes on. */

@@ -8,11 +8,13 @@
  * than asked, and again when epoll reports it.
  */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "lib/base/log.h"
@@ -43,8 +45,7 @@ void relay_prepare(int fd)
 	int on = 1;
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	/* Urgent data (RFC 6093) goes on in its place in the stream, its mark is lost and counted.
-	 */
+	/* The urgent byte is read in its place, SIOCATMARK tells which it is: see relay_take(). */
 	setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
 	/* The host's default may be one that paces (bbr), which is slower over loopback. */
 	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
@@ -73,11 +74,18 @@ static bool relay_keep(struct flow *f, const uint8_t *data, size_t len)
 	return true;
 }
 
+static ssize_t relay_send(struct stack *s, struct flow *f, const void *data, size_t len,
+			  bool urgent)
+{
+	return urgent ? s->c.engine->send_urgent(f->owned->conn, data)
+		      : s->c.engine->send(f->owned->conn, data, len);
+}
+
 static enum pump relay_push_left(struct stack *s, struct flow *f)
 {
 	ssize_t n;
 
-	n = s->c.engine->send(f->owned->conn, f->left + f->left_off, f->left_len);
+	n = relay_send(s, f, f->left + f->left_off, f->left_len, f->left_urgent);
 	if (n < 0)
 		return PUMP_DEAD;
 	f->left_off += (size_t)n;
@@ -100,13 +108,55 @@ static void relay_app_eof(struct stack *s, struct flow *f)
 		relay_probe(f->watch.fd);
 }
 
+/* What waits in the socket, and whether that begins with an urgent byte. */
+static int relay_ask(int fd, int *ret_queued, int *ret_mark)
+{
+	return ioctl(fd, SIOCINQ, ret_queued) < 0 ? -1 : ioctl(fd, SIOCATMARK, ret_mark);
+}
+
+struct taken {
+	bool urgent; /* one byte, and that is urgent */
+	bool all;    /* nothing was left behind it */
+};
+
+/*
+ * recv() ends before an urgent byte, but does not tell when it begins with one. What is queued now
+ * does not become urgent later: so look at the mark, then take no more than was there before.
+ * Right after epoll reported bytes without EPOLLPRI there is nothing to look at. Returns as recv().
+ */
+static ssize_t relay_take(struct flow *f, void *buf, size_t room, struct taken *ret)
+{
+	/* a spliced carrier has two queues: a recv() ends where one does, SIOCINQ tells of one */
+	bool two = f->rec.carrier == DMM_CARRIER_SPLICE, ask = !f->fresh || two;
+	int queued = 0, mark = 0;
+	ssize_t n;
+
+	if (ask && relay_ask(f->watch.fd, &queued, &mark) < 0)
+		return -1;
+	if (ask && !queued && !mark && !f->hup && !f->error) {
+		errno = EAGAIN;
+		n = two ? recv(f->watch.fd, buf, 1, MSG_PEEK | MSG_DONTWAIT) : -1;
+		if (n < 0 || (n > 0 && relay_ask(f->watch.fd, &queued, &mark) < 0))
+			return -1;
+	}
+	if (mark)
+		room = 1;
+	else if (queued)
+		room = MIN(room, (size_t)queued);
+	n = recv(f->watch.fd, buf, room, MSG_DONTWAIT);
+	ret->urgent = mark && n == 1;
+	ret->all = !ask && n < (ssize_t)room && !f->hup && !f->error;
+	f->fresh = false;
+	return n;
+}
+
 /* Carrier to engine. */
 static enum pump relay_from_app(struct stack *s, struct flow *f)
 {
 	static uint8_t buf[RELAY_CHUNK];
 	size_t total = 0, room;
 	ssize_t n, sent;
-
+	struct taken t;
 	enum pump p;
 
 	if (f->left) {
@@ -120,7 +170,7 @@ static enum pump relay_from_app(struct stack *s, struct flow *f)
 		room = MIN(s->c.engine->room(f->owned->conn), sizeof(buf));
 		if (!room)
 			return PUMP_IDLE;
-		n = recv(f->watch.fd, buf, room, MSG_DONTWAIT);
+		n = relay_take(f, buf, room, &t);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
@@ -135,19 +185,47 @@ static enum pump relay_from_app(struct stack *s, struct flow *f)
 		}
 		STACK_COUNT(s, APP_RX_BYTES, (dmm_u64)n);
 		total += (size_t)n;
-		sent = s->c.engine->send(f->owned->conn, buf, (size_t)n);
+		if (t.urgent)
+			STACK_COUNT(s, URGENT_TX, 1);
+		if (t.all)
+			f->readable = false;
+		sent = relay_send(s, f, buf, (size_t)n, t.urgent);
 		if (sent < 0)
 			return PUMP_DEAD;
+		f->left_urgent = t.urgent;
 		if (sent < n)
 			return relay_keep(f, buf + sent, (size_t)(n - sent)) ? PUMP_IDLE
 									     : PUMP_DEAD;
-		/* Less than asked for: empty, unless its end is there to be read. A spliced carrier
-		 * has two queues, and a recv() ends where one does. */
-		if ((size_t)n < room && !f->hup && !f->error &&
-		    f->rec.carrier != DMM_CARRIER_SPLICE)
-			f->readable = false;
 	}
 	return PUMP_IDLE;
+}
+
+/*
+ * Send the bytes up to the urgent one, or that one alone. *ret_want: how many were tried. Returns
+ * as sendmsg().
+ */
+static ssize_t relay_give(struct stack *s, struct flow *f, struct msghdr *m, size_t *ret_want)
+{
+	struct iovec *iov = m->msg_iov;
+	size_t mark, want = 0;
+	int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+	ssize_t n;
+
+	for (unsigned i = 0; i < m->msg_iovlen; i++)
+		want += iov[i].iov_len;
+	if (s->c.engine->urgent(f->owned->conn, &mark) && mark < want) {
+		flags |= mark ? 0 : MSG_OOB;
+		want = mark ? mark : 1;
+		for (size_t left = want, i = 0; i < m->msg_iovlen; i++) {
+			iov[i].iov_len = MIN(iov[i].iov_len, left);
+			left -= iov[i].iov_len;
+		}
+	}
+	n = sendmsg(f->watch.fd, m, flags);
+	if (n == 1 && (flags & MSG_OOB))
+		STACK_COUNT(s, URGENT_RX, 1);
+	*ret_want = want;
+	return n;
 }
 
 /* Engine to carrier. */
@@ -164,10 +242,7 @@ static enum pump relay_to_app(struct stack *s, struct flow *f)
 		m.msg_iovlen = s->c.engine->peek(f->owned->conn, iov, RELAY_IOV);
 		if (!m.msg_iovlen)
 			break;
-		want = 0;
-		for (unsigned i = 0; i < m.msg_iovlen; i++)
-			want += iov[i].iov_len;
-		n = sendmsg(f->watch.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+		n = relay_give(s, f, &m, &want);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
@@ -232,10 +307,9 @@ static void relay_watch(struct stack *s, struct watch *w, uint32_t events)
 {
 	struct flow *f = (struct flow *)w;
 
-	if (events & EPOLLPRI)
-		STACK_COUNT(s, URGENT, 1);
 	if (events & (EPOLLIN | EPOLLPRI))
 		f->readable = true;
+	f->fresh = (events & (EPOLLIN | EPOLLPRI)) == EPOLLIN;
 	if (events & EPOLLOUT)
 		f->writable = true;
 	if (events & EPOLLRDHUP)

@@ -65,6 +65,8 @@ struct flow {
 	bool lost;		 /* the engine connection failed */
 	bool readable, writable; /* the carrier, until EAGAIN */
 	bool hup, error;	 /* the carrier: FIN seen; reset seen */
+	bool fresh;		 /* epoll just said: bytes, and no urgent one among them */
+	bool left_urgent;	 /* the last byte of left is urgent */
 	bool app_eof;		 /* the application sent FIN: all of it was read */
 	bool app_shut;		 /* we sent FIN to the application */
 	bool far_eof;		 /* the engine: FIN received */

@@ -267,6 +267,64 @@ static void test_bulk_loss(void)
 	bulk("10.0.0.1", "10.0.0.2", 20);
 }
 
+/*
+ * Urgent bytes: each is told at its place in the stream, before it is read, also when segments are
+ * lost and sent again. Odd rounds have bytes behind the urgent one.
+ */
+static void urgent(const char *from, const char *to, unsigned loss)
+{
+	struct end *a = &end[0], *b = &end[1];
+	uint64_t place = 0;
+	uint8_t byte;
+	size_t mark;
+
+	start(loss);
+	listen_on(to);
+	join(from, to);
+	for (unsigned round = 0; round < 100; round++) {
+		push(a, a->sent + round * 37);
+		place = a->sent++;
+		byte = pattern(place);
+		CU_ASSERT_EQUAL_FATAL(ops->send_urgent(a->conn, &byte), 1);
+		if (round & 1)
+			push(a, a->sent + round * 11);
+		for (unsigned i = 0; i < 60000 && !ops->urgent(b->conn, &mark); i++)
+			step();
+		CU_ASSERT_FATAL(ops->urgent(b->conn, &mark));
+		CU_ASSERT_EQUAL(b->received + mark, place);
+		for (unsigned i = 0; i < 60000 && b->received < place; i++) {
+			pull(b, MIN(100, place - b->received));
+			step();
+		}
+		CU_ASSERT_EQUAL(b->received, place);
+		CU_ASSERT(ops->urgent(b->conn, &mark) && mark == 0);
+		for (unsigned i = 0; i < 60000 && b->received < a->sent; i++) {
+			pull(b, 100);
+			step();
+		}
+		CU_ASSERT_FALSE(ops->urgent(b->conn, &mark));
+	}
+	CU_ASSERT_FALSE(b->bad || a->failed || b->failed);
+	ops->abort(a->conn);
+	ops->abort(b->conn);
+	stop();
+}
+
+static void test_urgent4(void)
+{
+	urgent("10.0.0.1", "10.0.0.2", 0);
+}
+
+static void test_urgent6(void)
+{
+	urgent("fd00::1", "fd00::2", 0);
+}
+
+static void test_urgent_loss(void)
+{
+	urgent("10.0.0.1", "10.0.0.2", 50);
+}
+
 /* Half-close: FIN from one end, data goes on the other way, in both orders. */
 static void half_close(unsigned first)
 {
@@ -512,6 +570,9 @@ int main(void)
 		{"bulk both ways, IPv4", test_bulk4},
 		{"bulk both ways, IPv6", test_bulk6},
 		{"bulk both ways with loss", test_bulk_loss},
+		{"urgent bytes, IPv4", test_urgent4},
+		{"urgent bytes, IPv6", test_urgent6},
+		{"urgent bytes with loss", test_urgent_loss},
 		{"half-close by the client", test_half_close_client},
 		{"half-close by the server", test_half_close_server},
 		{"refused", test_refused},

@@ -12,6 +12,7 @@
 #include "userstack/engine.h"
 
 #define LW_MAX_ADDRS 64
+#define LW_MARKS 4   /* urgent bytes received and not read; the mark of more is lost */
 #define LW_PATHS 256 /* destinations whose path MTU is remembered */
 
 /* What ICMPv6 said of the path to ip, until `until`. */
@@ -36,15 +37,21 @@ struct engine_conn {
 	TAILQ_ENTRY(engine_conn) entry; /* in lingering when closed, else in live */
 	struct pbuf *rx_head, *rx_tail; /* linked by next; tot_len of them means nothing */
 	unsigned rx_count;
-	uint32_t rx_skip;   /* bytes of rx_head that are consumed */
+	uint32_t rx_skip;      /* bytes of rx_head that are consumed */
+	size_t rx_bytes;       /* in these buffers, not consumed */
+	size_t mark[LW_MARKS]; /* urgent bytes to come: so many bytes are to be consumed before */
+	unsigned marks;
+	uint32_t snd_up;    /* behind the urgent byte sent, if urgent_out */
 	uint32_t iss;	    /* of a connect() */
 	uint16_t mss_limit; /* by the path MTU; 0: none */
 	uint32_t sweep;	    /* the sweep that saw the pcb last */
 	uint8_t events;	    /* to be reported, enum engine_event */
 	bool queued;	    /* in the event queue */
 	bool connecting, fin_sent, fin_rcvd, want_room, ack_queued;
-	bool detached; /* both FINs are out: lwIP may free the pcb without a word */
-	bool closed;   /* by the host */
+	bool detached;	 /* both FINs are out: lwIP may free the pcb without a word */
+	bool closed;	 /* by the host */
+	bool urgent_out; /* in the list of those whose urgent byte is not acknowledged */
+	TAILQ_ENTRY(engine_conn) urgent_entry;
 	int error;
 	TAILQ_ENTRY(engine_conn) ack_entry;
 };
@@ -62,7 +69,7 @@ struct engine {
 	unsigned ticks;	    /* of 250 ms that pass until then */
 	uint64_t sweep_due; /* 0: not running */
 	uint64_t ack_due;   /* 0: no delayed ACK waits */
-	struct lw_conns acks;
+	struct lw_conns acks, urgent;
 	uint32_t sweep;
 	unsigned half_open; /* estimate, corrected by each sweep */
 	struct lw_path path[LW_PATHS];
@@ -90,8 +97,17 @@ void lw_sweep(struct engine *e);
 void lw_reuse_time_wait(const ip_addr_t *remote, u16_t remote_port, const ip_addr_t *local,
 			u16_t local_port, u32_t seq);
 
+/* A segment with the URG flag: the urgent pointer is that of the byte before sequence number up. */
+void lw_urgent_received(const ip_addr_t *remote, u16_t remote_port, const ip_addr_t *local,
+			u16_t local_port, u32_t up);
+/* Put the urgent pointer into a segment that is about to be sent. tcp: its header, in a packet from
+ * local to remote. */
+void lw_urgent_mark(struct engine *e, const dmm_u8 *local, const dmm_u8 *remote, uint8_t *tcp);
+
 size_t lw_room(struct engine_conn *c);
 ssize_t lw_send(struct engine_conn *c, const void *data, size_t len);
+ssize_t lw_send_urgent(struct engine_conn *c, const void *byte);
+bool lw_urgent(struct engine_conn *c, size_t *ret);
 unsigned lw_peek(struct engine_conn *c, struct iovec *iov, unsigned n);
 void lw_consume(struct engine_conn *c, size_t len);
 int lw_shutdown(struct engine_conn *c);

@@ -62,6 +62,11 @@ uint16_t frame_fold(uint64_t sum)
 	return (uint16_t)sum;
 }
 
+uint16_t frame_sum_update(uint16_t field, uint16_t before, uint16_t after)
+{
+	return (uint16_t)~frame_fold((uint64_t)(uint16_t)~field + (uint16_t)~before + after);
+}
+
 uint64_t frame_pseudo(const dmm_u8 src[16], const dmm_u8 dst[16], uint8_t proto, size_t l4_len)
 {
 	size_t off = addr_is_v4(src) ? 12 : 0;

@@ -54,6 +54,8 @@ enum frame_csum frame_tcp_csum(uint8_t *data, const struct frame *f);
 /* One's complement sum of len bytes, added to sum; fold gives the 16 bits in memory order. */
 uint64_t frame_sum(const void *data, size_t len, uint64_t sum);
 uint16_t frame_fold(uint64_t sum);
+/* The checksum field when one 16-bit word of what it covers changes (RFC 1624). */
+uint16_t frame_sum_update(uint16_t field, uint16_t before, uint16_t after);
 /* Sum of the pseudo header; addresses in the ABI's form, both of one family. */
 uint64_t frame_pseudo(const dmm_u8 src[16], const dmm_u8 dst[16], uint8_t proto, size_t l4_len);
 

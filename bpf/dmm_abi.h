@@ -122,7 +122,8 @@ struct dmm_rule_rec {
 			 */
 	dmm_u8 carrier; /* enum dmm_carrier wanted: TCP or SPLICE (where its gate allows) */
 	dmm_u8 origin;	/* 0 operator, 1 nRD */
-	dmm_u8 pad[2];
+	dmm_u8 off;	/* 1: switched off; what matches stays on the kernel stack */
+	dmm_u8 pad;
 };
 
 /*
@@ -161,6 +162,7 @@ struct dmm_cgroup_val {
 	dmm_u32 flags; /* DMM_CG_* */
 };
 #define DMM_CG_INSTANCE 1u /* the cgroup of the dmm-stackd instances */
+#define DMM_CG_OFF 2u	   /* switched off by the operator: everything on the kernel stack */
 
 /* enum dmm_state: of an instance, in dmm_stack_rt.state. */
 enum dmm_state { DMM_STATE_DOWN, DMM_STATE_UP };
@@ -178,7 +180,7 @@ struct dmm_stack_rt {
 	dmm_u16 port4, port6; /* carrier listeners on 127.0.0.1 and ::1; 0: none */
 	dmm_u64 started_ns;
 	dmm_u32 xdp_mode; /* enum dmm_xdp_mode */
-	dmm_u32 pad;
+	dmm_u32 off; /* 1: switched off by the operator, who writes this for stacks of all kinds */
 };
 #define DMM_HEARTBEAT_NS 1000000000ULL
 #define DMM_HEARTBEAT_DEAD_NS 5000000000ULL /* older than this: the instance hangs, stack-down */

@@ -71,7 +71,7 @@ struct choice {
 	__u32 slot;
 	__u64 use; /* the i-th stack id in bits 8i … 8i+7: the stack cannot be indexed by a variable
 		    */
-	__u8 n_use, strict, carrier;
+	__u8 n_use, strict, carrier, off;
 	char name[DMM_NAME_LEN];
 };
 
@@ -123,6 +123,7 @@ static __always_inline bool choose(struct selector *s, struct choice *c)
 		c->use = pack_use(r->use);
 		c->n_use = r->n_use;
 		c->strict = r->strict;
+		c->off = r->off;
 		c->carrier = r->carrier;
 		__builtin_memcpy(c->name, r->name, DMM_NAME_LEN);
 		return true;
@@ -130,9 +131,18 @@ static __always_inline bool choose(struct selector *s, struct choice *c)
 	c->use = pack_use(hdr->use);
 	c->n_use = hdr->n_use;
 	c->strict = hdr->strict;
+	c->off = 0;
 	c->carrier = DMM_CARRIER_TCP;
 	__builtin_memset(c->name, 0, DMM_NAME_LEN);
 	return true;
+}
+
+/* Switched off by the operator, whatever its kind. */
+static __always_inline bool stack_off(__u32 id)
+{
+	struct dmm_stack_rt *rt = bpf_map_lookup_elem(&dmm_stackrt, &id);
+
+	return rt && rt->off;
 }
 
 static __always_inline struct dmm_stack_rec *stack_of(const struct choice *c, __u32 id)

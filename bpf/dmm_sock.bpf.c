@@ -142,6 +142,10 @@ static long walk_step(__u32 i, void *data)
 	rec = stack_of(&k->w->choice, id);
 	if (!rec)
 		return 0;
+	if (stack_off(id)) {
+		r = DMM_REASON_ADMIN_OFF;
+		goto next;
+	}
 	if (rec->kind == DMM_KIND_KERNEL) {
 		kernel_settings(k->ctx, rec);
 		return walk_end(k, id, k->why, GO_KERNEL);
@@ -153,6 +157,7 @@ static long walk_step(__u32 i, void *data)
 	r = try_instance(k, id);
 	if (r == DMM_REASON_RULE)
 		return walk_end(k, id, k->why, GO_INSTANCE);
+next:
 	if (k->why == DMM_REASON_RULE || k->why == DMM_REASON_DEFAULT)
 		k->why = r;
 	return 0;
@@ -325,6 +330,8 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 	if (cg->group == DMM_GROUP_NONE || !choose(&w->sel, &w->choice)) {
 		w->choice.rule = DMM_RULE_NONE;
 		k->why = DMM_REASON_NOT_MANAGED;
+	} else if ((cg->flags & DMM_CG_OFF) || w->choice.off) {
+		k->why = DMM_REASON_ADMIN_OFF;
 	} else {
 		k->outcome = GO_UNDECIDED;
 		k->why = w->choice.rule == DMM_RULE_NONE ? DMM_REASON_DEFAULT : DMM_REASON_RULE;

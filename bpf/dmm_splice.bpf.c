@@ -356,6 +356,10 @@ static long listen_step(__u32 i, void *data)
 	if (!rec)
 		return 0;
 	k->stack = id;
+	if (stack_off(id)) {
+		r = DMM_REASON_ADMIN_OFF;
+		goto next;
+	}
 	if (rec->kind == DMM_KIND_KERNEL) {
 		kernel_settings(k->ctx, rec); /* accepted sockets inherit them */
 		k->priority = rec->priority;
@@ -367,6 +371,7 @@ static long listen_step(__u32 i, void *data)
 	k->instance = r == DMM_REASON_RULE;
 	if (k->instance)
 		return 1;
+next:
 	if (k->why == DMM_REASON_RULE || k->why == DMM_REASON_DEFAULT)
 		k->why = r;
 	k->stack = DMM_STACK_KERNEL;
@@ -412,7 +417,7 @@ static __always_inline void listener_process(struct dmm_sock *st)
 	BPF_CORE_READ_STR_INTO(&st->comm, task, comm);
 }
 
-static __always_inline void on_listen(struct bpf_sock_ops *ctx, __u32 group)
+static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm_cgroup_val *cg)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct listen_walk k = {};
@@ -424,7 +429,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, __u32 group)
 	if (!sk)
 		return;
 	local_name(ctx, &sel.local);
-	sel.group = group;
+	sel.group = cg->group;
 	sel.role = DMM_ROLE_SERVER;
 	sel.proto = IPPROTO_TCP;
 	if (!choose(&sel, &c)) {
@@ -444,7 +449,10 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, __u32 group)
 	k.sel = &sel;
 	k.choice = &c;
 	k.why = c.rule == DMM_RULE_NONE ? DMM_REASON_DEFAULT : DMM_REASON_RULE;
-	bpf_loop(DMM_MAX_USE, listen_step, &k, 0);
+	if ((cg->flags & DMM_CG_OFF) || c.off)
+		k.why = DMM_REASON_ADMIN_OFF;
+	else
+		bpf_loop(DMM_MAX_USE, listen_step, &k, 0);
 	st->generation = c.generation;
 	st->cookie = bpf_get_socket_cookie(ctx);
 	st->since_ns = bpf_ktime_get_ns();
@@ -453,7 +461,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, __u32 group)
 	st->stack = k.stack;
 	st->reason = k.why;
 	st->role = DMM_ROLE_SERVER;
-	st->group = group;
+	st->group = cg->group;
 	st->proto = IPPROTO_TCP;
 	st->local = sel.local;
 	listener_process(st);
@@ -539,7 +547,7 @@ int dmm_sockops(struct bpf_sock_ops *ctx)
 		if (instance)
 			on_instance_listen(ctx);
 		else
-			on_listen(ctx, cg->group);
+			on_listen(ctx, cg);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ctx->args[1] == TCP_CLOSE)

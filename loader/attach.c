@@ -215,6 +215,27 @@ static void bequeath(struct tree *t, const struct dmm_group_rec *gone, unsigned 
 	log_warn("directories above cgroup %s stay: others use them", gone->cgroup);
 }
 
+bool attach_group_off(const struct tree *t, const struct dmm_group_rec *rec)
+{
+	struct dmm_cgroup_val val;
+
+	return rec->cgroup_id &&
+	       bpf_map_lookup_elem(t->map[TREE_CGROUP], &rec->cgroup_id, &val) == 0 &&
+	       (val.flags & DMM_CG_OFF);
+}
+
+int attach_group_switch(struct tree *t, unsigned id, bool off)
+{
+	struct dmm_group_rec rec;
+	dmm_u32 key = id;
+
+	if (bpf_map_lookup_elem(t->map[TREE_GROUP], &key, &rec) < 0)
+		return -errno;
+	if (!rec.cgroup_id)
+		return -ENOENT;
+	return set_value(t, rec.cgroup_id, id, off ? DMM_CG_OFF : 0);
+}
+
 int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_rec *rec)
 {
 	char before[PATH_MAX + 64], after[PATH_MAX + 64];
@@ -232,7 +253,7 @@ int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_r
 		return -errno;
 	rec->cgroup_id = old.cgroup_id;
 	rec->made = old.made;
-	r = set_value(t, old.cgroup_id, to, 0);
+	r = set_value(t, old.cgroup_id, to, attach_group_off(t, &old) ? DMM_CG_OFF : 0);
 	if (r < 0)
 		return r;
 	if (from != to) {

@@ -22,6 +22,11 @@ int attach_detach(struct tree *t, const struct dmm_group_rec *rec);
 /* The group `from` becomes `to`, with the same cgroup: attachments and members stay. */
 int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_rec *rec);
 
+/* Switch a group off, or on again: new sockets of it stay on the kernel stack, whatever the policy
+ * says. Lasts until it is switched on or detached. -ENOENT: it is not attached. */
+int attach_group_switch(struct tree *t, unsigned id, bool off);
+bool attach_group_off(const struct tree *t, const struct dmm_group_rec *rec);
+
 /* Put the calling process into the cgroup of the instances, with the few programs that these need.
  */
 int attach_instance_self(struct tree *t);

@@ -169,16 +169,29 @@ static void settle_groups(struct tree *t, const struct dmm_class *c,
 	}
 }
 
+/* A stack that is new under its id, or gone, has no switch from another's time. */
+static void settle_switches(struct tree *t, const struct dmm_class *c,
+			    const struct dmm_stack_rec *old)
+{
+	for (unsigned i = 0; i < DMM_MAX_STACKS; i++)
+		if (strcmp(c->stack[i].name, old[i].name) != 0)
+			t->rt[i].off = 0;
+}
+
 int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generation)
 {
 	dmm_u64 generation = t->meta->generation;
 	dmm_u32 slot = (dmm_u32)(generation + 1) & 1;
 	struct dmm_group_rec old[DMM_MAX_GROUPS];
 	bool attached[DMM_MAX_GROUPS] = {};
+	struct dmm_stack_rec stack[DMM_MAX_STACKS];
 	struct timespec ts;
 	int r;
 
 	r = read_range(t->map[TREE_GROUP], 0, old, sizeof(old[0]), DMM_MAX_GROUPS);
+	if (r == 0)
+		r = read_range(t->map[TREE_STACK], (dmm_u32)(generation & 1) * DMM_MAX_STACKS,
+			       stack, sizeof(stack[0]), DMM_MAX_STACKS);
 	if (r == 0)
 		r = wait_readers(t);
 	if (r == 0)
@@ -195,6 +208,7 @@ int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generati
 	t->meta->committed_ns = (dmm_u64)ts.tv_sec * 1000000000ULL + (dmm_u64)ts.tv_nsec;
 	__atomic_store_n(&t->meta->generation, generation + 1, __ATOMIC_RELEASE);
 	settle_groups(t, c, old, attached);
+	settle_switches(t, c, stack);
 	if (ret_generation)
 		*ret_generation = generation + 1;
 	return 0;

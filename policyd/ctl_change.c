@@ -292,6 +292,36 @@ int ctl_del(const struct ctl *c, int argc, char **argv)
 	return r;
 }
 
+static int switch_rules(const struct ctl *c, int argc, char **argv, bool off)
+{
+	struct edit e;
+	size_t at;
+	int r = edit_begin_rules(c, &e);
+
+	for (int i = 0; r == CTL_OK && i < argc; i++) {
+		if (rule_index(e.policy, argv[i], &at) < 0) {
+			log_err("there is no rule \"%s\"", argv[i]);
+			r = CTL_FAILED;
+		} else {
+			e.policy->rules[at].disabled = off;
+		}
+	}
+	if (r == CTL_OK)
+		r = edit_commit(c, &e, e.state.class);
+	edit_end(&e);
+	return r;
+}
+
+int ctl_rule_disable(const struct ctl *c, int argc, char **argv)
+{
+	return switch_rules(c, argc, argv, true);
+}
+
+int ctl_rule_enable(const struct ctl *c, int argc, char **argv)
+{
+	return switch_rules(c, argc, argv, false);
+}
+
 /* ---- files ---- */
 
 static int read_stdin(struct dmm_policy **ret, struct policy_diags *diags)

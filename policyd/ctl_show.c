@@ -7,6 +7,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/util.h"
+#include "loader/attach.h"
 #include "policyd/ctl.h"
 #include "policyd/fields.h"
 #include "policyd/json.h"
@@ -172,7 +173,11 @@ static void stack_row(struct table *t, const struct telemetry *m, unsigned id)
 			   ? words_xdp_mode[s->rt.xdp_mode]
 		   : user ? rec->mode
 			  : "-");
-	table_cell(t, "%s", rec->kind == DMM_KIND_REJECT ? "-" : s->up ? "up" : "down");
+	table_cell(t, "%s",
+		   rec->kind == DMM_KIND_REJECT ? "-"
+		   : s->rt.off			? "off"
+		   : s->up			? "up"
+						: "down");
 	if (runs) {
 		table_cell(t, "%u", s->rt.pid);
 		table_cell(t, "%s", text_age(now_ns() - s->rt.started_ns, text));
@@ -252,7 +257,8 @@ static int count_group(const struct dmm_flow_row *f, void *ctx)
 	return 0;
 }
 
-static int groups_json(const struct ctl *c, const struct dmm_class *class, const dmm_u64 *count)
+static int groups_json(const struct ctl *c, const struct tree *t, const struct dmm_class *class,
+		       const dmm_u64 *count)
 {
 	json_t *list = json_groups(class), *o;
 	size_t i;
@@ -261,6 +267,7 @@ static int groups_json(const struct ctl *c, const struct dmm_class *class, const
 		json_int_t id = json_integer_value(json_object_get(o, "id"));
 
 		json_object_set_new(o, "sockets", json_integer((json_int_t)count[id]));
+		json_object_set_new(o, "off", json_boolean(attach_group_off(t, &class->group[id])));
 	}
 	return ctl_print_json(c, list);
 }
@@ -280,7 +287,7 @@ int ctl_group_list(const struct ctl *c, int argc, char **argv)
 		return r;
 	maps_flows(&s.tree, count_group, count);
 	if (c->given & CTL_JSON) {
-		r = groups_json(c, s.class, count);
+		r = groups_json(c, &s.tree, s.class, count);
 	} else {
 		table_init(&t, headers, ARRAY_SIZE(headers));
 		for (unsigned id = 1; id < DMM_MAX_GROUPS; id++) {
@@ -290,7 +297,10 @@ int ctl_group_list(const struct ctl *c, int argc, char **argv)
 				continue;
 			table_cell(&t, "%s", g->name);
 			table_cell(&t, "%s", g->cgroup);
-			table_cell(&t, "%s", g->cgroup_id ? "yes" : "no");
+			table_cell(&t, "%s",
+				   !g->cgroup_id		  ? "no"
+				   : attach_group_off(&s.tree, g) ? "off"
+								  : "yes");
 			table_cell(&t, "%llu", count[id]);
 		}
 		table_print(&t, stdout);

@@ -21,6 +21,17 @@ const struct ctl_verb ctl_verbs[] = {
 	 -1, ctl_explain},
 	{"stack list", "", "the stacks and the state of their instances", 0, 0, 0, ctl_stack_list},
 	{"group list", "", "the groups and their cgroups", 0, 0, 0, ctl_group_list},
+	{"rule list", "", "the same as show", CTL_YAML, 0, 0, ctl_show},
+	{"rule disable", "NAME…", "keep what these rules match on the kernel stack", CTL_DRY_RUN, 1,
+	 -1, ctl_rule_disable},
+	{"rule enable", "NAME…", "let these rules choose again", CTL_DRY_RUN, 1, -1,
+	 ctl_rule_enable},
+	{"stack disable", "NAME…", "give these stacks no new sockets", 0, 1, -1, ctl_stack_disable},
+	{"stack enable", "NAME…", "give them new sockets again", 0, 1, -1, ctl_stack_enable},
+	{"group disable", "NAME…", "keep new sockets of these groups on the kernel stack", 0, 1, -1,
+	 ctl_group_disable},
+	{"group enable", "NAME…", "let the rules choose for them again", 0, 1, -1,
+	 ctl_group_enable},
 	{"flows", "", "the live sockets of the groups", CTL_STACK | CTL_GROUP | CTL_RULE, 0, 0,
 	 ctl_flows},
 	{"stats", "", "everything that is counted", 0, 0, 0, ctl_stats},
@@ -66,6 +77,21 @@ static int words_match(const char *verb, int argc, char **argv, bool exact)
 	return *verb && exact ? -1 : n;
 }
 
+/* Do both act on the same kind of object? "stack list", "stack disable". */
+static bool same_object(const struct ctl_verb *a, const struct ctl_verb *b)
+{
+	size_t len = strcspn(a->words, " ");
+
+	return strcspn(b->words, " ") == len && strncmp(a->words, b->words, len) == 0;
+}
+
+static bool is_list(const struct ctl_verb *v)
+{
+	const char *space = strchr(v->words, ' ');
+
+	return space && strcmp(space, " list") == 0;
+}
+
 const struct ctl_verb *ctl_find_verb(int argc, char **argv, int *ret_words, int *ret_candidates)
 {
 	const struct ctl_verb *found = NULL;
@@ -80,6 +106,12 @@ const struct ctl_verb *ctl_find_verb(int argc, char **argv, int *ret_words, int 
 
 			if (n <= 0)
 				continue;
+			/* an object alone, as "stack": list them, as ip(8) does */
+			if (n == 1 && argc == 1 && found && same_object(found, &ctl_verbs[i])) {
+				if (is_list(&ctl_verbs[i]))
+					found = &ctl_verbs[i];
+				continue;
+			}
 			found = &ctl_verbs[i];
 			*ret_words = n;
 			(*ret_candidates)++;

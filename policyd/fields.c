@@ -106,6 +106,8 @@ int fields_of_rule(const struct dmm_rule *rule, struct fields *ret)
 		r = add(ret, NULL, "carrier", FIELD_TEXT, "splice");
 	if (r == 0 && rule->strict)
 		r = add(ret, NULL, "strict", FIELD_BOOL, "true");
+	if (r == 0 && rule->disabled)
+		r = add(ret, NULL, "disabled", FIELD_BOOL, "true");
 	return r;
 }
 

@@ -172,6 +172,7 @@ json_t *json_stacks(const struct telemetry *t)
 		fields_of_stack(r, &f);
 		set_fields(o, &f);
 		set(o, "up", json_boolean(t->stack[id].up));
+		set(o, "off", json_boolean(t->stack[id].rt.off));
 		set_u64(o, "sockets", t->stack[id].active);
 		if (r->kind == DMM_KIND_USERSPACE)
 			set(o, "instance", instance_state(&t->stack[id]));

@@ -54,6 +54,7 @@ struct dmm_rule {
 		[DMM_NAME_LEN]; /* stack names in order of preference; "reject" alone */
 	unsigned n_use;
 	bool strict;	/* no kernel stack when the list is exhausted: connect() fails */
+	bool disabled;	/* what matches stays on the kernel stack, reason admin-off */
 	dmm_u8 carrier; /* DMM_CARRIER_TCP (default) or DMM_CARRIER_SPLICE */
 };
 

@@ -15,7 +15,7 @@ extern const struct policy_object policy_objects[];
 extern const size_t policy_n_objects;
 
 /* The rows of a rule and of its match. */
-#define POLICY_RULE_KEYS 5
+#define POLICY_RULE_KEYS 6
 #define POLICY_MATCH_KEYS 7
 extern const struct key policy_rule_keys[POLICY_RULE_KEYS], policy_match_keys[POLICY_MATCH_KEYS];
 

@@ -131,6 +131,8 @@ const struct key policy_rule_keys[POLICY_RULE_KEYS] = {
 		 "tcp or splice", "what moves the bytes to an instance; default tcp"),
 	KEY_STRING("strict", key_read_bool, struct dmm_rule, strict, "true or false",
 		   "true: connect() fails when no stack of the list can serve"),
+	KEY_STRING("disabled", key_read_bool, struct dmm_rule, disabled, "true or false",
+		   "true: what matches stays on the kernel stack, as with `rule disable`"),
 };
 
 int policy_read_rule(const char *file, struct policy_diags *diags, const struct node *v,

@@ -460,6 +460,50 @@ static int do_accepted_congestion(void)
 	return getsockopt(s, SOL_SOCKET, SO_PRIORITY, &prio, &len) < 0 || prio != 3;
 }
 
+/* Is the congestion control of a connecting and of an accepted socket the kernel's own? */
+static int do_plain_congestion(void)
+{
+	return do_accepted_congestion() == 1 ? 0 : 1;
+}
+
+/* What the operator switches off stays on the kernel stack, with that reason, clients and servers.
+ */
+static void test_admin_off(void)
+{
+	dmm_u64 was = verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_ADMIN_OFF);
+	struct dmm_group_rec rec;
+	dmm_u32 id = 1;
+
+	bpf_map_lookup_elem(tree.map[TREE_GROUP], &id, &rec);
+	tree.rt[3].off = 1;
+	CU_ASSERT_EQUAL(in_group(do_plain_congestion), 0);
+	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_ADMIN_OFF), was + 1);
+	CU_ASSERT(verdicts(0, DMM_ROLE_SERVER, DMM_REASON_ADMIN_OFF) >= 1);
+	tree.rt[3].off = 0;
+	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
+
+	CU_ASSERT_EQUAL(attach_group_switch(&tree, 1, true), 0);
+	CU_ASSERT(attach_group_off(&tree, &rec));
+	CU_ASSERT_EQUAL(in_group(do_plain_congestion), 0);
+	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_ADMIN_OFF), was + 2);
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0); /* a commit leaves the switch alone */
+	CU_ASSERT_EQUAL(in_group(do_plain_congestion), 0);
+	CU_ASSERT_EQUAL(attach_group_switch(&tree, 1, false), 0);
+	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
+
+	class->rule[0].off = 1;
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(in_group(do_plain_congestion), 0);
+	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_ADMIN_OFF), was + 4);
+	class->rule[0].off = 0;
+	tree.rt[3].off = 1;
+	strcpy(class->stack[3].name,
+	       "other"); /* another stack under the same id starts switched on */
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(tree.rt[3].off, 0);
+	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
+}
+
 /* A kernel stack's settings hold for accepted sockets too. */
 static void test_server_settings(void)
 {
@@ -650,6 +694,7 @@ int main(void)
 	CU_add_test(s, "redirect and names", test_redirect);
 	CU_add_test(s, "read back", test_read_back);
 	CU_add_test(s, "server's kernel settings", test_server_settings);
+	CU_add_test(s, "switched off by the operator", test_admin_off);
 	CU_add_test(s, "group renamed in place", test_rename_group);
 	CU_add_test(s, "group dropped", test_drop_group);
 	CU_add_test(s, "upgrade", test_upgrade);

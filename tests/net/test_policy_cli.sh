@@ -99,6 +99,21 @@ says 0 'no change|~ .*moved' apply -f "$TMP/b.yaml"
 says 0 'in force' apply -f "$TMP/b.json"
 holds '[.policy.rules[].name] == ["local", "out", "no-telnet"]' show
 
+# switched off and on
+says 0 'stack bulk off' stack disable bulk
+says 0 'stack bulk was off' stack disable bulk
+holds 'map(select(.name == "bulk"))[0].off' stack list
+says 0 'stack bulk on' stack enable bulk
+says 1 'built in' stack disable kernel
+says 1 'no stack "nowhere"' stack disable nowhere
+says 0 'group web off' group disable web
+holds '.[0].off' group list
+says 0 'group web on' group enable web
+says 0 'rule local: disabled=\(none\) -> true' rule disable local
+holds '.policy.rules[0].disabled == true' show
+says 0 'disabled=true -> \(none\)' rule enable local
+says 1 'no rule "nowhere"' rule disable nowhere
+
 # several writers at once: none is lost
 writers=()
 for i in $(seq 16); do
@@ -123,7 +138,7 @@ holds '[.[] | select(.group == "web" and .rule == "local" and .stack == "bulk")]
 holds '. == []' flows --stack kernel
 holds '[.rules[] | select(.name == "local")][0].hits == 1 and .maps.rule.used == 19' stats
 kill $sleeper "$listener_PID"
-says 2 'ambiguous: stack list, stats' st
+says 2 'ambiguous: stack list, .*stats' st
 says 2 'has no option --file' flows -f x
 says 2 'usage: dmm-policy show' show x
 says 2 'unknown verb' fly

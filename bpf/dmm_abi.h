@@ -56,8 +56,16 @@ enum dmm_kind {
 	DMM_KIND_FREE,	    /* this stack id is not in use */
 	DMM_KIND_KERNEL,    /* the kernel's TCP, with optional settings */
 	DMM_KIND_USERSPACE, /* a dmm-stackd instance behind a carrier */
-	DMM_KIND_REJECT,    /* connect() fails with ECONNREFUSED */
+	DMM_KIND_REJECT,    /* connect() fails, see enum dmm_reject */
 	DMM_KINDS
+};
+
+/* enum dmm_reject: what connect() says of a rejected socket. */
+enum dmm_reject {
+	DMM_REJECT_REFUSED,	/* ECONNREFUSED */
+	DMM_REJECT_UNREACHABLE, /* ENETUNREACH */
+	DMM_REJECT_PERMISSION,	/* EPERM */
+	DMM_REJECTS
 };
 
 /* enum dmm_carrier: what moves the bytes between an application and its instance. */
@@ -132,9 +140,10 @@ struct dmm_rule_rec {
  */
 struct dmm_stack_rec {
 	char name[DMM_NAME_LEN];
-	dmm_u8 kind; /* enum dmm_kind */
-	dmm_u8 busy; /* userspace: 1 busy-polls, 0 sleeps */
-	dmm_u8 pad[2];
+	dmm_u8 kind;   /* enum dmm_kind */
+	dmm_u8 busy;   /* userspace: 1 busy-polls, 0 sleeps */
+	dmm_u8 reject; /* reject: enum dmm_reject */
+	dmm_u8 pad;
 	dmm_u32 queue;	    /* userspace: receive queue of the interface */
 	char engine[16];    /* userspace: "lwip" … */
 	char driver[8];	    /* userspace: "xsk" … */
@@ -142,9 +151,13 @@ struct dmm_stack_rec {
 	char interface[16]; /* userspace: network interface */
 	/* kernel: 0 or "" leaves the application's own value */
 	char congestion[16];
-	dmm_u64 pacing_bps; /* bits per second, SO_MAX_PACING_RATE */
-	dmm_u32 mark;	    /* SO_MARK */
-	dmm_u32 priority;   /* SO_PRIORITY, value + 1 */
+	dmm_u64 pacing_bps;	 /* bits per second, SO_MAX_PACING_RATE */
+	dmm_u32 mark;		 /* SO_MARK */
+	dmm_u32 priority;	 /* SO_PRIORITY, value + 1 */
+	dmm_u32 tos;		 /* IP_TOS and IPV6_TCLASS, value + 1 */
+	dmm_u32 user_timeout_ms; /* TCP_USER_TIMEOUT */
+	dmm_u32 keepalive_s;	 /* SO_KEEPALIVE, TCP_KEEPIDLE */
+	dmm_u32 pad2;
 };
 
 /* dmm_group[id]: a group as attached; name "" is a free id. [0] is the cgroup of the instances. */

@@ -91,6 +91,9 @@ int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
 	describe(&row, sk);
 	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != row.sock.cookie)
 		return 0;
+	barrier();
+	if (p->cookie != row.sock.cookie || p->kernel_sk != (__u64)sk)
+		return 0; /* given back meanwhile, and perhaps another's now */
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;
 }

@@ -67,6 +67,7 @@ struct sock {
 	struct sk_backlog sk_backlog;
 	__u16 sk_protocol;
 	__u16 sk_type;
+	__u8 sk_kern_sock : 1;
 };
 struct ipv6_pinfo {
 	void *opt;
@@ -147,15 +148,23 @@ enum sock_flags { SOCK_ZEROCOPY = 1 };
 #define IPPROTO_ICMPV6 58
 #define SOL_SOCKET 1
 #define SOL_TCP 6
+#define SO_KEEPALIVE 9
 #define SO_PRIORITY 12
 #define SO_MARK 36
 #define SO_MAX_PACING_RATE 47
 #define TCP_CONGESTION 13
+#define TCP_KEEPIDLE 4
+#define TCP_USER_TIMEOUT 18
+#define SOL_IP 0
+#define SOL_IPV6 41
+#define IP_TOS 1
+#define IPV6_TCLASS 67
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
 #define O_NONBLOCK 04000
+#define EPERM 1
 #define ECONNREFUSED 111
 #define ENETUNREACH 101
 

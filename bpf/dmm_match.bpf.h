@@ -177,6 +177,16 @@ static __always_inline void kernel_settings(void *ctx, struct dmm_stack_rec *rec
 		set_u32(ctx, SOL_SOCKET, SO_MARK, rec->mark);
 	if (rec->priority)
 		set_u32(ctx, SOL_SOCKET, SO_PRIORITY, rec->priority - 1);
+	if (rec->tos) { /* the one that is not of the socket's family does nothing */
+		set_u32(ctx, SOL_IP, IP_TOS, rec->tos - 1);
+		set_u32(ctx, SOL_IPV6, IPV6_TCLASS, rec->tos - 1);
+	}
+	if (rec->user_timeout_ms)
+		set_u32(ctx, SOL_TCP, TCP_USER_TIMEOUT, rec->user_timeout_ms);
+	if (rec->keepalive_s) {
+		set_u32(ctx, SOL_TCP, TCP_KEEPIDLE, rec->keepalive_s);
+		set_u32(ctx, SOL_SOCKET, SO_KEEPALIVE, 1);
+	}
 }
 
 static __always_inline __u32 route_type(__u32 stack, const __u8 *ip)

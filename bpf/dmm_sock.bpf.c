@@ -28,7 +28,8 @@ struct walk {
 	__u32 why;   /* the reason to give: the rule's, or why its first stack was passed over */
 	__u32 stack; /* what the socket gets */
 	enum outcome outcome;
-	__u16 port; /* carrier listener to go to */
+	__u16 port;   /* carrier listener to go to */
+	__u16 reject; /* enum dmm_reject */
 };
 
 /* The carrier listener must be the instance's own: only that has a storage that says so. */
@@ -150,6 +151,7 @@ static long walk_step(__u32 i, void *data)
 		kernel_settings(k->ctx, rec);
 		return walk_end(k, id, k->why, GO_KERNEL);
 	}
+	k->reject = rec->reject;
 	if (rec->kind == DMM_KIND_REJECT)
 		return walk_end(k, id, DMM_REASON_REJECTED, GO_REFUSED);
 	if (rec->kind != DMM_KIND_USERSPACE)
@@ -213,22 +215,23 @@ static __always_inline void keep_in_storage(struct dmm_sock *st, const struct wa
  */
 __noinline __u32 plain_claim(__u64 cookie)
 {
+	__u32 first = cookie % DMM_PLAIN_SETS, unused = PLAIN_NO_SLOT;
 	struct dmm_plain *p;
-	__u64 was;
 
-	for (int i = 0; i < DMM_PLAIN_WAYS; i++) {
-		__u32 index = cookie % DMM_PLAIN_SETS + i * DMM_PLAIN_SETS;
+	/* its own, whichever it is, before one that is free */
+	for (int i = DMM_PLAIN_WAYS - 1; i >= 0; i--) {
+		__u32 index = first + i * DMM_PLAIN_SETS;
 
 		p = bpf_map_lookup_elem(&dmm_plain, &index);
-		if (!p)
-			break;
-		was = p->cookie;
-		if (was == 0)
-			was = __sync_val_compare_and_swap(&p->cookie, 0, cookie);
-		if (was == 0 || was == cookie)
+		if (p && p->cookie == cookie)
 			return index;
+		if (p && p->cookie == 0)
+			unused = index;
 	}
-	return PLAIN_NO_SLOT;
+	p = bpf_map_lookup_elem(&dmm_plain, &unused);
+	if (p && __sync_val_compare_and_swap(&p->cookie, 0, cookie) == 0)
+		return unused;
+	return PLAIN_NO_SLOT; /* or somebody was faster: storage will do */
 }
 
 /* Whether it had one. */
@@ -250,12 +253,16 @@ __noinline int plain_forget(__u64 cookie)
 	return 0;
 }
 
-static __always_inline bool keep_in_slot(const struct walk *k)
+static __always_inline bool keep_in_slot(const struct walk *k, struct bpf_sock *sk)
 {
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	const struct work *w = k->w;
 	struct dmm_plain *p;
 	__u32 index;
 
+	/* a socket of the kernel's own, as a subflow of MPTCP: sock_release does not run for it */
+	if (tp && BPF_CORE_READ_BITFIELD_PROBED((struct sock *)tp, sk_kern_sock))
+		return false;
 	index = plain_claim(w->cookie);
 	p = bpf_map_lookup_elem(&dmm_plain, &index);
 	if (!p)
@@ -292,7 +299,7 @@ static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_so
 	count_client(k->stack, k->why);
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
 	if (!st) {
-		if (keep_in_slot(k))
+		if (keep_in_slot(k, sk))
 			return NULL;
 		count(DMM_C_PLAIN_FULL);
 		st = bpf_sk_storage_get(&dmm_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -301,9 +308,8 @@ static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_so
 		count(DMM_C_STORAGE_FAIL);
 		return NULL;
 	}
-	if (k->outcome == GO_INSTANCE)
-		plain_forget(k->w->cookie);
-	else if (st->flags & DMM_SF_PENDING) /* of the time before */
+	plain_forget(k->w->cookie);				       /* one of them is enough */
+	if (k->outcome != GO_INSTANCE && (st->flags & DMM_SF_PENDING)) /* of the time before */
 		bpf_map_delete_elem(&dmm_pending, &k->w->cookie);
 	keep_in_storage(st, k);
 	return st;
@@ -342,8 +348,13 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 
 static __always_inline int refuse(const struct walk *k)
 {
-	/* reject speaks for the far side; strict says that there is no way to it */
-	bpf_set_retval(k->why == DMM_REASON_REJECTED ? -ECONNREFUSED : -ENETUNREACH);
+	int r = -ENETUNREACH; /* strict: there is no way to it */
+
+	if (k->why == DMM_REASON_REJECTED && k->reject == DMM_REJECT_REFUSED)
+		r = -ECONNREFUSED;
+	else if (k->why == DMM_REASON_REJECTED && k->reject == DMM_REJECT_PERMISSION)
+		r = -EPERM;
+	bpf_set_retval(r);
 	return 0;
 }
 

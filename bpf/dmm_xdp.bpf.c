@@ -2,9 +2,10 @@
 /*
  * Steering: gives the packets of an instance's flows and listening ports to its AF_XDP sockets.
  * Everything else goes on to the kernel: other protocols, VLAN tags, IP options, extension headers,
- * fragments, frames that cannot be parsed. A queue without a socket falls back to the kernel too.
+ * fragments, frames that cannot be parsed.
  *
- * Two ways to sit in an interface's receive path: dmm_xdp is XDP on the interface itself; dmm_tc is
+ * Two ways to sit in an interface's receive path: dmm_xdp is XDP on the interface itself, where a
+ * queue without a socket falls back to the kernel; dmm_tc is
  * at its tc ingress and sends owned packets through an interface of the instance's own, where
  * dmm_take gives them to the socket. Behind generic XDP every packet of the interface is copied
  * before the program can look at it; tc looks first, so that others' packets pay nothing.
@@ -157,8 +158,12 @@ static __always_inline enum dmm_xdp_counter steer_icmp4(void *ctx, void *l4, voi
 	struct icmp_head *ih = l4;
 	struct iphdr *in = (void *)(ih + 1);
 
-	if ((void *)(in + 1) > end || ih->type != 3)
+	if ((void *)(ih + 1) > end)
+		return DMM_X_PASS_SHORT;
+	if (ih->type != 3)
 		return DMM_X_PASS_PROTO;
+	if ((void *)(in + 1) > end) /* perhaps not pulled yet */
+		return DMM_X_PASS_SHORT;
 	if (in->ihl != 5 || in->protocol != IPPROTO_TCP)
 		return DMM_X_PASS_PROTO;
 	key_v4(k.remote, in->daddr);
@@ -172,8 +177,12 @@ static __always_inline enum dmm_xdp_counter steer_icmp6(void *ctx, void *l4, voi
 	struct icmp_head *ih = l4;
 	struct ipv6hdr *in = (void *)(ih + 1);
 
-	if ((void *)(in + 1) > end || (ih->type != 1 && ih->type != 2))
+	if ((void *)(ih + 1) > end)
+		return DMM_X_PASS_SHORT;
+	if (ih->type != 1 && ih->type != 2)
 		return DMM_X_PASS_PROTO;
+	if ((void *)(in + 1) > end)
+		return DMM_X_PASS_SHORT;
 	if (in->nexthdr != IPPROTO_TCP)
 		return DMM_X_PASS_PROTO;
 	__builtin_memcpy(k.remote, &in->daddr, 16);

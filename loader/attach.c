@@ -53,14 +53,21 @@ static void remove_links(const char *dir)
 	char file[PATH_MAX];
 	struct dirent *e;
 	DIR *d = opendir(dir);
+	int link;
 
 	if (!d)
 		return;
 	while ((e = readdir(d))) {
 		if (e->d_name[0] == '.')
 			continue;
-		if ((size_t)snprintf(file, sizeof(file), "%s/%s", dir, e->d_name) < sizeof(file))
-			unlink(file);
+		if ((size_t)snprintf(file, sizeof(file), "%s/%s", dir, e->d_name) >= sizeof(file))
+			continue;
+		link = bpf_obj_get(file);
+		if (link >= 0) { /* now: the last reference is dropped some time later */
+			bpf_link_detach(link);
+			close(link);
+		}
+		unlink(file);
 	}
 	closedir(d);
 	rmdir(dir);

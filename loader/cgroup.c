@@ -169,6 +169,11 @@ static bool populated(const char *cgroup)
 /* A process that is being killed is no member that could be moved, and holds the cgroup. */
 static void wait_for_the_dying(const char *cgroup)
 {
+	struct stat st;
+
+	/* two links: no cgroup below it, whose members would be waited for in vain */
+	if (stat(cgroup, &st) < 0 || st.st_nlink > 2)
+		return;
 	for (int i = 0; i < DYING_TRIES && populated(cgroup); i++)
 		usleep(DYING_WAIT_US);
 }

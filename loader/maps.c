@@ -259,6 +259,17 @@ int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation)
 	return 0;
 }
 
+enum dmm_route_type maps_route(const struct tree *t, unsigned stack, const dmm_u8 ip[16])
+{
+	struct dmm_route_key key = {.plen = 32 + 128, .stack = stack};
+	dmm_u32 type;
+
+	memcpy(key.ip, ip, 16);
+	if (bpf_map_lookup_elem(t->map[TREE_ROUTE], &key, &type) < 0)
+		return DMM_ROUTE_OTHER;
+	return (enum dmm_route_type)type;
+}
+
 bool maps_stack_up(const struct tree *t, unsigned stack)
 {
 	volatile struct dmm_stack_rt *rt = &t->rt[stack];

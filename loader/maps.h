@@ -48,6 +48,9 @@ int maps_xdp_counters(struct tree *t, unsigned stack, dmm_u64 *ret);
 /* Entries in use and room of a map. */
 int maps_usage(struct tree *t, enum tree_map map, dmm_u32 *ret_used, dmm_u32 *ret_max);
 
+/* What an instance published about an address: enum dmm_route_type. */
+enum dmm_route_type maps_route(const struct tree *t, unsigned stack, const dmm_u8 ip[16]);
+
 /* True if the instance runs: up, heartbeat younger than DMM_HEARTBEAT_DEAD_NS. */
 bool maps_stack_up(const struct tree *t, unsigned stack);
 

@@ -322,8 +322,9 @@ bool xdp_take_alive(const struct xdp *x)
 
 	if (x->tap < 0 || s < 0)
 		return true;
-	memcpy(ifr.ifr_name, x->tap_name, sizeof(ifr.ifr_name));
-	return ioctl(s, SIOCGIFFLAGS, &ifr) == 0 && (ifr.ifr_flags & IFF_UP);
+	/* asked of the descriptor: the name may be another's by now */
+	return ioctl(x->tap, TUNGETIFF, &ifr) == 0 && ioctl(s, SIOCGIFFLAGS, &ifr) == 0 &&
+	       (ifr.ifr_flags & IFF_UP);
 }
 
 const char *xdp_take_interface(const struct xdp *x)
@@ -349,15 +350,14 @@ static int set(const struct bpf_map *map, const void *key, bool add)
 static int concern(struct xdp *x, dmm_u16 port)
 {
 	dmm_u32 index = port / 64;
-	dmm_u64 bit = 1ULL << (port % 64);
+	dmm_u64 bits = x->bits[index] | 1ULL << (port % 64);
 
-	if (x->bits[index] & bit)
+	if (bits == x->bits[index])
 		return 0;
-	x->bits[index] |= bit;
-	return bpf_map_update_elem(bpf_map__fd(x->skel->maps.dmm_xbits), &index, &x->bits[index],
-				   0) < 0
-		       ? -errno
-		       : 0;
+	if (bpf_map_update_elem(bpf_map__fd(x->skel->maps.dmm_xbits), &index, &bits, 0) < 0)
+		return -errno;
+	x->bits[index] = bits;
+	return 0;
 }
 
 static int flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,

@@ -11,6 +11,7 @@
 #include "policyd/value.h"
 
 #define INSTANCES_CGROUP "dmm/instances"
+#define BUILT_IN (1 + DMM_REJECTS) /* stacks: kernel, and those that reject */
 
 struct check {
 	const struct dmm_policy *p;
@@ -27,7 +28,8 @@ static const struct policy_stack *find_stack(const struct dmm_policy *p, const c
 
 static bool stack_exists(const struct dmm_policy *p, const char *name)
 {
-	return strcmp(name, "kernel") == 0 || strcmp(name, "reject") == 0 || find_stack(p, name);
+	return strcmp(name, "kernel") == 0 || policy_reject(name) < DMM_REJECTS ||
+	       find_stack(p, name);
 }
 
 /* "dmm.yaml:3" or "the command line" for messages about another place. */
@@ -116,7 +118,7 @@ static void check_stacks(const struct check *c)
 	for (size_t i = 0; i < p->n_stacks; i++) {
 		const struct policy_stack *s = &p->stacks[i];
 
-		if (strcmp(s->rec.name, "kernel") == 0 || strcmp(s->rec.name, "reject") == 0)
+		if (strcmp(s->rec.name, "kernel") == 0 || policy_reject(s->rec.name) < DMM_REJECTS)
 			diag_error_at(c->diags, &s->pos,
 				      "stack \"%s\" is built in and cannot be defined again",
 				      s->rec.name);
@@ -133,10 +135,10 @@ static void check_stacks(const struct check *c)
 				check_same_queue(c, s, o);
 		}
 	}
-	if (p->n_stacks > DMM_MAX_STACKS - 2)
-		diag_error_at(c->diags, &p->stacks[DMM_MAX_STACKS - 2].pos,
-			      "%zu stacks; at most %d are possible beside kernel and reject",
-			      p->n_stacks, DMM_MAX_STACKS - 2);
+	if (p->n_stacks > DMM_MAX_STACKS - BUILT_IN)
+		diag_error_at(c->diags, &p->stacks[DMM_MAX_STACKS - BUILT_IN].pos,
+			      "%zu stacks; at most %d are possible beside those built in",
+			      p->n_stacks, DMM_MAX_STACKS - BUILT_IN);
 }
 
 /* ---- rules ---- */
@@ -154,8 +156,9 @@ static void check_use_name(const struct check *c, const struct policy_pos *pos, 
 			nearest = c->p->stacks[i].rec.name;
 	if (diag_nearer(name, "kernel", &best))
 		nearest = "kernel";
-	if (diag_nearer(name, "reject", &best))
-		nearest = "reject";
+	for (int i = 0; i < DMM_REJECTS; i++)
+		if (diag_nearer(name, policy_reject_names[i], &best))
+			nearest = policy_reject_names[i];
 	if (nearest)
 		diag_error_at(c->diags, pos, "%s uses unknown stack \"%s\"; did you mean \"%s\"?",
 			      what, name, nearest);
@@ -174,9 +177,10 @@ static void check_use(const struct check *c, const struct policy_pos *pos, const
 	}
 	for (unsigned i = 0; i < n; i++) {
 		check_use_name(c, pos, what, use[i]);
-		if (n > 1 && strcmp(use[i], "reject") == 0)
+		if (n > 1 && policy_reject(use[i]) < DMM_REJECTS)
 			diag_error_at(c->diags, pos,
-				      "%s: \"reject\" stands alone, not in a list of stacks", what);
+				      "%s: \"%s\" stands alone, not in a list of stacks", what,
+				      use[i]);
 		for (unsigned j = 0; j < i; j++)
 			if (strcmp(use[i], use[j]) == 0)
 				diag_error_at(c->diags, pos, "%s names stack \"%s\" twice", what,

@@ -60,12 +60,12 @@ static int group_id(const struct dmm_class *c, const struct dmm_class *prev, con
 	return free_now;
 }
 
-static bool policy_rejects(const struct dmm_policy *p)
+static bool policy_uses(const struct dmm_policy *p, const char *name)
 {
 	for (size_t i = 0; i < p->n_rules; i++)
-		if (p->rules[i].n_use && strcmp(p->rules[i].use[0], "reject") == 0)
+		if (p->rules[i].n_use && strcmp(p->rules[i].use[0], name) == 0)
 			return true;
-	return p->n_def && strcmp(p->def[0], "reject") == 0;
+	return p->n_def && strcmp(p->def[0], name) == 0;
 }
 
 static int put_stack(const struct dmm_class *prev, const struct dmm_stack_rec *rec,
@@ -85,20 +85,24 @@ static int put_stack(const struct dmm_class *prev, const struct dmm_stack_rec *r
 static int put_stacks(const struct dmm_policy *p, const struct dmm_class *prev,
 		      struct dmm_class *ret)
 {
-	static const struct dmm_stack_rec reject = {.name = "reject", .kind = DMM_KIND_REJECT};
-	bool rejects = policy_rejects(p);
+	struct dmm_stack_rec reject[DMM_REJECTS] = {0};
 
+	for (int i = 0; i < DMM_REJECTS; i++) {
+		strcpy(reject[i].name, policy_reject_names[i]);
+		reject[i].kind = DMM_KIND_REJECT;
+		reject[i].reject = (dmm_u8)i;
+	}
 	strcpy(ret->stack[DMM_STACK_KERNEL].name, "kernel");
 	ret->stack[DMM_STACK_KERNEL].kind = DMM_KIND_KERNEL;
 	ret->hdr.stacks = 1;
 	for (int pass = 0; pass < 2; pass++) {
-		for (size_t i = 0; i <= p->n_stacks; i++) {
-			const struct dmm_stack_rec *rec = i < p->n_stacks ? &p->stacks[i].rec
-									  : &reject;
+		for (size_t i = 0; i < p->n_stacks + DMM_REJECTS; i++) {
+			const struct dmm_stack_rec *rec =
+				i < p->n_stacks ? &p->stacks[i].rec : &reject[i - p->n_stacks];
 			bool old = prev && class_stack(prev, rec->name) > 0;
 			int r = 0;
 
-			if (rec == &reject && !rejects)
+			if (rec->kind == DMM_KIND_REJECT && !policy_uses(p, rec->name))
 				continue;
 			if (old == (pass == 0))
 				r = put_stack(prev, rec, ret);

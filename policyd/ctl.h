@@ -22,6 +22,12 @@ enum ctl_option {
 	CTL_STACK = 1 << 5,
 	CTL_GROUP = 1 << 6,
 	CTL_RULE = 1 << 7,
+	CTL_PROTO = 1 << 13,
+	CTL_PID = 1 << 14,
+	CTL_FD = 1 << 15,
+	CTL_CONFIRM = 1 << 16,
+	CTL_FROM = 1 << 20,
+	CTL_MAP = 1 << 21,
 	/* of every verb */
 	CTL_JSON = 1 << 8,
 	CTL_PRETTY = 1 << 9,
@@ -31,9 +37,18 @@ enum ctl_option {
 };
 #define CTL_COMMON (CTL_JSON | CTL_PRETTY | CTL_BPFFS | CTL_HELP | CTL_VERSION)
 
+#define CTL_MAX_MAP DMM_MAX_STACKS /* --map of one command */
+
 struct ctl {
 	unsigned given; /* enum ctl_option bits */
-	const char *file, *stack, *group, *rule, *bpffs;
+	const char *file, *stack, *group, *rule, *bpffs, *proto;
+	unsigned pid, fd;
+	unsigned confirm_s; /* apply --confirm-within */
+	char how[128];	    /* the command, for the history */
+	bool confirmed;	    /* it may change what waits to be confirmed */
+	dmm_u64 only_if;    /* not 0: the generation that must be in force */
+	const char *from, *map[CTL_MAX_MAP];
+	unsigned n_map; /* given; what is beyond CTL_MAX_MAP is not kept */
 };
 
 struct ctl_verb {
@@ -70,7 +85,11 @@ int ctl_show(const struct ctl *c, int argc, char **argv);
 int ctl_add(const struct ctl *c, int argc, char **argv);
 int ctl_del(const struct ctl *c, int argc, char **argv);
 int ctl_apply(const struct ctl *c, int argc, char **argv);
+int ctl_history(const struct ctl *c, int argc, char **argv);
+int ctl_rollback(const struct ctl *c, int argc, char **argv);
+int ctl_confirm(const struct ctl *c, int argc, char **argv);
 int ctl_validate(const struct ctl *c, int argc, char **argv);
+int ctl_import(const struct ctl *c, int argc, char **argv);
 int ctl_explain(const struct ctl *c, int argc, char **argv);
 int ctl_rule_disable(const struct ctl *c, int argc, char **argv);
 int ctl_rule_enable(const struct ctl *c, int argc, char **argv);
@@ -109,6 +128,27 @@ struct ctl_state {
 };
 int ctl_state_open(const struct ctl *c, struct ctl_state *ret);
 void ctl_state_close(struct ctl_state *s);
+
+/* Put p in force, as apply does; takes p over. */
+int ctl_put(const struct ctl *c, struct dmm_policy *p);
+
+/* CTL_FAILED with a message: a generation waits to be confirmed. */
+int ctl_refuse_pending(const struct ctl_state *s);
+/* CTL_FAILED with a message: what is in force could not be gone back to. */
+int ctl_may_guard(const struct ctl_state *s);
+/* Leave a process behind that goes back to `before` in c->confirm_s seconds. */
+int ctl_guard(const struct ctl *c, struct ctl_state *s, dmm_u64 generation, dmm_u64 before);
+
+/* explain: the sockets of a process. */
+int ctl_explain_live(const struct ctl *c, struct ctl_state *s);
+struct explanation;
+json_t *ctl_explanation_json(const struct dmm_class *class, dmm_u64 generation,
+			     const struct explanation *e);
+void ctl_explanation_print(const struct dmm_class *class, dmm_u64 generation,
+			   const struct explanation *e);
+
+/* The JSON Schema (draft 7) of a policy file; NULL: out of memory. */
+json_t *ctl_schema(void);
 
 /* Print and drop o. CTL_OK, CTL_FAILED when standard output fails. */
 int ctl_print_json(const struct ctl *c, json_t *o);

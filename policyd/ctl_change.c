@@ -9,6 +9,7 @@
 #include "lib/base/util.h"
 #include "policyd/ctl.h"
 #include "policyd/diag.h"
+#include "policyd/history.h"
 #include "policyd/json.h"
 #include "policyd/node.h"
 
@@ -51,7 +52,16 @@ static int edit_begin(const struct ctl *c, bool make, struct edit *e)
 		log_err("cannot take the writers' lock: %s", strerror(-r));
 		return CTL_FAILED;
 	}
-	return ctl_state_open(c, &e->state);
+	r = ctl_state_open(c, &e->state);
+	if (r == CTL_OK && c->only_if && e->state.generation != c->only_if) {
+		log_err("generation %llu is in force, not %llu", e->state.generation, c->only_if);
+		return CTL_FAILED;
+	}
+	if (r == CTL_OK && !c->confirmed && !(c->given & CTL_DRY_RUN))
+		r = ctl_refuse_pending(&e->state);
+	if (r == CTL_OK && c->confirm_s)
+		r = ctl_may_guard(&e->state);
+	return r;
 }
 
 /* An edit of what is in force: its rules as a policy. */
@@ -125,6 +135,10 @@ static int report(const struct ctl *c, const struct edit *e, const char *changes
 	if (dry)
 		printf("%d change%s, not made (dry run); generation %llu stays in force\n", lines,
 		       lines == 1 ? "" : "s", generation);
+	else if (c->confirm_s && lines)
+		printf("generation %llu in force for %u s, then %llu again, unless: dmm-policy "
+		       "confirm\n",
+		       generation, c->confirm_s, e->state.generation);
 	else
 		printf("generation %llu in force%s\n", generation, lines ? "" : ", no change");
 	return CTL_OK;
@@ -157,7 +171,7 @@ static int edit_commit(const struct ctl *c, struct edit *e, const struct dmm_cla
 	if (c->given & CTL_DRY_RUN)
 		return report(c, e, changes, lines, generation);
 	if (generation == 0 || !class_equal(prev, next)) {
-		r = maps_commit(&e->state.tree, next, &generation);
+		r = history_commit(&e->state.tree, next, c->how, &generation);
 		if (r < 0) {
 			log_err("the change was not made: %s; generation %llu stays in force",
 				strerror(-r), e->state.generation);
@@ -166,6 +180,9 @@ static int edit_commit(const struct ctl *c, struct edit *e, const struct dmm_cla
 		/* The daemon may want the lock. */
 		close(e->lock);
 		e->lock = -1;
+		if (c->confirm_s &&
+		    ctl_guard(c, &e->state, generation, e->state.generation) != CTL_OK)
+			return CTL_FAILED;
 		ctl_poke_daemon();
 	}
 	return report(c, e, changes, lines, generation);
@@ -393,10 +410,27 @@ static int apply_dry(const struct ctl *c, struct edit *e)
 	return r == CTL_OK ? edit_commit(c, e, e->state.class) : r;
 }
 
+int ctl_put(const struct ctl *c, struct dmm_policy *p)
+{
+	struct edit e = {.lock = -1};
+	int r;
+
+	if (c->given & CTL_DRY_RUN) {
+		e.policy = p;
+		r = apply_dry(c, &e);
+	} else {
+		r = edit_begin(c, true, &e);
+		e.policy = p;
+		if (r == CTL_OK)
+			r = edit_commit(c, &e, e.state.class);
+	}
+	edit_end(&e);
+	return r;
+}
+
 int ctl_apply(const struct ctl *c, int argc, char **argv)
 {
 	struct policy_diags diags = {0};
-	struct edit e = {.lock = -1};
 	struct dmm_policy *p;
 	int r = read_policy(c, &p, &diags);
 
@@ -422,15 +456,5 @@ int ctl_apply(const struct ctl *c, int argc, char **argv)
 		return CTL_FAILED;
 	}
 	warn_interfaces(p);
-	if (c->given & CTL_DRY_RUN) {
-		e.policy = p;
-		r = apply_dry(c, &e);
-	} else {
-		r = edit_begin(c, true, &e);
-		e.policy = p;
-		if (r == CTL_OK)
-			r = edit_commit(c, &e, e.state.class);
-	}
-	edit_end(&e);
-	return r;
+	return ctl_put(c, p);
 }

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-/* explain: the classifier in userspace, over what is in force. */
+/* explain: why a socket would get what it would get, by what is in force. */
 #include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "lib/base/addr.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/ctl.h"
 #include "policyd/diag.h"
+#include "policyd/explain.h"
 #include "policyd/value.h"
+#include "policyd/words.h"
 
 static int take_group(const struct dmm_class *c, const char *v, struct eval_socket *s)
 {
@@ -107,6 +110,8 @@ static int take_words(const struct dmm_class *c, int argc, char **argv, struct e
 	for (int i = 0; r == CTL_OK && i < argc; i++) {
 		const char *equals = strchr(argv[i], '=');
 
+		if (value_parse_endpoint(argv[i], &s->remote) == 0)
+			continue; /* 10.0.0.9:443 */
 		if (equals) {
 			r = take_word(c, argv[i], (size_t)(equals - argv[i]), equals + 1, s);
 		} else {
@@ -118,52 +123,122 @@ static int take_words(const struct dmm_class *c, int argc, char **argv, struct e
 	return r;
 }
 
-static int explain(const struct ctl *c, struct ctl_state *s, unsigned rule)
+/* ---- telling ---- */
+
+static json_t *steps_json(const struct dmm_class *class, const struct explanation *e)
 {
-	const struct dmm_class *class = s->class;
-	const struct dmm_rule_rec *rec = rule < DMM_MAX_RULES ? &class->rule[rule] : NULL;
-	const dmm_u8 *use = rec ? rec->use : class->hdr.use;
-	unsigned n = rec ? rec->n_use : class->hdr.n_use;
 	json_t *list = json_array();
 
-	if (!(c->given & CTL_JSON)) {
-		if (rec && rec->file[0])
-			printf("rule %s (number %u, %s:%u)\n", rec->name, rule + 1, rec->file,
-			       rec->line);
-		else if (rec)
-			printf("rule %s (number %u)\n", rec->name, rule + 1);
-		else
-			puts("no rule matches: the default");
-	}
-	for (unsigned i = 0; i < n; i++) {
-		const struct dmm_stack_rec *st = &class->stack[use[i] % DMM_MAX_STACKS];
-		bool up = st->kind != DMM_KIND_USERSPACE || maps_stack_up(&s->tree, use[i]);
+	for (unsigned i = 0; i < e->n; i++) {
+		const struct explain_step *s = &e->step[i];
 
-		if (!(c->given & CTL_JSON))
-			printf("  %u. %s%s\n", i + 1, st->name, up ? "" : ", down now");
-		json_array_append_new(list, json_pack("{s:s, s:b}", "stack", st->name, "up", up));
+		json_array_append_new(
+			list,
+			json_pack("{s:s, s:b, s:b, s:s?}", "stack", class->stack[s->stack].name,
+				  "reached", s->reached, "taken", s->taken, "reason",
+				  s->reached && !s->taken ? words_reason[s->why_not] : NULL));
 	}
+	return list;
+}
+
+json_t *ctl_explanation_json(const struct dmm_class *class, dmm_u64 generation,
+			     const struct explanation *e)
+{
+	const struct dmm_rule_rec *rec = e->rule < DMM_MAX_RULES ? &class->rule[e->rule] : NULL;
+	json_t *o = json_pack(
+		"{s:s?, s:o, s:b, s:I, s:{s:s, s:s, s:b}}", "rule", rec ? rec->name : NULL, "use",
+		steps_json(class, e), "strict", rec ? rec->strict : class->hdr.strict, "generation",
+		(json_int_t)generation, "result", "stack", class->stack[e->stack].name, "reason",
+		words_reason[e->reason], "refused", e->refused);
+
+	if (!rec)
+		return o;
+	json_object_set_new(o, "number", json_integer((json_int_t)e->rule + 1));
+	json_object_set_new(o, "disabled", json_boolean(rec->off));
+	json_object_set_new(o, "file", rec->file[0] ? json_string(rec->file) : json_null());
+	json_object_set_new(o, "line", rec->file[0] ? json_integer(rec->line) : json_null());
+	return o;
+}
+
+void ctl_explanation_print(const struct dmm_class *class, dmm_u64 generation,
+			   const struct explanation *e)
+{
+	const struct dmm_rule_rec *rec = e->rule < DMM_MAX_RULES ? &class->rule[e->rule] : NULL;
+
+	if (rec && rec->file[0])
+		printf("rule %s (number %u, %s:%u)", rec->name, e->rule + 1, rec->file, rec->line);
+	else if (rec)
+		printf("rule %s (number %u)", rec->name, e->rule + 1);
+	else
+		printf("no rule matches: the default");
+	printf("%s, generation %llu\n", rec && rec->off ? ", disabled" : "", generation);
+	for (unsigned i = 0; i < e->n; i++) {
+		const struct explain_step *s = &e->step[i];
+
+		printf("  %u. %s: ", i + 1, class->stack[s->stack].name);
+		if (!s->reached)
+			puts("not asked, an earlier one takes the socket");
+		else if (s->taken)
+			puts("takes it");
+		else
+			printf("no, %s: %s\n", words_reason[s->why_not],
+			       explain_reason(s->why_not));
+	}
+	if (e->refused)
+		printf("connect() fails, reason %s\n", words_reason[e->reason]);
+	else
+		printf("stack %s, reason %s\n", class->stack[e->stack].name,
+		       words_reason[e->reason]);
+}
+
+static dmm_u64 own_netns(void)
+{
+	_cleanup_close_ int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	dmm_u64 cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	if (s >= 0)
+		getsockopt(s, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len);
+	return cookie;
+}
+
+/* A socket that might be: what --group and --proto and the words say of it. */
+static int explain_words(const struct ctl *c, const struct ctl_state *s, int argc, char **argv)
+{
+	struct eval_socket socket = {.proto = IPPROTO_TCP};
+	struct explanation e;
+	int r = CTL_OK;
+
+	if (c->group)
+		r = take_word(s->class, "group", 5, c->group, &socket);
+	if (r == CTL_OK && c->proto)
+		r = take_word(s->class, "proto", 5, c->proto, &socket);
+	if (r == CTL_OK)
+		r = take_words(s->class, argc, argv, &socket);
+	if (r != CTL_OK)
+		return r;
+	explain_socket(&s->tree, s->class, &socket, own_netns(), &e);
 	if (c->given & CTL_JSON)
-		return ctl_print_json(c, json_pack("{s:s?, s:o, s:b}", "rule",
-						   rec ? rec->name : NULL, "use", list, "strict",
-						   rec ? rec->strict : class->hdr.strict));
-	json_decref(list);
-	if (rec && rec->strict)
-		puts("  then connect() fails: the rule is strict");
+		return ctl_print_json(c, ctl_explanation_json(s->class, s->generation, &e));
+	ctl_explanation_print(s->class, s->generation, &e);
 	return CTL_OK;
 }
 
 int ctl_explain(const struct ctl *c, int argc, char **argv)
 {
-	struct eval_socket socket = {.proto = IPPROTO_TCP};
+	bool live = c->given & (CTL_PID | CTL_FD);
 	struct ctl_state s;
-	int r = ctl_state_open(c, &s);
+	int r;
 
+	if (live && (argc > 0 || (c->given & (CTL_GROUP | CTL_PROTO)) || !(c->given & CTL_PID))) {
+		fputs("dmm-policy: explain takes --pid N [--fd M], or what a socket might be\n",
+		      stderr);
+		return CTL_USAGE;
+	}
+	r = ctl_state_open(c, &s);
 	if (r != CTL_OK)
 		return r;
-	r = take_words(s.class, argc, argv, &socket);
-	if (r == CTL_OK)
-		r = explain(c, &s, eval_rule(s.class, &socket));
+	r = live ? ctl_explain_live(c, &s) : explain_words(c, &s, argc, argv);
 	ctl_state_close(&s);
 	return r;
 }

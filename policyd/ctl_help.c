@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "policyd/ctl.h"
+#include "policyd/import.h"
 #include "policyd/policy_keys.h"
 #include "policyd/table.h"
 
@@ -56,6 +57,16 @@ static int help_keys(void)
 	return CTL_OK;
 }
 
+static int help_schema(void)
+{
+	json_t *o = ctl_schema();
+	int r = json_dumpf(o, stdout, JSON_INDENT(2));
+
+	json_decref(o);
+	putchar('\n');
+	return r < 0 ? CTL_FAILED : CTL_OK;
+}
+
 /* Words after the first position are completed from the same list: short and good enough. */
 static int help_completion(void)
 {
@@ -66,7 +77,15 @@ static int help_completion(void)
 	      "\tcase $prev in\n"
 	      "\t-f|--file|--bpffs) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
 	      "\tstack|group) COMPREPLY=($(compgen -W list -- \"$cur\")); return ;;\n"
-	      "\tesac\n\tCOMPREPLY=($(compgen -W \"",
+	      "\t--from) COMPREPLY=($(compgen -W \"",
+	      stdout);
+	for (size_t i = 0; i < import_n_formats; i++)
+		printf("%s ", import_formats[i].name);
+	fputs("\" -- \"$cur\")); return ;;\n"
+	      "\tesac\n"
+	      "\t[[ \" ${COMP_WORDS[*]} \" == *\" import \"* && $cur != -* ]] &&\n"
+	      "\t\tCOMPREPLY=($(compgen -f -- \"$cur\")) && return\n"
+	      "\tCOMPREPLY=($(compgen -W \"",
 	      stdout);
 	for (size_t i = 0; i < ctl_n_verbs; i++)
 		printf("%.*s ", (int)strcspn(ctl_verbs[i].words, " "), ctl_verbs[i].words);
@@ -88,6 +107,8 @@ int ctl_help(const struct ctl *c, int argc, char **argv)
 	(void)c;
 	if (argc && strcmp(argv[0], "keys") == 0)
 		return help_keys();
+	if (argc && strcmp(argv[0], "schema") == 0)
+		return help_schema();
 	if (argc && strcmp(argv[0], "completion") == 0)
 		return help_completion();
 	v = ctl_find_verb(argc, argv, &words, &candidates);

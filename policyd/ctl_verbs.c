@@ -7,6 +7,7 @@
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/ctl.h"
+#include "policyd/value.h"
 
 const struct ctl_verb ctl_verbs[] = {
 	{"show", "", "the policy in force, with how often each rule decided", CTL_YAML, 0, 0,
@@ -15,10 +16,18 @@ const struct ctl_verb ctl_verbs[] = {
 	 "add a rule, by default the last", CTL_REPLACE | CTL_DRY_RUN, 1, -1, ctl_add},
 	{"del", "NAME…", "remove rules", CTL_DRY_RUN, 1, -1, ctl_del},
 	{"apply", "", "put a file in force, or /etc/dmm/dmm.yaml with its policy.d",
-	 CTL_FILE | CTL_DRY_RUN, 0, 0, ctl_apply},
+	 CTL_FILE | CTL_DRY_RUN | CTL_CONFIRM, 0, 0, ctl_apply},
+	{"history", "", "the generations that can be gone back to", 0, 0, 0, ctl_history},
+	{"rollback", "[GENERATION]",
+	 "put an earlier generation in force, by default the one before", CTL_DRY_RUN, 0, 1,
+	 ctl_rollback},
+	{"confirm", "", "keep what was applied with --confirm-within", 0, 0, 0, ctl_confirm},
 	{"validate", "", "read and check a file, change nothing", CTL_FILE, 0, 0, ctl_validate},
-	{"explain", "KEY VALUE…", "which rule a socket would get, and what that rule chooses", 0, 0,
-	 -1, ctl_explain},
+	{"import", "FILE", "another system's file as a policy, on standard output; - is stdin",
+	 CTL_FROM | CTL_MAP, 1, 1, ctl_import},
+	{"explain", "[ADDRESS:PORT] [KEY VALUE…]",
+	 "why a socket would get its stack, or a process's sockets have theirs",
+	 CTL_GROUP | CTL_PROTO | CTL_PID | CTL_FD, 0, -1, ctl_explain},
 	{"stack list", "", "the stacks and the state of their instances", 0, 0, 0, ctl_stack_list},
 	{"group list", "", "the groups and their cgroups", 0, 0, 0, ctl_group_list},
 	{"rule list", "", "the same as show", CTL_YAML, 0, 0, ctl_show},
@@ -38,8 +47,9 @@ const struct ctl_verb ctl_verbs[] = {
 	{"probe", "", "what this kernel can do for DMM", 0, 0, 0, ctl_probe},
 	{"detach", "", "remove DMM from the kernel: programs, maps, links, groups", CTL_FORCE, 0, 0,
 	 ctl_detach},
-	{"help", "[VERB|keys|completion]", "this text; the keys of the policy language; for bash",
-	 0, 0, 2, ctl_help},
+	{"help", "[VERB|keys|schema|completion]",
+	 "this text; the keys of the policy, for people or for editors; for bash", 0, 0, 2,
+	 ctl_help},
 	{"version", "", "the version", 0, 0, 0, ctl_version},
 };
 const size_t ctl_n_verbs = ARRAY_SIZE(ctl_verbs);
@@ -53,6 +63,12 @@ const struct ctl_option_row ctl_options[] = {
 	{"stack", 0, "NAME", CTL_STACK, "only sockets on this stack"},
 	{"group", 0, "NAME", CTL_GROUP, "only sockets of this group"},
 	{"rule", 0, "NAME", CTL_RULE, "only sockets that this rule decided"},
+	{"confirm-within", 0, "TIME", CTL_CONFIRM, "go back after 60s, 5m … unless confirmed"},
+	{"proto", 0, "PROTO", CTL_PROTO, "tcp or udp"},
+	{"pid", 0, "N", CTL_PID, "the sockets of this process"},
+	{"fd", 0, "N", CTL_FD, "only this descriptor of it"},
+	{"from", 0, "SYSTEM", CTL_FROM, "whose file it is: dmm-rd (FD.io DMM) or libvma"},
+	{"map", 0, "NAME=STACK", CTL_MAP, "the stack that its NAME stands for; may be repeated"},
 	{"json", 'j', NULL, CTL_JSON, "JSON on one line"},
 	{"pretty", 'p', NULL, CTL_PRETTY, "JSON, indented"},
 	{"bpffs", 0, "PATH", CTL_BPFFS, "the pin tree, default $DMM_BPFFS or /sys/fs/bpf/dmm"},
@@ -145,9 +161,47 @@ static int usage_verb(int argc, char **argv, int candidates)
 	return CTL_USAGE;
 }
 
-static void option_take(struct ctl *c, unsigned bit, const char *arg)
+static int option_number(const char *arg, unsigned *ret)
+{
+	dmm_u64 n;
+
+	if (value_parse_number(arg, INT32_MAX, &n) < 0) {
+		fprintf(stderr, "dmm-policy: \"%s\" is not a number of a process or descriptor\n",
+			arg);
+		return CTL_USAGE;
+	}
+	*ret = (unsigned)n;
+	return CTL_OK;
+}
+
+/* "60", "60s", "5m", "1h": at most a day. */
+static int option_time(const char *arg, unsigned *ret)
+{
+	size_t len = strlen(arg);
+	char number[16];
+	unsigned unit = 1;
+	dmm_u64 n;
+
+	if (len > 1 && strchr("smh", arg[len - 1]))
+		unit = arg[--len] == 'h' ? 3600 : arg[len] == 'm' ? 60 : 1;
+	snprintf(number, sizeof(number), "%.*s", (int)len, arg);
+	if (len >= sizeof(number) || value_parse_number(number, 86400 / unit, &n) < 0 || n == 0) {
+		fprintf(stderr, "dmm-policy: \"%s\" is not a time such as 60s, 5m or 1h\n", arg);
+		return CTL_USAGE;
+	}
+	*ret = (unsigned)n * unit;
+	return CTL_OK;
+}
+
+static int option_take(struct ctl *c, unsigned bit, const char *arg)
 {
 	c->given |= bit;
+	if (bit == CTL_CONFIRM)
+		return option_time(arg, &c->confirm_s);
+	if (bit == CTL_PID)
+		return option_number(arg, &c->pid);
+	if (bit == CTL_FD)
+		return option_number(arg, &c->fd);
 	if (bit == CTL_FILE)
 		c->file = arg;
 	else if (bit == CTL_STACK)
@@ -158,8 +212,15 @@ static void option_take(struct ctl *c, unsigned bit, const char *arg)
 		c->rule = arg;
 	else if (bit == CTL_BPFFS)
 		c->bpffs = arg;
+	else if (bit == CTL_PROTO)
+		c->proto = arg;
+	else if (bit == CTL_FROM)
+		c->from = arg;
+	else if (bit == CTL_MAP && c->n_map++ < CTL_MAX_MAP)
+		c->map[c->n_map - 1] = arg;
 	else if (bit == CTL_PRETTY)
 		c->given |= CTL_JSON;
+	return CTL_OK;
 }
 
 /* Fill c; *ret_first is the first word in argv, which is permuted. */
@@ -188,7 +249,8 @@ static int options_parse(struct ctl *c, int argc, char **argv, int *ret_first)
 				row = &ctl_options[i];
 		if (!row)
 			return CTL_USAGE; /* getopt has said why */
-		option_take(c, row->bit, optarg);
+		if (option_take(c, row->bit, optarg) != CTL_OK)
+			return CTL_USAGE;
 	}
 	*ret_first = optind;
 	return CTL_OK;
@@ -201,6 +263,19 @@ static int usage_option(const struct ctl_verb *verb, unsigned wrong)
 			fprintf(stderr, "dmm-policy: %s has no option --%s\n", verb->words,
 				ctl_options[i].name);
 	return CTL_USAGE;
+}
+
+/* The command as the history shows it. */
+static void remember(struct ctl *c, const struct ctl_verb *verb, int argc, char **argv)
+{
+	size_t n = (size_t)snprintf(c->how, sizeof(c->how), "%s%s%s", verb->words,
+				    c->file ? " -f " : "", c->file ? c->file : "");
+
+	for (int i = 0; i < argc && n < sizeof(c->how); i++)
+		n += (size_t)snprintf(c->how + n, sizeof(c->how) - n, " %s", argv[i]);
+	for (char *p = c->how; *p; p++)
+		if (*p == '\n')
+			*p = ' ';
 }
 
 int ctl_run(int argc, char **argv)
@@ -230,6 +305,7 @@ int ctl_run(int argc, char **argv)
 			verb->args);
 		return CTL_USAGE;
 	}
+	remember(&c, verb, argc, argv);
 	r = verb->run(&c, argc, argv);
 	if (fflush(stdout) != 0 && r == CTL_OK) {
 		log_err("standard output: %m");

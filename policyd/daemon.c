@@ -10,6 +10,7 @@
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/daemon.h"
+#include "policyd/history.h"
 
 #define FOLLOW_MS 500	  /* how late a change by dmm-policy is seen, at most */
 #define LOCK_WAIT_MS 2000 /* the loop stands still meanwhile */
@@ -72,7 +73,7 @@ int daemon_commit(struct daemon *d, const struct dmm_policy *p)
 		log_info("policy: generation %llu is what the configuration says", generation);
 		return 0;
 	}
-	r = maps_commit(&d->tree, next, &generation);
+	r = history_commit(&d->tree, next, "dmm-policyd", &generation);
 	if (r < 0) {
 		log_err("policy: cannot be put in force: %s; the one before stays", strerror(-r));
 		return r;

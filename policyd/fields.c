@@ -96,11 +96,16 @@ static int add_match(struct fields *f, const struct policy_match *m)
 
 int fields_of_rule(const struct dmm_rule *rule, struct fields *ret)
 {
+	enum dmm_reject kind;
 	int r;
 
 	*ret = (struct fields){0};
 	r = add_match(ret, &rule->match);
-	if (r == 0)
+	kind = rule->n_use == 1 ? policy_reject(rule->use[0]) : DMM_REJECTS;
+	if (r == 0 && kind != DMM_REJECT_REFUSED && kind < DMM_REJECTS)
+		r = add(ret, NULL, "reject", FIELD_TEXT,
+			policy_reject_words[kind]);
+	else if (r == 0)
 		r = add_list(ret, NULL, "use", rule->use, rule->n_use, name_item);
 	if (r == 0 && rule->carrier == DMM_CARRIER_SPLICE)
 		r = add(ret, NULL, "carrier", FIELD_TEXT, "splice");
@@ -137,6 +142,12 @@ static int add_kernel(struct fields *f, const struct dmm_stack_rec *s)
 		r = add_number(f, NULL, "mark", s->mark);
 	if (r == 0 && s->priority)
 		r = add_number(f, NULL, "priority", s->priority - 1);
+	if (r == 0 && s->tos)
+		r = add_number(f, NULL, "tos", s->tos - 1);
+	if (r == 0 && s->user_timeout_ms)
+		r = add_number(f, NULL, "user_timeout_ms", s->user_timeout_ms);
+	if (r == 0 && s->keepalive_s)
+		r = add_number(f, NULL, "keepalive_s", s->keepalive_s);
 	return r;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Objects of the policy language as tables: one row a key. The reader of YAML, the words of the
- * command line, the help and the "did you mean" all use the same rows.
+ * command line, the help, the JSON schema and the "did you mean" all use the same rows.
  */
 #ifndef DMM_POLICYD_KEYS_H
 #define DMM_POLICYD_KEYS_H
@@ -18,6 +18,33 @@ struct keys_at {
 	const char *object; /* 'match of rule "web"'; "" at the top */
 };
 
+/* How a value looks, for the schema. The readers below imply it, and so do words. */
+enum key_form {
+	FORM_BY_READER,
+	FORM_TEXT,
+	FORM_NAME,
+	FORM_TOKEN, /* a name of the kernel's: an interface, a congestion control */
+	FORM_PATH,
+	FORM_ENDPOINT,
+	FORM_NUMBER,
+	FORM_RATE,
+	FORM_BOOL,
+	FORM_WORD,
+	FORM_PREFIX,
+	FORM_PORTS,
+	FORM_MAP,	   /* a mapping of the rows key.keys */
+	FORM_MAPS,	   /* a list of such mappings */
+	FORM_NAMED,	   /* a mapping of names to such mappings */
+	FORM_NAMED_VALUES, /* a mapping of names to values, each as the one row key.keys says */
+};
+
+enum key_flag {
+	KEY_MANY = 1 << 0,     /* one value or a list of them */
+	KEY_REQUIRED = 1 << 1, /* the reader of the object insists on it */
+	KEY_NULL = 1 << 2,     /* nothing is a value too */
+	KEY_NULLS = 1 << 3,    /* FORM_NAMED: also of a name */
+};
+
 struct key {
 	const char *name;
 	/* Read v into the object. 0, -EINVAL with a diagnostic, or -ENOMEM. */
@@ -28,25 +55,30 @@ struct key {
 	const char *const *words; /* the words that a value may be, NULL-terminated */
 	const char *value;	  /* for help: "PREFIX…" */
 	const char *help;
+	enum key_form form;
+	unsigned flags;		/* enum key_flag */
+	size_t max;		/* entries at most, 0: as many as fit */
+	const struct key *keys; /* rows of a mapping, or of a named value */
+	size_t n_keys;
 };
 
-/* Rows for the common kinds of fields. */
-#define KEY_STRING(name_, read_, type, field, value_, help_) \
+/* Rows for the common kinds of fields. Members that differ come behind: .form = FORM_TOKEN */
+#define KEY_STRING(name_, read_, type, field, value_, help_, ...) \
 	{ \
 		.name = name_, .read = read_, .offset = offsetof(type, field), \
-		.size = sizeof(((type *)0)->field), .value = value_, .help = help_ \
+		.size = sizeof(((type *)0)->field), .value = value_, .help = help_, __VA_ARGS__ \
 	}
-#define KEY_WORD(name_, read_, type, field, words_, value_, help_) \
+#define KEY_WORD(name_, read_, type, field, words_, value_, help_, ...) \
 	{ \
 		.name = name_, .read = read_, .offset = offsetof(type, field), \
 		.size = sizeof(((type *)0)->field), .words = words_, .value = value_, \
-		.help = help_ \
+		.help = help_, __VA_ARGS__ \
 	}
-#define KEY_LIST(name_, read_, type, field, value_, help_) \
+#define KEY_LIST(name_, read_, type, field, value_, help_, ...) \
 	{ \
 		.name = name_, .read = read_, .offset = offsetof(type, field), \
 		.size = sizeof(((type *)0)->field[0]), .n_offset = offsetof(type, n_##field), \
-		.value = value_, .help = help_ \
+		.value = value_, .help = help_, .flags = KEY_MANY, __VA_ARGS__ \
 	}
 
 #define KEYS_MAX 32 /* rows of one object */

@@ -21,6 +21,22 @@ struct dmm_policy *policy_new(void)
 	return p;
 }
 
+const char *const policy_reject_names[DMM_REJECTS] = {
+	[DMM_REJECT_REFUSED] = "reject",
+	[DMM_REJECT_UNREACHABLE] = "reject-unreachable",
+	[DMM_REJECT_PERMISSION] = "reject-permission",
+};
+
+enum dmm_reject policy_reject(const char *name)
+{
+	int i;
+
+	for (i = 0; i < DMM_REJECTS; i++)
+		if (strcmp(policy_reject_names[i], name) == 0)
+			break;
+	return (enum dmm_reject)i;
+}
+
 void policy_rule_fini(struct dmm_rule *r)
 {
 	free(r->match.group);

@@ -51,12 +51,17 @@ struct dmm_rule {
 	struct policy_pos pos;
 	struct policy_match match;
 	char use[DMM_MAX_USE]
-		[DMM_NAME_LEN]; /* stack names in order of preference; "reject" alone */
+		[DMM_NAME_LEN]; /* stack names in order of preference; a reject stands alone */
 	unsigned n_use;
 	bool strict;	/* no kernel stack when the list is exhausted: connect() fails */
 	bool disabled;	/* what matches stays on the kernel stack, reason admin-off */
 	dmm_u8 carrier; /* DMM_CARRIER_TCP (default) or DMM_CARRIER_SPLICE */
 };
+
+/* The built-in stacks that reject, by enum dmm_reject: "reject", "reject-unreachable" … */
+extern const char *const policy_reject_names[DMM_REJECTS];
+/* DMM_REJECTS: the name is none of them. */
+enum dmm_reject policy_reject(const char *name);
 
 struct policy_group {
 	char name[DMM_NAME_LEN];

@@ -15,11 +15,12 @@ extern const struct policy_object policy_objects[];
 extern const size_t policy_n_objects;
 
 /* The rows of a rule and of its match. */
-#define POLICY_RULE_KEYS 6
+#define POLICY_RULE_KEYS 7
 #define POLICY_MATCH_KEYS 7
 extern const struct key policy_rule_keys[POLICY_RULE_KEYS], policy_match_keys[POLICY_MATCH_KEYS];
 
 extern const char *const policy_role_words[];	 /* by enum dmm_role */
+extern const char *const policy_reject_words[];	 /* by enum dmm_reject */
 extern const char *const policy_carrier_words[]; /* by enum dmm_carrier - 1 */
 
 /* Read one rule. number: what to call it in messages as long as it has no name. ret is to be

@@ -14,6 +14,7 @@
 #include "policyd/value.h"
 
 const char *const policy_role_words[] = {"client", "server", NULL};
+const char *const policy_reject_words[] = {"refused", "unreachable", "permission", NULL};
 const char *const policy_carrier_words[] = {"tcp", "splice", NULL};
 static const char *const proto_words[] = {"tcp", "udp", NULL};
 
@@ -46,9 +47,10 @@ const struct key policy_match_keys[POLICY_MATCH_KEYS] = {
 	KEY_LIST("group", key_read_names, struct policy_match, group, "GROUP…",
 		 "the application's group"),
 	KEY_WORD("role", read_roles, struct policy_match, roles, policy_role_words,
-		 "client or server", "client: it calls connect(); server: listen()"),
+		 "client or server", "client: it calls connect(); server: listen()",
+		 .flags = KEY_MANY),
 	KEY_WORD("proto", read_proto, struct policy_match, proto, proto_words, "tcp or udp",
-		 "the transport protocol"),
+		 "the transport protocol", .flags = KEY_MANY),
 	KEY_LIST("remote", key_read_prefixes, struct policy_match, remote, "PREFIX…",
 		 "the far address; 0.0.0.0/0 is any IPv4 address, ::/0 is no restriction"),
 	KEY_LIST("remote_port", key_read_ports, struct policy_match, remote_port, "PORT…",
@@ -106,6 +108,26 @@ static int read_use(const struct keys_at *at, const struct key *k, const struct 
 	return read_stack_names(at, k, v, rule->use, &rule->n_use);
 }
 
+static int read_reject(const struct keys_at *at, const struct key *k, const struct node *v,
+		       void *obj)
+{
+	struct dmm_rule *rule = obj;
+	struct {
+		dmm_u8 index;
+	} word = {0};
+	struct key row = *k;
+	int r;
+
+	row.offset = 0;
+	row.size = sizeof(word.index);
+	r = key_read_index(at, &row, v, &word);
+	if (r == 0) {
+		strcpy(rule->use[0], policy_reject_names[word.index % DMM_REJECTS]);
+		rule->n_use = 1;
+	}
+	return r;
+}
+
 static int read_carrier(const struct keys_at *at, const struct key *k, const struct node *v,
 			void *obj)
 {
@@ -122,11 +144,24 @@ const struct key policy_rule_keys[POLICY_RULE_KEYS] = {
 	{.name = "match",
 	 .read = read_match,
 	 .value = "{…}",
-	 .help = "what a socket must be; all keys must agree, of a list one item"},
+	 .help = "what a socket must be; all keys must agree, of a list one item",
+	 .form = FORM_MAP,
+	 .flags = KEY_NULL,
+	 .keys = policy_match_keys,
+	 .n_keys = POLICY_MATCH_KEYS},
 	{.name = "use",
 	 .read = read_use,
 	 .value = "STACK…",
-	 .help = "stacks in order of preference; kernel and reject are built in"},
+	 .help = "stacks in order of preference; kernel and reject are built in",
+	 .form = FORM_NAME,
+	 .flags = KEY_MANY,
+	 .max = DMM_MAX_USE},
+	{.name = "reject",
+	 .read = read_reject,
+	 .words = policy_reject_words,
+	 .value = "refused, unreachable or permission",
+	 .help = "in place of use: connect() fails with that",
+	 .form = FORM_WORD},
 	KEY_WORD("carrier", read_carrier, struct dmm_rule, carrier, policy_carrier_words,
 		 "tcp or splice", "what moves the bytes to an instance; default tcp"),
 	KEY_STRING("strict", key_read_bool, struct dmm_rule, strict, "true or false",
@@ -141,6 +176,7 @@ int policy_read_rule(const char *file, struct policy_diags *diags, const struct 
 	const struct node *name = node_get(v, "name");
 	char object[DMM_NAME_LEN + 20];
 	struct keys_at at = {.file = file, .diags = diags, .object = object};
+	bool uses, rejects;
 	uint32_t mask;
 	int r;
 
@@ -153,10 +189,15 @@ int policy_read_rule(const char *file, struct policy_diags *diags, const struct 
 	else
 		snprintf(object, sizeof(object), "rule %zu", number);
 	r = keys_read(&at, policy_rule_keys, POLICY_RULE_KEYS, v, ret, &mask);
-	if (v->type == NODE_MAP && !keys_seen(mask, policy_rule_keys, POLICY_RULE_KEYS, "use") &&
-	    r != -ENOMEM)
+	if (v->type != NODE_MAP || r == -ENOMEM)
+		return r;
+	uses = keys_seen(mask, policy_rule_keys, POLICY_RULE_KEYS, "use");
+	rejects = keys_seen(mask, policy_rule_keys, POLICY_RULE_KEYS, "reject");
+	if (!uses && !rejects)
 		r = keys_error(&at, v, "%s has no \"use\": name the stacks that it chooses",
 			       object);
+	if (uses && rejects)
+		r = keys_error(&at, v, "%s has both \"use\" and \"reject\"", object);
 	return r;
 }
 
@@ -193,7 +234,7 @@ static int read_http(const struct keys_at *at, const struct key *k, const struct
 
 static const struct key daemon_keys[] = {
 	KEY_STRING("http", read_http, struct policy_daemon, http, "ADDRESS:PORT",
-		   "serve the API and the metrics there too; default: not"),
+		   "serve the API and the metrics there too; default: not", .form = FORM_ENDPOINT),
 	KEY_STRING("socket", key_read_text, struct policy_daemon, socket, "PATH",
 		   "the Unix socket; default /run/dmm/policyd.sock"),
 };
@@ -288,13 +329,13 @@ static int add_stack(struct policy_builder *b, const struct keys_at *at, const s
 static int read_groups(const struct keys_at *at, const struct key *k, const struct node *v,
 		       void *obj)
 {
-	return read_entries(at, k, v, obj, "group", DMM_MAX_GROUPS, add_group);
+	return read_entries(at, k, v, obj, "group", k->max, add_group);
 }
 
 static int read_stacks(const struct keys_at *at, const struct key *k, const struct node *v,
 		       void *obj)
 {
-	return read_entries(at, k, v, obj, "stack", DMM_MAX_STACKS, add_stack);
+	return read_entries(at, k, v, obj, "stack", k->max, add_stack);
 }
 
 static int read_rules(const struct keys_at *at, const struct key *k, const struct node *v,
@@ -359,23 +400,48 @@ static int read_daemon(const struct keys_at *at, const struct key *k, const stru
 }
 
 static const struct key top_keys[] = {
-	{.name = "groups", .read = read_groups, .value = "{NAME: …}", .help = "managed cgroups"},
+	{.name = "groups",
+	 .read = read_groups,
+	 .value = "{NAME: …}",
+	 .help = "managed cgroups",
+	 .form = FORM_NAMED,
+	 .flags = KEY_NULL | KEY_NULLS,
+	 .max = DMM_MAX_GROUPS,
+	 .keys = group_keys,
+	 .n_keys = ARRAY_SIZE(group_keys)},
 	{.name = "stacks",
 	 .read = read_stacks,
 	 .value = "{NAME: …}",
-	 .help = "ways to carry a socket"},
+	 .help = "ways to carry a socket",
+	 .form = FORM_NAMED,
+	 .flags = KEY_NULL,
+	 .max = DMM_MAX_STACKS,
+	 .keys = policy_stack_keys,
+	 .n_keys = POLICY_STACK_KEYS},
 	{.name = "rules",
 	 .read = read_rules,
 	 .value = "[…]",
-	 .help = "in order: the first that matches decides"},
+	 .help = "in order: the first that matches decides",
+	 .form = FORM_MAPS,
+	 .flags = KEY_NULL,
+	 .max = DMM_MAX_RULES,
+	 .keys = policy_rule_keys,
+	 .n_keys = POLICY_RULE_KEYS},
 	{.name = "default",
 	 .read = read_default,
 	 .value = "STACK…",
-	 .help = "where no rule matches; default kernel"},
+	 .help = "where no rule matches; default kernel",
+	 .form = FORM_NAME,
+	 .flags = KEY_MANY,
+	 .max = DMM_MAX_USE},
 	{.name = "daemon",
 	 .read = read_daemon,
 	 .value = "{…}",
-	 .help = "settings of dmm-policyd itself"},
+	 .help = "settings of dmm-policyd itself",
+	 .form = FORM_MAP,
+	 .flags = KEY_NULL,
+	 .keys = daemon_keys,
+	 .n_keys = ARRAY_SIZE(daemon_keys)},
 };
 
 const struct policy_object policy_objects[] = {

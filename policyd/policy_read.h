@@ -15,9 +15,12 @@ struct policy_builder {
 int policy_read(struct policy_builder *b, const char *file, const struct node *root);
 
 /* The rows of a stack and of its port. */
-#define POLICY_STACK_KEYS 8
+#define POLICY_STACK_KEYS 11
 #define POLICY_PORT_KEYS 4
 extern const struct key policy_stack_keys[POLICY_STACK_KEYS], policy_port_keys[POLICY_PORT_KEYS];
+
+/* Keys of a stack that only one kind has, NULL-terminated. */
+extern const char *const policy_kernel_only[], *const policy_user_only[];
 
 /* Read one stack; its name is set already. */
 int policy_read_stack(const struct keys_at *at, const struct node *v, struct policy_stack *ret);

@@ -35,6 +35,33 @@ static int read_priority(const struct keys_at *at, const struct key *k, const st
 	return 0;
 }
 
+static int read_tos(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
+{
+	struct policy_stack *s = obj;
+	int r = key_read_u32(at, k, v, obj);
+
+	if (r < 0)
+		return r;
+	if (s->rec.tos > 255)
+		return keys_error_of(at, k, v, "must be at most 255");
+	s->rec.tos++;
+	return 0;
+}
+
+/* 1 … max of the kernel's: 32767 s for TCP_KEEPIDLE, INT_MAX ms for TCP_USER_TIMEOUT. */
+static int read_time(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
+{
+	dmm_u32 value, max = strcmp(k->name, "keepalive_s") == 0 ? 32767 : INT32_MAX;
+	int r = key_read_u32(at, k, v, obj);
+
+	if (r < 0)
+		return r;
+	memcpy(&value, (char *)obj + k->offset, sizeof(value));
+	if (value == 0 || value > max)
+		return keys_error_of(at, k, v, "must be 1 to %u", max);
+	return 0;
+}
+
 static int read_mark(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
 {
 	struct policy_stack *s = obj;
@@ -62,12 +89,13 @@ const struct key policy_port_keys[POLICY_PORT_KEYS] = {
 	KEY_WORD("driver", key_read_word, struct policy_stack, rec.driver, driver_words, "xsk",
 		 "how packets are exchanged: AF_XDP; the default"),
 	KEY_STRING("interface", read_token, struct policy_stack, rec.interface, "INTERFACE",
-		   "the network interface; its addresses and routes are shared with the kernel"),
+		   "the network interface; its addresses and routes are shared with the kernel",
+		   .form = FORM_TOKEN, .flags = KEY_REQUIRED),
 	KEY_STRING("queue", key_read_u32, struct policy_stack, rec.queue, "NUMBER",
 		   "the receive queue; default 0"),
 	KEY_WORD("mode", key_read_word, struct policy_stack, rec.mode, mode_words,
-		 "auto, native or generic",
-		 "XDP in the driver or behind it; default auto: native if the driver can"),
+		 "auto, native, tc or generic",
+		 "how packets are steered; default auto: the best that the device can"),
 };
 
 static int read_port(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
@@ -86,16 +114,30 @@ const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 		 "kernel or userspace", "userspace is implied by an engine"),
 	KEY_WORD("engine", key_read_word, struct policy_stack, rec.engine, engine_words, "lwip",
 		 "userspace: the transport implementation"),
-	{.name = "port", .read = read_port, .value = "{…}", .help = "userspace: packet I/O"},
+	{.name = "port",
+	 .read = read_port,
+	 .value = "{…}",
+	 .help = "userspace: packet I/O",
+	 .form = FORM_MAP,
+	 .keys = policy_port_keys,
+	 .n_keys = POLICY_PORT_KEYS},
 	KEY_WORD("poll", key_read_index, struct policy_stack, rec.busy, poll_words, "sleep or busy",
 		 "userspace: what an idle instance does; default sleep"),
 	KEY_STRING("congestion", read_token, struct policy_stack, rec.congestion, "NAME",
-		   "kernel: the congestion control, as in tcp_available_congestion_control"),
+		   "kernel: the congestion control, as in tcp_available_congestion_control",
+		   .form = FORM_TOKEN),
 	KEY_STRING("pacing", key_read_rate, struct policy_stack, rec.pacing_bps, "RATE",
 		   "kernel: the highest rate of one socket, as 1gbit"),
-	KEY_STRING("mark", read_mark, struct policy_stack, rec.mark, "NUMBER", "kernel: SO_MARK"),
+	KEY_STRING("mark", read_mark, struct policy_stack, rec.mark, "NUMBER", "kernel: SO_MARK",
+		   .form = FORM_NUMBER),
 	KEY_STRING("priority", read_priority, struct policy_stack, rec.priority, "NUMBER",
-		   "kernel: SO_PRIORITY"),
+		   "kernel: SO_PRIORITY", .form = FORM_NUMBER),
+	KEY_STRING("tos", read_tos, struct policy_stack, rec.tos, "NUMBER",
+		   "kernel: IP_TOS and IPV6_TCLASS, 0 to 255", .form = FORM_NUMBER),
+	KEY_STRING("user_timeout_ms", read_time, struct policy_stack, rec.user_timeout_ms, "NUMBER",
+		   "kernel: TCP_USER_TIMEOUT in milliseconds", .form = FORM_NUMBER),
+	KEY_STRING("keepalive_s", read_time, struct policy_stack, rec.keepalive_s, "NUMBER",
+		   "kernel: SO_KEEPALIVE with TCP_KEEPIDLE in seconds", .form = FORM_NUMBER),
 };
 
 static bool stack_seen(uint32_t mask, const char *name)
@@ -103,12 +145,15 @@ static bool stack_seen(uint32_t mask, const char *name)
 	return keys_seen(mask, policy_stack_keys, POLICY_STACK_KEYS, name);
 }
 
+const char *const policy_kernel_only[] = {
+	"congestion", "pacing", "mark", "priority", "tos", "user_timeout_ms", "keepalive_s", NULL};
+const char *const policy_user_only[] = {"engine", "port", "poll", NULL};
+
 /* The keys of a stack must be those of its kind. */
 static int stack_settle(const struct keys_at *at, const struct node *v, uint32_t mask,
 			struct dmm_stack_rec *rec)
 {
-	static const char *const kernel_only[] = {"congestion", "pacing", "mark", "priority"};
-	static const char *const user_only[] = {"engine", "port", "poll"};
+	const char *const *only;
 	int err = 0;
 
 	if (!stack_seen(mask, "kind") && stack_seen(mask, "engine"))
@@ -116,15 +161,15 @@ static int stack_settle(const struct keys_at *at, const struct node *v, uint32_t
 	if (!stack_seen(mask, "kind") && !stack_seen(mask, "engine"))
 		return keys_error(at, v, "%s needs an \"engine\" or \"kind: kernel\"", at->object);
 	if (rec->kind == DMM_KIND_KERNEL) {
-		for (size_t i = 0; i < ARRAY_SIZE(user_only); i++)
-			if (stack_seen(mask, user_only[i]))
-				err = keys_error(at, v, "%s of %s: not for kind kernel",
-						 user_only[i], at->object);
+		for (only = policy_user_only; *only; only++)
+			if (stack_seen(mask, *only))
+				err = keys_error(at, v, "%s of %s: not for kind kernel", *only,
+						 at->object);
 		return err;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(kernel_only); i++)
-		if (stack_seen(mask, kernel_only[i]))
-			err = keys_error(at, v, "%s of %s: only for kind kernel", kernel_only[i],
+	for (only = policy_kernel_only; *only; only++)
+		if (stack_seen(mask, *only))
+			err = keys_error(at, v, "%s of %s: only for kind kernel", *only,
 					 at->object);
 	if (!stack_seen(mask, "engine"))
 		err = keys_error(at, v, "%s needs an \"engine\"", at->object);

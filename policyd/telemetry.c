@@ -104,10 +104,10 @@ static int stack_read(struct telemetry *t, struct tree *tree, unsigned id)
 	int r;
 
 	s->up = kind == DMM_KIND_KERNEL;
+	s->rt = tree->rt[id];
 	if (kind != DMM_KIND_USERSPACE)
 		return 0;
 	s->up = maps_stack_up(tree, id);
-	s->rt = tree->rt[id];
 	for (unsigned i = 0; i < DMM_I_COUNT; i++)
 		s->counter[i] = tree->instctr[id * DMM_INSTANCE_SPACE + i];
 	r = maps_hold_counters(tree, id, s->hold);

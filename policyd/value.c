@@ -29,7 +29,8 @@ int value_parse_number(const char *text, dmm_u64 max, dmm_u64 *ret)
 	unsigned long long v;
 	char *end;
 
-	if (!isxdigit((unsigned char)digits[0]))
+	if (hex ? !isxdigit((unsigned char)digits[0]) || strpbrk(digits, "xX")
+		: !isdigit((unsigned char)digits[0]))
 		return -EINVAL;
 	errno = 0;
 	v = strtoull(digits, &end, hex ? 16 : 10);

@@ -4,8 +4,8 @@
  * engine has room for, what the engine received stays there, its window closed, until the carrier
  * takes it. So a slow reader stops the sender, through both.
  *
- * The carrier is watched edge-triggered: a direction is tried until it says EAGAIN or moves less
- * than asked, and again when epoll reports it.
+ * The carrier is watched edge-triggered: a direction is tried until it says EAGAIN, or nothing more
+ * can be there, and again when epoll reports it.
  */
 #include <errno.h>
 #include <linux/sockios.h>
@@ -116,19 +116,20 @@ static int relay_ask(int fd, int *ret_queued, int *ret_mark)
 
 struct taken {
 	bool urgent; /* one byte, and that is urgent */
-	bool all;    /* nothing was left behind it */
+	bool all;    /* nothing was left behind it that epoll will not report */
 };
 
 /*
  * recv() ends before an urgent byte, but does not tell when it begins with one. What is queued now
  * does not become urgent later: so look at the mark, then take no more than was there before.
- * Right after epoll reported bytes without EPOLLPRI there is nothing to look at. Returns as recv().
+ * Right after epoll reported bytes without EPOLLPRI there is no need to ask how many. Returns as
+ * recv().
  */
 static ssize_t relay_take(struct flow *f, void *buf, size_t room, struct taken *ret)
 {
 	/* a spliced carrier has two queues: a recv() ends where one does, SIOCINQ tells of one */
 	bool two = f->rec.carrier == DMM_CARRIER_SPLICE, ask = !f->fresh || two;
-	int queued = 0, mark = 0;
+	int queued = 0, mark = 0, still = 0;
 	ssize_t n;
 
 	if (ask && relay_ask(f->watch.fd, &queued, &mark) < 0)
@@ -139,13 +140,19 @@ static ssize_t relay_take(struct flow *f, void *buf, size_t room, struct taken *
 		if (n < 0 || (n > 0 && relay_ask(f->watch.fd, &queued, &mark) < 0))
 			return -1;
 	}
+	/* an urgent byte may have come while epoll looked */
+	if (!ask && ioctl(f->watch.fd, SIOCATMARK, &mark) < 0)
+		return -1;
 	if (mark)
 		room = 1;
 	else if (queued)
 		room = MIN(room, (size_t)queued);
 	n = recv(f->watch.fd, buf, room, MSG_DONTWAIT);
-	ret->urgent = mark && n == 1;
-	ret->all = !ask && n < (ssize_t)room && !f->hup && !f->error;
+	/* the mark is TCP's: still there, the byte came from the other queue, which goes first */
+	if (two && mark && n == 1 && ioctl(f->watch.fd, SIOCATMARK, &still) < 0)
+		return -1;
+	ret->urgent = mark && !still && n == 1;
+	ret->all = !ask && !mark && n < (ssize_t)room && !f->hup && !f->error;
 	f->fresh = false;
 	return n;
 }

@@ -272,6 +272,41 @@ static int do_plain(void)
 	return plain_used() == 0 ? 0 : 5;
 }
 
+/* The kernel makes the subflow of an MPTCP socket, and does not tell us when it ends. */
+static int do_plain_mptcp(void)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port)};
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 262);
+
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (s < 0)
+		return 0; /* this kernel has none */
+	if (connect(s, (struct sockaddr *)&to, sizeof(to)) < 0)
+		return 1;
+	close(s);
+	return plain_used() == 0 ? 0 : 2;
+}
+
+/* One slot a socket, also when another than its own has become free meanwhile. */
+static int do_plain_again(void)
+{
+	static const struct dmm_plain other = {.cookie = ~0ULL}, none;
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port)};
+	int u = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	for (dmm_u32 i = 0; i < 2 * DMM_PLAIN_SETS; i++)
+		bpf_map_update_elem(tree.map[TREE_PLAIN], &i, &other, 0);
+	if (connect(u, (struct sockaddr *)&to, sizeof(to)) < 0)
+		return 1;
+	for (dmm_u32 i = 0; i < 2 * DMM_PLAIN_SETS; i++)
+		bpf_map_update_elem(tree.map[TREE_PLAIN], &i, &none, 0);
+	if (connect(u, (struct sockaddr *)&to, sizeof(to)) < 0 || plain_rows(u, IPPROTO_UDP) != 1)
+		return 2;
+	close(u);
+	return plain_used() == 0 ? 0 : 3;
+}
+
 /* Every slot is another's: socket storage has the verdict. */
 static int do_plain_full(void)
 {
@@ -293,6 +328,8 @@ static void test_plain(void)
 	int s = listen_on("127.0.0.1", &server_port);
 
 	CU_ASSERT_EQUAL(in_group(do_plain), 0);
+	CU_ASSERT_EQUAL(in_group(do_plain_mptcp), 0);
+	CU_ASSERT_EQUAL(in_group(do_plain_again), 0);
 	CU_ASSERT_EQUAL(in_group(do_plain_full), 0);
 	close(s);
 }

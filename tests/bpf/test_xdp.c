@@ -270,6 +270,11 @@ static void test_icmp(void)
 
 	f = ether(ETH_P_IP);
 	append_ip4(&f, "192.0.2.254", "192.0.2.1", IPPROTO_ICMP);
+	append(&f, unreachable4, 8);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT)); /* what it quotes may lie elsewhere */
+
+	f = ether(ETH_P_IP);
+	append_ip4(&f, "192.0.2.254", "192.0.2.1", IPPROTO_ICMP);
 	append(&f, echo4, 8);
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
 

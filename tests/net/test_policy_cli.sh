@@ -92,6 +92,17 @@ says 0 'rule local' explain group web remote 127.0.0.1 remote_port 80
 holds '.rule == "no-telnet" and .use[0].stack == "reject"' explain remote 192.0.2.1 remote_port 23
 holds '.rule == null' explain role server local_port 80
 says 2 'expected a port' explain remote_port x
+says 0 '^rule out \(number 2\)' explain --group web --proto tcp 10.0.0.9:443
+says 0 '1. edge0: no, stack-down: the instance does not run' explain --group web 10.0.0.9:443
+holds '.result == {"stack": "edge0", "reason": "stack-down", "refused": true} and .strict' \
+	explain --group web --proto tcp 10.0.0.9:443
+holds '.result == {"stack": "reject", "reason": "rejected", "refused": true}' explain 192.0.2.1:23
+holds '.use[0].taken and (.use[1].reached | not)' explain group web remote 127.0.0.1
+holds '.file != null and .line == 6' explain group web 127.0.0.1:80
+says 2 'explain takes --pid' explain --fd 3
+says 2 'not a number' explain --pid x
+says 1 'process 4194304: ' explain --pid 4194304
+says 1 'not an IP socket' explain --pid $$ --fd 0
 
 "$policy" show --yaml >"$TMP/b.yaml"
 says 0 'no change|~ .*moved' apply -f "$TMP/b.yaml"
@@ -113,6 +124,41 @@ says 0 'rule local: disabled=\(none\) -> true' rule disable local
 holds '.policy.rules[0].disabled == true' show
 says 0 'disabled=true -> \(none\)' rule enable local
 says 1 'no rule "nowhere"' rule disable nowhere
+
+# the way back
+generation() { "$policy" -j show | jq .generation; }
+g=$(generation)
+says 0 '^ *1  20' history
+holds '.[-1] | .in_force and .how == "rule enable local"' history
+says 0 "generation $((g + 1)) in force" del no-telnet
+says 0 '\+ rule no-telnet' rollback
+holds '[.policy.rules[].name] == ["local", "out", "no-telnet"]' show
+says 1 'generation 999 is not in the history' rollback 999
+says 2 'not a generation' rollback x
+says 0 '\- rule out' rollback 1
+holds '[.policy.rules[].name] == ["local", "no-telnet"]' show
+says 0 'not made' rollback "$g" --dry-run
+says 0 '\+ rule out' rollback "$g"
+says 2 'not a time' apply -f "$TMP/a.yaml" --confirm-within 1d
+says 1 'nothing waits' confirm
+says 0 'unless: dmm-policy confirm' apply -f "$TMP/a.yaml" --confirm-within 60s
+says 1 'waits to be confirmed until' add x use kernel
+holds '.[-1].to_confirm' history
+says 0 'is confirmed' confirm
+says 0 'in force' add x use kernel
+says 0 'for 1 s, then' apply -f "$TMP/a.yaml" --confirm-within 1s
+holds '[.policy.rules[].name] == ["local", "no-telnet"]' show
+came_back() { "$policy" -j show | jq -e '[.policy.rules[].name] == ["local", "no-telnet", "x"]' >/dev/null; }
+for _ in $(seq 40); do
+	came_back && break
+	sleep 0.1
+done
+holds '[.policy.rules[].name] == ["local", "no-telnet", "x"]' show
+holds '.[-1].how | test("not confirmed in time")' history
+says 0 'for 30 s, then' apply -f "$TMP/a.yaml" --confirm-within 30s
+says 0 '\+ rule x' rollback
+says 0 'in force' rollback "$g"
+says 1 'nothing waits' confirm
 
 # several writers at once: none is lost
 writers=()
@@ -137,6 +183,15 @@ done
 holds '[.[] | select(.group == "web" and .rule == "local" and .stack == "bulk")] | length >= 1' flows
 holds '. == []' flows --stack kernel
 holds '[.rules[] | select(.name == "local")][0].hits == 1 and .maps.rule.used == 19' stats
+holds '.[0] | .verdict and .rule == "local" and .stack == "bulk" and (.today_differs | not)' \
+	explain --pid $sleeper --fd 3
+says 0 'stack bulk, reason rule: a rule named this stack' explain --pid $sleeper
+"$policy" rule disable local >/dev/null
+holds '.[0] | .stack == "bulk" and .today_differs and .today.result.reason == "admin-off"' \
+	explain --pid $sleeper
+says 0 'would decide otherwise' explain --pid $sleeper
+"$policy" rule enable local >/dev/null
+says 0 'no verdict' explain --pid "$listener_PID"
 kill $sleeper "$listener_PID"
 says 2 'ambiguous: stack list, .*stats' st
 says 2 'has no option --file' flows -f x

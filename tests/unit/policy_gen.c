@@ -87,7 +87,7 @@ static unsigned gen_use(struct rng *r, const struct dmm_policy *p, char (*ret)[D
 	unsigned n = 0;
 
 	if (rng_below(r, 5) == 0) {
-		strcpy(ret[0], "reject");
+		strcpy(ret[0], policy_reject_names[rng_below(r, DMM_REJECTS)]);
 		return 1;
 	}
 	for (size_t i = 0; i < p->n_stacks && n < DMM_MAX_USE - 1; i++)
@@ -118,6 +118,9 @@ static void gen_stack(struct rng *r, size_t i, struct dmm_stack_rec *s)
 		s->pacing_bps = 1000 * (1 + rng_below(r, 5000000));
 	s->mark = rng_below(r, 2) ? rng_below(r, 100) : 0;
 	s->priority = rng_below(r, 8);
+	s->tos = rng_below(r, 2) ? rng_below(r, 257) : 0;
+	s->user_timeout_ms = rng_below(r, 2) ? rng_below(r, 100000) : 0;
+	s->keepalive_s = rng_below(r, 2) ? rng_below(r, 32768) : 0;
 }
 
 struct dmm_policy *gen_policy(struct rng *r)

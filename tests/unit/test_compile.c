@@ -100,7 +100,7 @@ static void test_ids_wrap(void)
 		struct dmm_class *c;
 		char text[4096] = "stacks:\n";
 
-		for (int i = 0; i < DMM_MAX_STACKS - 2; i++)
+		for (int i = 0; i < DMM_MAX_STACKS - 4; i++)
 			snprintf(text + strlen(text), sizeof(text) - strlen(text),
 				 "  r%ds%d: {kind: kernel}\n", round, i);
 		c = compile(text, prev);

@@ -38,6 +38,26 @@ static struct engine_listener *listener[4];
 static unsigned listeners, packets;
 static struct frame last_syn;
 
+/* As Linux does: while an urgent byte is further away than the pointer can say, each segment says
+ * 0xffff. far_place: the sequence number of that byte; 0: there is none. */
+static uint32_t far_place;
+
+static void say_far(uint8_t *tcp, const struct frame *f)
+{
+	uint16_t word, now_word, pointer = 0xffff, sum;
+
+	if (!far_place || f->l4_len <= 20 || (int32_t)(far_place - f->seq) <= 0xffff)
+		return;
+	memcpy(&word, tcp + 12, 2);
+	tcp[13] |= 0x20;
+	memcpy(&now_word, tcp + 12, 2);
+	memcpy(&sum, tcp + 16, 2);
+	sum = frame_sum_update(sum, word, now_word);
+	sum = frame_sum_update(sum, 0, pointer);
+	memcpy(tcp + 16, &sum, 2);
+	memcpy(tcp + 18, &pointer, 2);
+}
+
 static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 {
 	uint8_t *p = port_fake.tx_reserve(wire_out, 65600);
@@ -51,6 +71,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	frame_eth(p, p, p, p[FRAME_ETH_LEN] >> 4 == 6);
 	packets++;
 	CU_ASSERT_EQUAL(frame_parse(p, off, &f), FRAME_TCP);
+	say_far(p + f.l4_off, &f);
 	CU_ASSERT_EQUAL(frame_tcp_csum(p, &f), FRAME_CSUM_OK);
 	if ((f.flags & (FRAME_SYN | FRAME_ACK)) == FRAME_SYN)
 		last_syn = f;
@@ -305,6 +326,41 @@ static void urgent(const char *from, const char *to, unsigned loss)
 		CU_ASSERT_FALSE(ops->urgent(b->conn, &mark));
 	}
 	CU_ASSERT_FALSE(b->bad || a->failed || b->failed);
+	ops->abort(a->conn);
+	ops->abort(b->conn);
+	stop();
+}
+
+/* An urgent byte that is announced long before it comes: no other byte is taken for it. */
+static void test_urgent_far(void)
+{
+	struct end *a = &end[0], *b = &end[1];
+	const uint64_t place = 300000;
+	uint8_t byte = pattern(place);
+	uint32_t sent = 0;
+	size_t mark;
+
+	start(0);
+	listen_on("10.0.0.2");
+	join("10.0.0.1", "10.0.0.2");
+	far_place = last_syn.seq + 1 + (uint32_t)place;
+	for (unsigned i = 0; i < 100000 && b->received < place; i++) {
+		push(a, place);
+		if (a->sent == place && !sent)
+			sent = ops->send_urgent(a->conn, &byte) == 1;
+		step();
+		if (ops->urgent(b->conn, &mark))
+			CU_ASSERT(mark > 0);
+		pull(b, MIN(5000, place - b->received));
+	}
+	a->sent += sent;
+	far_place = 0;
+	for (unsigned i = 0; i < 1000 && !(ops->urgent(b->conn, &mark) && mark == 0); i++)
+		step();
+	CU_ASSERT(ops->urgent(b->conn, &mark) && mark == 0);
+	pull(b, 1);
+	CU_ASSERT_FALSE(ops->urgent(b->conn, &mark) || b->bad);
+	CU_ASSERT_EQUAL(b->received, place + 1);
 	ops->abort(a->conn);
 	ops->abort(b->conn);
 	stop();
@@ -573,6 +629,7 @@ int main(void)
 		{"urgent bytes, IPv4", test_urgent4},
 		{"urgent bytes, IPv6", test_urgent6},
 		{"urgent bytes with loss", test_urgent_loss},
+		{"an urgent byte far ahead", test_urgent_far},
 		{"half-close by the client", test_half_close_client},
 		{"half-close by the server", test_half_close_server},
 		{"refused", test_refused},

@@ -108,7 +108,10 @@ static void test_good(void)
 	CU_ASSERT_EQUAL(p->stacks[2].rec.pacing_bps, 1000000000ULL);
 	CU_ASSERT_EQUAL(p->stacks[2].rec.mark, 16);
 	CU_ASSERT_EQUAL(p->stacks[2].rec.priority, 1);
-	CU_ASSERT_EQUAL_FATAL(p->n_rules, 3);
+	CU_ASSERT_EQUAL(p->stacks[2].rec.tos, 17);
+	CU_ASSERT_EQUAL(p->stacks[2].rec.user_timeout_ms, 30000);
+	CU_ASSERT_EQUAL(p->stacks[2].rec.keepalive_s, 60);
+	CU_ASSERT_EQUAL_FATAL(p->n_rules, 4);
 	m = &p->rules[0].match;
 	CU_ASSERT_EQUAL(m->n_group, 2);
 	CU_ASSERT_EQUAL(m->roles, 1);
@@ -122,7 +125,9 @@ static void test_good(void)
 	CU_ASSERT_FALSE(p->rules[0].strict);
 	CU_ASSERT_STRING_EQUAL(p->rules[1].name, "rule-2");
 	CU_ASSERT_EQUAL(p->rules[1].carrier, DMM_CARRIER_TCP);
-	m = &p->rules[2].match;
+	CU_ASSERT_STRING_EQUAL(p->rules[2].use[0], "reject-unreachable");
+	CU_ASSERT(p->rules[2].disabled);
+	m = &p->rules[3].match;
 	CU_ASSERT_EQUAL(m->roles, 0);
 	CU_ASSERT_EQUAL(m->proto, 0);
 	CU_ASSERT_EQUAL(m->n_remote, 0);

@@ -332,6 +332,7 @@ void lw_urgent_received(const ip_addr_t *remote, u16_t remote_port, const ip_add
 {
 	struct engine_conn *c;
 	struct tcp_pcb *pcb;
+	size_t *last;
 	s32_t ahead;
 
 	for (pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
@@ -341,12 +342,18 @@ void lw_urgent_received(const ip_addr_t *remote, u16_t remote_port, const ip_add
 	if (!pcb || pcb->state < ESTABLISHED || !(c = pcb->callback_arg) || c->fin_rcvd)
 		return;
 	ahead = (s32_t)(up - 1 - pcb->rcv_nxt);
-	if (ahead < -(s32_t)c->rx_bytes || ahead > LW_MARK_FAR || c->marks == LW_MARKS)
+	if (ahead < -(s32_t)c->rx_bytes || ahead > LW_MARK_FAR)
 		return; /* read already, or nonsense */
 	ahead += (s32_t)c->rx_bytes;
-	if (c->marks && c->mark[c->marks - 1] >= (size_t)ahead)
+	last = c->marks ? &c->mark[c->marks - 1] : NULL;
+	if (last && *last >= (size_t)ahead)
 		return; /* known: each segment on the way to it tells */
-	c->mark[c->marks++] = (size_t)ahead;
+	/* As long as its byte is not here a pointer moves on: 0xffff says "further than I can say",
+	 * in every segment until the byte is near enough. */
+	if (last && *last >= c->rx_bytes)
+		*last = (size_t)ahead;
+	else if (c->marks < LW_MARKS)
+		c->mark[c->marks++] = (size_t)ahead;
 }
 
 bool lw_urgent(struct engine_conn *c, size_t *ret)
@@ -426,6 +433,7 @@ void lw_close(struct engine_conn *c)
 		return;
 	}
 	lw_conn_silence(c);
+	lw_urgent_done(c); /* lwIP may free the pcb without a word */
 	lw_rx_free(c);
 	TAILQ_REMOVE(&c->e->live, c, entry);
 	TAILQ_INSERT_TAIL(&c->e->lingering, c, entry);

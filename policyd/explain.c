@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <netinet/in.h>
+#include <string.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/util.h"
+#include "loader/attach.h"
+#include "policyd/explain.h"
+
+struct walker {
+	const struct tree *tree;
+	const struct dmm_class *class;
+	const struct eval_socket *socket;
+	dmm_u64 netns;
+};
+
+/* As ip_is_special() of bpf/dmm_match.bpf.h. */
+static bool is_special(const dmm_u8 *ip)
+{
+	if (addr_is_v4(ip))
+		return ip[12] == 0 || ip[12] == 127 || ip[12] >= 224 ||
+		       (ip[12] == 169 && ip[13] == 254);
+	return ip[0] == 0xff || (ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80) || addr_is_any(ip);
+}
+
+static enum dmm_reason ask_client(const struct walker *w, unsigned id)
+{
+	const struct eval_socket *s = w->socket;
+	volatile struct dmm_stack_rt *rt = &w->tree->rt[id];
+	bool v4 = addr_is_v4(s->remote.ip);
+
+	if (!s->remote.port || is_special(s->remote.ip) ||
+	    maps_route(w->tree, id, s->remote.ip) != DMM_ROUTE_VIA)
+		return DMM_REASON_NO_ROUTE;
+	if (!addr_is_any(s->local.ip) && (addr_is_v4(s->local.ip) != v4 ||
+					  maps_route(w->tree, id, s->local.ip) != DMM_ROUTE_LOCAL))
+		return DMM_REASON_UNSUPPORTED;
+	return (v4 ? rt->port4 : rt->port6) ? DMM_REASON_RULE : DMM_REASON_NO_LISTENER;
+}
+
+static enum dmm_reason ask_server(const struct walker *w, unsigned id)
+{
+	const dmm_u8 *local = w->socket->local.ip;
+
+	if (!addr_is_any(local) && maps_route(w->tree, id, local) != DMM_ROUTE_LOCAL)
+		return DMM_REASON_NO_ROUTE;
+	return DMM_REASON_RULE;
+}
+
+/* DMM_REASON_RULE: it takes the socket. */
+static enum dmm_reason ask(const struct walker *w, unsigned id)
+{
+	bool server = w->socket->role == DMM_ROLE_SERVER;
+
+	if (w->tree->rt[id].off)
+		return DMM_REASON_ADMIN_OFF;
+	switch (w->class->stack[id].kind) {
+	case DMM_KIND_KERNEL:
+		return DMM_REASON_RULE;
+	case DMM_KIND_REJECT: /* a listen() cannot be refused any more */
+		return server ? DMM_REASON_UNSUPPORTED : DMM_REASON_RULE;
+	case DMM_KIND_USERSPACE:
+		break;
+	default:
+		return DMM_REASON_INTERNAL;
+	}
+	if (w->socket->proto != IPPROTO_TCP)
+		return DMM_REASON_UNSUPPORTED;
+	if (!maps_stack_up(w->tree, id))
+		return DMM_REASON_STACK_DOWN;
+	if (w->tree->rt[id].netns != w->netns)
+		return DMM_REASON_NO_LISTENER;
+	return server ? ask_server(w, id) : ask_client(w, id);
+}
+
+static void walk(const struct walker *w, const dmm_u8 *use, unsigned n, bool strict,
+		 struct explanation *ret)
+{
+	enum dmm_reason first = ret->reason, r;
+	bool done = false;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct explain_step *s = &ret->step[ret->n++];
+
+		s->stack = use[i] % DMM_MAX_STACKS;
+		s->reached = !done;
+		if (done)
+			continue;
+		r = ask(w, s->stack);
+		s->taken = done = r == DMM_REASON_RULE;
+		s->why_not = s->taken ? 0 : (dmm_u8)r;
+		if (s->taken) {
+			ret->stack = s->stack;
+			ret->refused = w->class->stack[s->stack].kind == DMM_KIND_REJECT;
+			if (ret->refused)
+				ret->reason = DMM_REASON_REJECTED;
+		} else if (ret->reason == first) {
+			ret->reason = (dmm_u8)r;
+		}
+	}
+	if (done)
+		return;
+	ret->refused = strict && w->socket->role == DMM_ROLE_CLIENT;
+	ret->stack = ret->refused && n ? use[0] % DMM_MAX_STACKS : DMM_STACK_KERNEL;
+}
+
+void explain_socket(const struct tree *t, const struct dmm_class *c, const struct eval_socket *s,
+		    dmm_u64 netns, struct explanation *ret)
+{
+	const struct walker w = {.tree = t, .class = c, .socket = s, .netns = netns};
+	const struct dmm_rule_rec *rule;
+
+	*ret = (struct explanation){.rule = eval_rule(c, s), .stack = DMM_STACK_KERNEL};
+	rule = ret->rule < DMM_MAX_RULES ? &c->rule[ret->rule] : NULL;
+	ret->reason = rule ? DMM_REASON_RULE : DMM_REASON_DEFAULT;
+	if ((rule && rule->off) ||
+	    (s->group && attach_group_off(t, &c->group[s->group % DMM_MAX_GROUPS]))) {
+		ret->reason = DMM_REASON_ADMIN_OFF;
+		return;
+	}
+	if (rule)
+		walk(&w, rule->use, MIN(rule->n_use, DMM_MAX_USE), rule->strict, ret);
+	else
+		walk(&w, c->hdr.use, MIN(c->hdr.n_use, DMM_MAX_USE), c->hdr.strict, ret);
+}
+
+const char *explain_reason(unsigned reason)
+{
+#define MEANING(name, text, meaning) [DMM_REASON_##name] = meaning,
+	static const char *const meaning[DMM_REASON_COUNT] = {DMM_REASONS(MEANING)};
+
+	return reason < DMM_REASON_COUNT ? meaning[reason] : "?";
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Why a socket gets what it gets: the walk through a rule's list of stacks as the BPF programs do
+ * it (bpf/dmm_sock.bpf.c, walk_step()), over the maps as they are now.
+ */
+#ifndef DMM_POLICYD_EXPLAIN_H
+#define DMM_POLICYD_EXPLAIN_H
+
+#include "policyd/policy.h"
+
+struct explain_step {
+	dmm_u8 stack;
+	bool reached; /* false: an earlier one was taken */
+	bool taken;
+	dmm_u8 why_not; /* enum dmm_reason, when reached and not taken */
+};
+
+struct explanation {
+	unsigned rule; /* index, or DMM_RULE_NONE */
+	struct explain_step step[DMM_MAX_USE];
+	unsigned n;
+	dmm_u8 stack; /* what the socket gets, enum dmm_reason with it */
+	dmm_u8 reason;
+	bool refused; /* connect() fails */
+};
+
+/*
+ * netns: cookie of the socket's network namespace. What only the socket itself knows (options, a
+ * bound device) is not asked: explain says what a plain one would get.
+ */
+void explain_socket(const struct tree *t, const struct dmm_class *c, const struct eval_socket *s,
+		    dmm_u64 netns, struct explanation *ret);
+
+/* What a reason means, one clause. */
+const char *explain_reason(unsigned reason);
+
+#endif

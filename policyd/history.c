@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "policyd/history.h"
+
+#define HEADER "# generation %llu, at %llu: %127[^\n]"
+
+/* <run directory>/history-<path of the tree with - for /> */
+static int directory(const struct tree *t, bool make, char ret[PATH_MAX])
+{
+	int n = snprintf(ret, PATH_MAX, "%s/history", tree_run_dir());
+
+	for (const char *p = t->path; *p && n < PATH_MAX - 1; p++)
+		ret[n++] = *p == '/' ? '-' : *p;
+	ret[n] = '\0';
+	if (!make)
+		return 0;
+	if (mkdir(tree_run_dir(), 0755) < 0 && errno != EEXIST)
+		return -errno;
+	return mkdir(ret, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int file_in(const struct tree *t, const char *name, char ret[PATH_MAX])
+{
+	char dir[PATH_MAX];
+	int r = directory(t, false, dir);
+
+	if (r == 0 && snprintf(ret, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX)
+		r = -ENAMETOOLONG;
+	return r;
+}
+
+static int file_of(const struct tree *t, dmm_u64 generation, char ret[PATH_MAX])
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "%llu.yaml", generation);
+	return file_in(t, name, ret);
+}
+
+int history_path(const struct tree *t, dmm_u64 generation, char ret[PATH_MAX])
+{
+	int r = file_of(t, generation, ret);
+
+	return r < 0 ? r : access(ret, R_OK) < 0 ? -errno : 0;
+}
+
+/* Whole or not at all: written aside and renamed. */
+static int save(const struct tree *t, const struct dmm_class *c, dmm_u64 generation,
+		const char *how)
+{
+	char path[PATH_MAX], aside[PATH_MAX];
+	struct dmm_policy *p;
+	FILE *out;
+	int r;
+
+	r = directory(t, true, path);
+	if (r == 0)
+		r = file_in(t, "new", aside);
+	if (r == 0)
+		r = file_of(t, generation, path);
+	if (r == 0)
+		r = class_decompile(c, &p);
+	if (r < 0)
+		return r;
+	out = fopen(aside, "we");
+	if (!out) {
+		r = -errno;
+		policy_free(p);
+		return r;
+	}
+	fprintf(out, "# generation %llu, at %llu: %s\n", generation, (dmm_u64)t->meta->committed_ns,
+		how);
+	r = policy_format(p, out);
+	policy_free(p);
+	if (fclose(out) != 0 && r == 0)
+		r = -errno;
+	if (r == 0 && rename(aside, path) < 0)
+		r = -errno;
+	if (r < 0)
+		unlink(aside);
+	return r;
+}
+
+static void forget_old(const struct tree *t)
+{
+	struct history_entry *list;
+	char path[PATH_MAX];
+	size_t n;
+
+	if (history_list(t, &list, &n) < 0)
+		return;
+	for (size_t i = 0; i + HISTORY_MAX < n; i++)
+		if (file_of(t, list[i].generation, path) == 0)
+			unlink(path);
+	free(list);
+}
+
+int history_commit(struct tree *t, const struct dmm_class *c, const char *how,
+		   dmm_u64 *ret_generation)
+{
+	dmm_u64 generation;
+	int r = maps_commit(t, c, &generation), w;
+
+	if (r < 0)
+		return r;
+	w = save(t, c, generation, how);
+	if (w < 0)
+		log_warn("the history of generation %llu cannot be written: %s", generation,
+			 strerror(-w));
+	forget_old(t);
+	*ret_generation = generation;
+	return 0;
+}
+
+static bool read_entry(const char *dir, const char *name, struct history_entry *ret)
+{
+	char path[PATH_MAX];
+	char *end;
+	FILE *f;
+	bool ok;
+
+	*ret = (struct history_entry){.generation = strtoull(name, &end, 10)};
+	if (end == name || strcmp(end, ".yaml") != 0 ||
+	    snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
+		return false;
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	ok = fscanf(f, HEADER, &ret->generation, &ret->when_ns, ret->how) == 3;
+	fclose(f);
+	return ok;
+}
+
+static int by_generation(const void *a, const void *b)
+{
+	const struct history_entry *x = a, *y = b;
+
+	return (x->generation > y->generation) - (x->generation < y->generation);
+}
+
+int history_list(const struct tree *t, struct history_entry **ret, size_t *ret_n)
+{
+	struct history_entry *list = NULL, *more, entry;
+	char dir[PATH_MAX];
+	struct dirent *e;
+	size_t n = 0;
+	DIR *d;
+
+	directory(t, false, dir);
+	d = opendir(dir);
+	if (!d && errno != ENOENT)
+		return -errno;
+	while (d && (e = readdir(d))) {
+		/* a generation before the maps were made anew is not one of theirs */
+		if (!read_entry(dir, e->d_name, &entry) || entry.generation > t->meta->generation)
+			continue;
+		more = realloc(list, (n + 1) * sizeof(*list));
+		if (!more)
+			break;
+		list = more;
+		list[n++] = entry;
+	}
+	if (d)
+		closedir(d);
+	if (n)
+		qsort(list, n, sizeof(*list), by_generation);
+	*ret = list;
+	*ret_n = n;
+	return 0;
+}
+
+/* ---- pending ---- */
+
+int history_pending(const struct tree *t, struct history_pending *ret)
+{
+	char path[PATH_MAX];
+	FILE *f;
+	int n;
+
+	if (file_in(t, "pending", path) < 0)
+		return -ENOENT;
+	f = fopen(path, "re");
+	if (!f)
+		return -ENOENT;
+	n = fscanf(f, "%llu %llu %llu %d", &ret->generation, &ret->before, &ret->until_ns,
+		   &ret->guard);
+	fclose(f);
+	if (n != 4 || ret->generation != t->meta->generation || ret->guard <= 0 ||
+	    kill(ret->guard, 0) < 0)
+		return -ENOENT;
+	return 0;
+}
+
+int history_pending_set(const struct tree *t, const struct history_pending *p)
+{
+	char path[PATH_MAX];
+	FILE *f;
+	int r = file_in(t, "pending", path);
+
+	if (r < 0)
+		return r;
+	f = fopen(path, "we");
+	if (!f)
+		return -errno;
+	fprintf(f, "%llu %llu %llu %d\n", p->generation, p->before, p->until_ns, p->guard);
+	return fclose(f) != 0 ? -errno : 0;
+}
+
+void history_pending_clear(const struct tree *t)
+{
+	char path[PATH_MAX];
+
+	if (file_in(t, "pending", path) == 0)
+		unlink(path);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What was in force before: each generation as a file that `apply` takes, below the run directory
+ * of the tree, so that it goes with the maps when the host starts anew. And the commit that writes
+ * it, for the daemon and the command line.
+ */
+#ifndef DMM_POLICYD_HISTORY_H
+#define DMM_POLICYD_HISTORY_H
+
+#include <limits.h>
+
+#include "policyd/policy.h"
+
+#define HISTORY_MAX 100 /* generations that are kept; the oldest go first */
+
+struct history_entry {
+	dmm_u64 generation;
+	dmm_u64 when_ns; /* CLOCK_REALTIME of the commit */
+	char how[128];	 /* "apply -f x.yaml", "add web" … */
+};
+
+/* maps_commit(), then the history. A history that cannot be written is a warning. */
+int history_commit(struct tree *t, const struct dmm_class *c, const char *how,
+		   dmm_u64 *ret_generation);
+
+/* Oldest first; *ret is the caller's to free. */
+int history_list(const struct tree *t, struct history_entry **ret, size_t *ret_n);
+
+/* The file of a generation. -ENOENT: it is not kept. */
+int history_path(const struct tree *t, dmm_u64 generation, char ret[PATH_MAX]);
+
+/* ---- a change that has to be confirmed ---- */
+
+struct history_pending {
+	dmm_u64 generation; /* that waits */
+	dmm_u64 before;	    /* to go back to */
+	dmm_u64 until_ns;   /* CLOCK_REALTIME */
+	int guard;	    /* process that goes back then */
+};
+
+/* -ENOENT: none. One whose guard is gone does not count. */
+int history_pending(const struct tree *t, struct history_pending *ret);
+int history_pending_set(const struct tree *t, const struct history_pending *p);
+void history_pending_clear(const struct tree *t);
+
+#endif

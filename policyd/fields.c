@@ -103,8 +103,7 @@ int fields_of_rule(const struct dmm_rule *rule, struct fields *ret)
 	r = add_match(ret, &rule->match);
 	kind = rule->n_use == 1 ? policy_reject(rule->use[0]) : DMM_REJECTS;
 	if (r == 0 && kind != DMM_REJECT_REFUSED && kind < DMM_REJECTS)
-		r = add(ret, NULL, "reject", FIELD_TEXT,
-			policy_reject_words[kind]);
+		r = add(ret, NULL, "reject", FIELD_TEXT, policy_reject_words[kind]);
 	else if (r == 0)
 		r = add_list(ret, NULL, "use", rule->use, rule->n_use, name_item);
 	if (r == 0 && rule->carrier == DMM_CARRIER_SPLICE)

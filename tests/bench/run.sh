@@ -19,7 +19,7 @@ need haproxy
 
 setup
 LOAD=$(program load)
-PORT=7777 PROXY=7778
+PROXY=7778
 results=$TMP/results
 LINK2=10.56.0.2 # the far host by the other link
 ip link add near1 netns "$NEAR" type veth peer name far1 netns "$FAR"
@@ -30,10 +30,13 @@ ip -n "$FAR" link set far1 mtu 1500 up
 
 # The group "other" is managed, but its verdict is the kernel.
 config | sed "s|^stacks:|  other: {cgroup: $CGROUP/other}\nstacks:|" | start_policyd
-spawn server4 in_far "$LOAD" serve $FAR4 $PORT
-spawn server2 in_far "$LOAD" serve $LINK2 $PORT
-serves() { [ "$(in_far ss -Hltn "sport = :$PORT" | wc -l)" = 2 ]; }
-wait_for serves
+# A server for each system: what one left behind must not be another's burden.
+port_of() {
+	case $1 in plain) echo 7777 ;; unmanaged) echo 7781 ;; managed) echo 7782 ;; lwip) echo 7783 ;; haproxy) echo 7784 ;; esac
+}
+for system in plain haproxy; do spawn "server-$system" in_far "$LOAD" serve $LINK2 "$(port_of $system)"; done
+for system in unmanaged managed lwip; do spawn "server-$system" in_far "$LOAD" serve $FAR4 "$(port_of $system)"; done
+for system in plain haproxy unmanaged managed lwip; do wait_for far_listens "$(port_of $system)"; done
 cat >"$TMP/haproxy.cfg" <<CFG
 global
 	maxconn 4096
@@ -45,15 +48,15 @@ defaults
 	timeout server 60s
 listen relay
 	bind 127.0.0.1:$PROXY
-	server far $LINK2:$PORT
+	server far $LINK2:$(port_of haproxy)
 CFG
 spawn haproxy in_near haproxy -db -f "$TMP/haproxy.cfg"
 wait_for near_listens $PROXY
 
 one() { # one SYSTEM MODE CONNECTIONS: a line of JSON
-	local run=(in_near "$LOAD" "$2" "$3" "$SECONDS_EACH") to=($FAR4 $PORT)
+	local run=(in_near "$LOAD" "$2" "$3" "$SECONDS_EACH") to=($FAR4 "$(port_of "$1")")
 	case $1 in
-	plain) to=($LINK2 $PORT) ;;
+	plain) to=($LINK2 "$(port_of plain)") ;;
 	managed) run=(run_managed other "${run[@]:1}") ;;
 	lwip) run=(run_managed web "${run[@]:1}") ;;
 	haproxy) to=(127.0.0.1 $PROXY) ;;
@@ -68,6 +71,7 @@ for round in $(seq "$ROUNDS"); do
 		for n in 1 64; do
 			for system in $(shuf -e ${SYSTEMS:-plain unmanaged managed lwip haproxy}); do
 				one "$system" $mode $n
+				sleep 0.1 # connections that were cut are cleared away
 			done
 		done
 	done

@@ -129,6 +129,10 @@ struct ctl_state {
 int ctl_state_open(const struct ctl *c, struct ctl_state *ret);
 void ctl_state_close(struct ctl_state *s);
 
+/* The same with everything that is counted; closed by ctl_state_close(). */
+struct telemetry;
+int ctl_telemetry_open(const struct ctl *c, struct ctl_state *ret, struct telemetry *m);
+
 /* Put p in force, as apply does; takes p over. */
 int ctl_put(const struct ctl *c, struct dmm_policy *p);
 

@@ -289,7 +289,9 @@ int ctl_add(const struct ctl *c, int argc, char **argv)
 	return r;
 }
 
-int ctl_del(const struct ctl *c, int argc, char **argv)
+/* Do one thing to each of the rules that are named, and commit. */
+static int change_rules(const struct ctl *c, int argc, char **argv,
+			void (*change)(struct dmm_policy *p, size_t at))
 {
 	struct edit e;
 	size_t at;
@@ -300,7 +302,7 @@ int ctl_del(const struct ctl *c, int argc, char **argv)
 			log_err("there is no rule \"%s\"", argv[i]);
 			r = CTL_FAILED;
 		} else {
-			rule_remove(e.policy, at);
+			change(e.policy, at);
 		}
 	}
 	if (r == CTL_OK)
@@ -309,34 +311,29 @@ int ctl_del(const struct ctl *c, int argc, char **argv)
 	return r;
 }
 
-static int switch_rules(const struct ctl *c, int argc, char **argv, bool off)
+static void rule_disable(struct dmm_policy *p, size_t at)
 {
-	struct edit e;
-	size_t at;
-	int r = edit_begin_rules(c, &e);
+	p->rules[at].disabled = true;
+}
 
-	for (int i = 0; r == CTL_OK && i < argc; i++) {
-		if (rule_index(e.policy, argv[i], &at) < 0) {
-			log_err("there is no rule \"%s\"", argv[i]);
-			r = CTL_FAILED;
-		} else {
-			e.policy->rules[at].disabled = off;
-		}
-	}
-	if (r == CTL_OK)
-		r = edit_commit(c, &e, e.state.class);
-	edit_end(&e);
-	return r;
+static void rule_enable(struct dmm_policy *p, size_t at)
+{
+	p->rules[at].disabled = false;
+}
+
+int ctl_del(const struct ctl *c, int argc, char **argv)
+{
+	return change_rules(c, argc, argv, rule_remove);
 }
 
 int ctl_rule_disable(const struct ctl *c, int argc, char **argv)
 {
-	return switch_rules(c, argc, argv, true);
+	return change_rules(c, argc, argv, rule_disable);
 }
 
 int ctl_rule_enable(const struct ctl *c, int argc, char **argv)
 {
-	return switch_rules(c, argc, argv, false);
+	return change_rules(c, argc, argv, rule_enable);
 }
 
 /* ---- files ---- */

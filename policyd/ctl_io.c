@@ -10,6 +10,7 @@
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/ctl.h"
+#include "policyd/telemetry.h"
 
 static int explain_open(const char *path, int r)
 {
@@ -48,6 +49,21 @@ void ctl_state_close(struct ctl_state *s)
 	free(s->class);
 	s->class = NULL;
 	tree_close(&s->tree);
+}
+
+int ctl_telemetry_open(const struct ctl *c, struct ctl_state *ret, struct telemetry *m)
+{
+	int r = ctl_state_open(c, ret);
+
+	if (r != CTL_OK)
+		return r;
+	r = telemetry_read(m, &ret->tree, ret->class, ret->generation, NULL);
+	if (r < 0) {
+		log_err("the counters cannot be read: %s", strerror(-r));
+		ctl_state_close(ret);
+		return CTL_FAILED;
+	}
+	return CTL_OK;
 }
 
 int ctl_print_json(const struct ctl *c, json_t *o)

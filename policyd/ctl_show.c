@@ -226,14 +226,10 @@ int ctl_stack_list(const struct ctl *c, int argc, char **argv)
 	(void)argv;
 	if (!m)
 		return CTL_FAILED;
-	r = ctl_state_open(c, &s);
+	r = ctl_telemetry_open(c, &s, m);
 	if (r != CTL_OK)
 		return r;
-	r = telemetry_read(m, &s.tree, s.class, s.generation, NULL);
-	if (r < 0) {
-		log_err("the counters cannot be read: %s", strerror(-r));
-		r = CTL_FAILED;
-	} else if (c->given & CTL_JSON) {
+	if (c->given & CTL_JSON) {
 		r = stacks_json(c, m);
 	} else {
 		table_init(&t, headers, ARRAY_SIZE(headers));

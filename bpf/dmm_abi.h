@@ -19,6 +19,7 @@ typedef unsigned long long dmm_u64;
 #define DMM_ABI_VERSION 2
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
+#define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
 #define DMM_PATH_LEN 192	 /* cgroup path below the cgroup2 mount, source file names */
 #define DMM_MAX_GROUPS 64	 /* group ids are 1 … MAX-1; 0 is "no group" */
 #define DMM_MAX_STACKS 32	 /* stack ids are 0 … MAX-1 */

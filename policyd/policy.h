@@ -27,6 +27,9 @@ struct policy_prefix {
 struct policy_ports {
 	dmm_u16 lo, hi; /* inclusive */
 };
+struct policy_uids {
+	dmm_u32 lo, hi; /* inclusive */
+};
 
 /* Where something was written. file "" : on a command line. */
 struct policy_pos {
@@ -34,7 +37,17 @@ struct policy_pos {
 	unsigned line, column; /* 1-based; 0: unknown */
 };
 
-/* All lists: n == 0 means any. */
+/* Prefixes or ports under a name; of one kind, and not empty. */
+struct policy_set {
+	char name[DMM_NAME_LEN];
+	struct policy_pos pos;
+	struct policy_prefix *prefix;
+	size_t n_prefix;
+	struct policy_ports *ports;
+	size_t n_ports;
+};
+
+/* All lists: n == 0 means any. A set adds what it holds to the list of the same field. */
 struct policy_match {
 	char (*group)[DMM_NAME_LEN];
 	size_t n_group;
@@ -44,6 +57,13 @@ struct policy_match {
 	size_t n_remote, n_local;
 	struct policy_ports *remote_port, *local_port;
 	size_t n_remote_port, n_local_port;
+	char (*remote_set)[DMM_NAME_LEN], (*local_set)[DMM_NAME_LEN];
+	char (*remote_port_set)[DMM_NAME_LEN], (*local_port_set)[DMM_NAME_LEN];
+	size_t n_remote_set, n_local_set, n_remote_port_set, n_local_port_set;
+	struct policy_uids *uid; /* of the process that calls connect() or listen() */
+	size_t n_uid;
+	char (*program)[DMM_PROGRAM_LEN]; /* its name, as ps(1) shows it for the process */
+	size_t n_program;
 };
 
 struct dmm_rule {
@@ -53,8 +73,12 @@ struct dmm_rule {
 	char use[DMM_MAX_USE]
 		[DMM_NAME_LEN]; /* stack names in order of preference; a reject stands alone */
 	unsigned n_use;
+	/* All 0: use is an order of preference. Else each connection takes stack i first with the
+	 * probability weight[i] / sum, then the others in their order. */
+	dmm_u16 weight[DMM_MAX_USE];
 	bool strict;	/* no kernel stack when the list is exhausted: connect() fails */
 	bool disabled;	/* what matches stays on the kernel stack, reason admin-off */
+	bool capture;	/* the same, reason capture: for tcpdump to see it */
 	dmm_u8 carrier; /* DMM_CARRIER_TCP (default) or DMM_CARRIER_SPLICE */
 };
 
@@ -85,6 +109,8 @@ struct dmm_policy {
 	size_t n_groups;
 	struct policy_stack *stacks; /* without the built-in "kernel" */
 	size_t n_stacks;
+	struct policy_set *sets;
+	size_t n_sets;
 	struct dmm_rule *rules;
 	size_t n_rules;
 	char def[DMM_MAX_USE][DMM_NAME_LEN]; /* default: kernel */

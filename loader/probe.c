@@ -86,6 +86,23 @@ static int probe_af_xdp(void)
 	return 0;
 }
 
+#ifndef XDP_USE_SG
+#define XDP_USE_SG (1 << 4)
+#endif
+
+int probe_af_xdp_frags(void)
+{
+	/* no such interface: but a kernel that does not know the flag says so first */
+	struct sockaddr_xdp nowhere = {.sxdp_family = AF_XDP, .sxdp_flags = XDP_USE_SG};
+	int s = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0), r;
+
+	if (s < 0)
+		return -errno;
+	r = bind(s, (struct sockaddr *)&nowhere, sizeof(nowhere)) < 0 ? -errno : 0;
+	close(s);
+	return r == -EINVAL ? -EOPNOTSUPP : 0;
+}
+
 static int probe_map(enum bpf_map_type type, unsigned key, unsigned value, unsigned entries)
 {
 	int fd = bpf_map_create(type, "dmm_probe", key, value, entries, NULL);
@@ -169,6 +186,9 @@ static struct row rows[] = {
 	{{"xdp", "steer packets", "CONFIG_XDP_SOCKETS, a driver or generic XDP", true, 0},
 	 probe_xdp},
 	{{"af-xdp", "packets in userspace", "CONFIG_XDP_SOCKETS", true, 0}, probe_af_xdp},
+	{{"af-xdp-frags", "frames of more than one buffer: generic XDP and tc with offloads",
+	  "Linux 6.6", false, 0},
+	 probe_af_xdp_frags},
 	{{"sk-msg", "splice carrier", "CONFIG_BPF_STREAM_PARSER", true, 0}, probe_msg},
 	{{"sock-hash", "splice carrier", "CONFIG_BPF_STREAM_PARSER", true, 0}, probe_sockhash},
 	{{"fmod-ret", "MPTCP by protocol rewrite", "fmod_ret allowed, Linux 6.6", false, 0},

@@ -17,4 +17,7 @@ struct probe {
  */
 int probe_run(const struct probe **ret, unsigned *ret_n);
 
+/* Does AF_XDP take frames of more than one buffer (Linux 6.6)? 0, or -errno. */
+int probe_af_xdp_frags(void);
+
 #endif

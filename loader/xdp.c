@@ -23,6 +23,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/util.h"
+#include "loader/probe.h"
 #include "loader/xdp.h"
 
 struct xdp {
@@ -261,10 +262,17 @@ static int attach_as(struct xdp *x, struct tree *t, unsigned stack, enum dmm_xdp
 static const enum dmm_xdp_mode on_device[] = {DMM_XDP_NATIVE, DMM_XDP_TC, DMM_XDP_GENERIC};
 static const enum dmm_xdp_mode on_veth[] = {DMM_XDP_TC, DMM_XDP_GENERIC, DMM_XDP_NATIVE};
 
+/* Where AF_XDP takes one buffer a frame, only native XDP helps a veth: it keeps the peer from
+ * handing over segments that are larger. */
+static const enum dmm_xdp_mode *best_first(const char *ifname)
+{
+	return is_veth(ifname) && probe_af_xdp_frags() == 0 ? on_veth : on_device;
+}
+
 int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum dmm_xdp_mode want,
 	     enum dmm_xdp_mode *ret_mode)
 {
-	const enum dmm_xdp_mode *order = on_device;
+	const enum dmm_xdp_mode *order;
 	char name[IF_NAMESIZE] = "?";
 	libbpf_print_fn_t before;
 	struct xdp *x;
@@ -282,8 +290,7 @@ int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum
 		r = attach_as(x, t, stack, want);
 	} else {
 		before = libbpf_set_print(NULL); /* what does not work here is no error */
-		if (is_veth(name))
-			order = on_veth;
+		order = best_first(name);
 		for (size_t i = 0; r < 0 && i < ARRAY_SIZE(on_device); i++)
 			r = attach_as(x, t, stack, order[i]);
 		libbpf_set_print(before);

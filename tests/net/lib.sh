@@ -174,7 +174,7 @@ namespaces() {
 }
 
 setup() {
-	TMP=$(mktemp -d "/tmp/dmm-test-$ID.XXXXXX")
+	TMP=$(mktemp -d "${TMPDIR:-/tmp}/dmm-test-$ID.XXXXXX")
 	chmod 755 "$TMP"
 	export DMM_RUN=$TMP/run
 	mkdir -p "$DMM_RUN"

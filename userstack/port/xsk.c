@@ -152,6 +152,10 @@ static int xsk_bind(struct port *p, const struct port_config *c)
 				 p->zerocopy ? "zero-copy" : "copy",
 				 want[i] & XDP_USE_SG ? "frames of any size"
 						      : "frames up to 4096 bytes");
+			if (!(want[i] & XDP_USE_SG) && !c->may_zerocopy)
+				log_warn("%s: segments that receive offload puts together are lost "
+					 "on this kernel; try: ethtool -K %s gro off lro off",
+					 c->interface, c->interface);
 			return 0;
 		}
 		if (r == -EBUSY || r == -EPERM || r == -ENOMEM || r == -ENODEV)

@@ -527,29 +527,34 @@ static void lw_trim_time_wait(void)
 }
 
 /*
- * RFC 1122, 4.2.2.13: a SYN beyond the last sequence number of a connection in TIME-WAIT opens a
- * new one. lwIP would answer it with ACKs until the state times out: a peer that reuses a port
- * hangs.
+ * What lwIP leaves out: a peer that uses its port again would hang until the state times out.
+ * - RFC 1122, 4.2.2.13: a SYN beyond the last sequence number opens a new connection.
+ * - Any other SYN is answered by lwIP with an ACK. If it is not a duplicate, the peer resets what
+ * it does not know (RFC 9293, 3.10.7.3), and its next SYN finds the state gone. Sequence numbers
+ * get there: a fast sender uses them up faster than the clock that the initial ones come from runs.
+ * A reset that no such SYN asked for is ignored (RFC 1337).
  */
-void lw_reuse_time_wait(const ip_addr_t *remote, u16_t remote_port, const ip_addr_t *local,
-			u16_t local_port, u32_t seq)
+void lw_time_wait(const ip_addr_t *remote, u16_t remote_port, const ip_addr_t *local,
+		  u16_t local_port, u8_t flags, u32_t seq)
 {
 	struct engine_conn *c;
 	struct tcp_pcb *pcb;
 
-	for (pcb = tcp_tw_pcbs; pcb; pcb = pcb->next) {
-		if (pcb->remote_port != remote_port || pcb->local_port != local_port ||
-		    !ip_addr_cmp(&pcb->remote_ip, remote) || !ip_addr_cmp(&pcb->local_ip, local))
-			continue;
-		if (!TCP_SEQ_GT(seq, pcb->rcv_nxt))
-			return;
-		c = pcb->callback_arg;
-		tcp_pcb_remove(&tcp_tw_pcbs, pcb);
-		tcp_free(pcb);
-		if (c)
-			lw_conn_free(c);
+	for (pcb = tcp_tw_pcbs; pcb; pcb = pcb->next)
+		if (pcb->remote_port == remote_port && pcb->local_port == local_port &&
+		    ip_addr_cmp(&pcb->remote_ip, remote) && ip_addr_cmp(&pcb->local_ip, local))
+			break;
+	if (!pcb || !(c = pcb->callback_arg))
+		return;
+	if (flags & TCP_RST ? !c->challenged || seq != pcb->rcv_nxt
+			    : !TCP_SEQ_GEQ(seq, pcb->rcv_nxt)) {
+		c->challenged |= !(flags & TCP_RST);
 		return;
 	}
+	tcp_pcb_remove(&tcp_tw_pcbs, pcb);
+	tcp_free(pcb);
+	if (c->closed) /* else the host still reads */
+		lw_conn_free(c);
 }
 
 void lw_sweep(struct engine *e)

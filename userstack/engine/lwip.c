@@ -237,16 +237,16 @@ static void lw_arm_tick(struct engine *e)
 	}
 }
 
-/* A SYN for a connection that ended not long ago, see lw_reuse_time_wait(). */
-static void lw_syn(const uint8_t *tcp)
+/* It may be about a connection that ended not long ago. */
+static void lw_syn_or_rst(const uint8_t *tcp)
 {
 	uint32_t seq;
 	uint16_t port[2];
 
 	memcpy(port, tcp, 4);
 	memcpy(&seq, tcp + 4, 4);
-	lw_reuse_time_wait(&ip_data.current_iphdr_src, ntohs(port[0]), &ip_data.current_iphdr_dest,
-			   ntohs(port[1]), ntohl(seq));
+	lw_time_wait(&ip_data.current_iphdr_src, ntohs(port[0]), &ip_data.current_iphdr_dest,
+		     ntohs(port[1]), tcp[13], ntohl(seq));
 }
 
 /* Before lwIP sees the segment: rcv_nxt is that of its first byte, or beyond. */
@@ -300,8 +300,9 @@ static void lw_input(struct engine *e, uint8_t *pkt, size_t len, uint64_t now)
 			lw_evict_half_open(e);
 		if (!e->sweep_due)
 			e->sweep_due = now + LW_SWEEP_NS;
-		lw_syn(pkt + hdr);
 	}
+	if (tcp_tw_pcbs && ((flags & TCP_RST) || (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN))
+		lw_syn_or_rst(pkt + hdr);
 	if (flags & TCP_URG)
 		lw_urg(pkt + hdr);
 	/* One byte more than the segment: tcp_parseopt() looks there for the length of an option

@@ -50,6 +50,7 @@ struct engine_conn {
 	bool connecting, fin_sent, fin_rcvd, want_room, ack_queued;
 	bool detached;	 /* both FINs are out: lwIP may free the pcb without a word */
 	bool closed;	 /* by the host */
+	bool challenged; /* in TIME-WAIT: a SYN that does not end it was answered */
 	bool urgent_out; /* in the list of those whose urgent byte is not acknowledged */
 	TAILQ_ENTRY(engine_conn) urgent_entry;
 	int error;
@@ -94,8 +95,9 @@ err_t lw_accept(void *arg, struct tcp_pcb *pcb, err_t err);
 void lw_conn_free(struct engine_conn *c);
 /* Let go of lingering connections that lwIP has freed; shorten TIME-WAIT. */
 void lw_sweep(struct engine *e);
-void lw_reuse_time_wait(const ip_addr_t *remote, u16_t remote_port, const ip_addr_t *local,
-			u16_t local_port, u32_t seq);
+/* A SYN or a reset, before lwIP sees it. */
+void lw_time_wait(const ip_addr_t *remote, u16_t remote_port, const ip_addr_t *local,
+		  u16_t local_port, u8_t flags, u32_t seq);
 
 /* A segment with the URG flag: the urgent pointer is that of the byte before sequence number up. */
 void lw_urgent_received(const ip_addr_t *remote, u16_t remote_port, const ip_addr_t *local,

@@ -66,15 +66,22 @@ int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_a
 	return 0;
 }
 
-void owned_free(struct stack *s, struct owned *o)
+/* Its packets are no longer its own. */
+static void owned_unlink(struct stack *s, struct owned *o)
 {
 	struct owned **at = owned_slot(s, &o->remote, &o->local);
 
-	if (*at == o)
-		*at = o->next;
+	if (*at != o)
+		return;
+	*at = o->next;
+	xdp_flow_del(s->xdp, &o->remote, &o->local);
+}
+
+void owned_free(struct stack *s, struct owned *o)
+{
+	owned_unlink(s, o);
 	if (o->flow)
 		o->flow->owned = NULL;
-	xdp_flow_del(s->xdp, &o->remote, &o->local);
 	free(o);
 }
 
@@ -245,6 +252,11 @@ static void *path_accepted(void *ctx, void *listener_user, struct engine_conn *c
 	struct owned *o;
 
 	STACK_COUNT(s, CONN_ACCEPT, 1);
+	/* The far side uses its port again before the engine has released the last connection,
+	 * which may also have bytes that were not read yet. */
+	o = *owned_slot(s, remote, local);
+	if (o)
+		owned_unlink(s, o);
 	if (s->stopping || owned_new(s, remote, local, &o) < 0)
 		return NULL;
 	o->conn = c;

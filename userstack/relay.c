@@ -21,6 +21,7 @@
 #include "lib/base/util.h"
 #include "userstack/stack.h"
 
+#define RELAY_EVENTS (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 #define RELAY_IOV 32
 #define RELAY_CHUNK 65536
 #define RELAY_ROUND (4 * RELAY_CHUNK) /* of one flow before the others have their turn */
@@ -271,18 +272,43 @@ static enum pump relay_to_app(struct stack *s, struct flow *f)
 	return PUMP_IDLE;
 }
 
+/* The reset that is to come would discard what the carrier holds and the application's side has no
+ * room for: be told when it has gone. False: there is nothing. */
+static bool relay_unsent(struct stack *s, struct flow *f)
+{
+	int unsent = 0, one = 1;
+
+	if (ioctl(f->watch.fd, SIOCOUTQNSD, &unsent) < 0 || !unsent)
+		return false;
+	setsockopt(f->watch.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &one, sizeof(one));
+	f->writable = false;
+	return !stack_watch(s, &f->watch, RELAY_EVENTS);
+}
+
+/* A dead engine connection takes nothing more, but what it received before is delivered, the far
+ * side's FIN too: the application finds the reset behind that, as it would with the kernel. */
+static void relay_lost(struct stack *s, struct flow *f)
+{
+	enum pump down = relay_to_app(s, f);
+
+	if (down == PUMP_MORE)
+		flow_queue(s, f);
+	else if (down == PUMP_DEAD || f->error)
+		flow_kill(s, f, "reset by the application");
+	else if (f->writable && !relay_unsent(s, f))
+		flow_kill(s, f, "reset by the far side");
+}
+
 static void relay_one(struct stack *s, struct flow *f)
 {
-	enum pump up = PUMP_IDLE, down;
+	enum pump up, down;
 
-	/* A dead engine connection takes nothing more, but what it received before is delivered. */
-	down = relay_to_app(s, f);
-	if (f->lost && down != PUMP_MORE) {
-		flow_kill(s, f, "reset by the far side");
+	if (f->lost) {
+		relay_lost(s, f);
 		return;
 	}
-	if (!f->lost)
-		up = relay_from_app(s, f);
+	down = relay_to_app(s, f);
+	up = relay_from_app(s, f);
 	/* The other way round, what the application sent before its reset goes out, if it can. */
 	if (up == PUMP_DEAD || down == PUMP_DEAD || (f->error && up != PUMP_MORE)) {
 		flow_kill(s, f, "reset by the application");
@@ -336,7 +362,7 @@ void relay_start(struct stack *s, struct flow *f)
 	flow_set_state(s, f, FLOW_OPEN);
 	f->watch.cb = relay_watch;
 	f->readable = f->writable = true;
-	r = stack_watch(s, &f->watch, EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+	r = stack_watch(s, &f->watch, RELAY_EVENTS);
 	if (r < 0) {
 		if (stack_may_complain(s))
 			log_err("cannot watch a carrier: %s", strerror(-r));

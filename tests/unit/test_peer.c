@@ -16,13 +16,13 @@
 #define STEP_NS 1000000ULL
 #define PEER_PORT 5000
 #define OUR_PORT 80
-#define WINDOW 30000
 #define URG 0x20
 
 static const struct engine_ops *const ops = &engine_lwip;
 static struct engine *engine;
 static struct engine_listener *listener;
 static uint64_t now = 1000000000ULL;
+static uint16_t window = 30000; /* of the peer */
 
 /* A connection that the engine accepted. */
 struct end {
@@ -169,7 +169,7 @@ static void segment(uint8_t flags, uint32_t seq, uint32_t ack, size_t len, uint1
 	memcpy(tcp + 8, &v, 4);
 	tcp[12] = 0x50;
 	tcp[13] = (uint8_t)(flags | (urgent ? URG : 0));
-	w = htons(WINDOW);
+	w = htons(window);
 	memcpy(tcp + 14, &w, 2);
 	w = htons(urgent);
 	memcpy(tcp + 18, &w, 2);
@@ -314,12 +314,149 @@ static void test_time_wait_unread(void)
 	time_wait_unread(false);
 }
 
+/* Acknowledge what comes until the FIN. Returns the segments with an urgent pointer; each is right.
+ */
+static unsigned take_urgent(uint32_t peer_next, uint32_t up)
+{
+	unsigned marked = 0;
+	bool fin = false;
+
+	for (unsigned ms = 0; ms < 10000 && !fin; ms++) {
+		uint32_t acked = 0;
+
+		for (unsigned i = 0; i < sents; i++) {
+			struct segment *s = &sent[i];
+
+			acked = s->seq + (uint32_t)s->len + (s->flags & FRAME_FIN);
+			fin |= s->flags & FRAME_FIN;
+			if ((int32_t)(up - s->seq) > 0 && s->len) {
+				CU_ASSERT(s->flags & URG);
+				CU_ASSERT_EQUAL(s->seq + s->urgent, up);
+				marked++;
+			} else {
+				CU_ASSERT_FALSE(s->flags & URG);
+			}
+		}
+		sents = 0;
+		if (acked)
+			segment(FRAME_ACK, peer_next, acked, 0, 0);
+		run(1);
+	}
+	CU_ASSERT(fin);
+	return marked;
+}
+
+/* Bytes wait for the peer's window, the last of them urgent, when this end is finished. */
+static void urgent_last(bool peer_first, bool closed)
+{
+	static const uint8_t data[5000];
+	uint32_t iss, acked, next = 1001;
+
+	start();
+	window = 1460;
+	iss = join(1000);
+	if (peer_first) {
+		segment(FRAME_FIN | FRAME_ACK, next++, iss + 1, 0, 0);
+		run(1);
+	}
+	sents = 0;
+	CU_ASSERT_EQUAL(ops->send(end[0].conn, data, sizeof(data)), sizeof(data));
+	CU_ASSERT_FATAL(sents > 0 && sents < 4); /* these could not know */
+	acked = sent[sents - 1].seq + (uint32_t)sent[sents - 1].len;
+	sents = 0;
+	CU_ASSERT_EQUAL(ops->send_urgent(end[0].conn, data), 1);
+	ops->shutdown(end[0].conn);
+	if (closed)
+		ops->close(end[0].conn);
+	segment(FRAME_ACK, next, acked, 0, 0);
+	CU_ASSERT(take_urgent(next, iss + 1 + sizeof(data) + 1) > 2);
+	if (!closed)
+		ops->abort(end[0].conn);
+	window = 30000;
+	stop();
+}
+
+static void test_urgent_last(void)
+{
+	urgent_last(false, false);
+	urgent_last(false, true);
+	urgent_last(true, false);
+	urgent_last(true, true);
+}
+
+/* Send 100 bytes at a time, each acknowledged at once; none may carry a mark. Returns what follows
+ * in the sequence. */
+static uint32_t send_plain(struct end *e, uint32_t next, uint32_t peer_next, unsigned times)
+{
+	static const uint8_t data[100];
+
+	for (; times; times--) {
+		CU_ASSERT_EQUAL(ops->send(e->conn, data, sizeof(data)), sizeof(data));
+		CU_ASSERT_EQUAL(sents, 1);
+		CU_ASSERT_FALSE(sent[0].flags & URG);
+		sents = 0;
+		next += sizeof(data);
+		segment(FRAME_ACK, peer_next, next, 0, 0);
+	}
+	return next;
+}
+
+/* The mark of a connection is not put on the next one of the same port. */
+static void test_urgent_next(void)
+{
+	uint32_t next;
+
+	start();
+	next = send_plain(&end[0], join(1000) + 1, 1001, 300);
+	CU_ASSERT_EQUAL(ops->send_urgent(end[0].conn, "x"), 1);
+	segment(FRAME_FIN | FRAME_ACK, 1001, next, 0, 0);
+	run(1);
+	ops->shutdown(end[0].conn);
+	ops->close(end[0].conn);
+	segment(FRAME_ACK, 1002, next + 2, 0, 0);
+	next = join(2000) + 1;
+	send_plain(&end[1], next, 2001, 300);
+	ops->abort(end[1].conn);
+	stop();
+}
+
+/* An urgent pointer in a segment that is not acceptable is not told. */
+static void test_urgent_outside(void)
+{
+	const uint32_t next = 1001 + 3000;
+	uint32_t iss;
+	size_t mark;
+
+	start();
+	iss = join(1000);
+	for (unsigned i = 0; i < 3; i++)
+		segment(FRAME_ACK, 1001 + i * 1000, iss + 1, 1000, 0);
+	run(1);
+	segment(FRAME_ACK, next + 70000, iss + 1, 10, 5); /* beyond the window */
+	segment(FRAME_ACK, next - 1000, iss + 1, 0, 500); /* old, without a byte of news */
+	segment(FRAME_ACK, 1001, iss + 1, 1000, 2500);
+	segment(FRAME_ACK, next - 70000, iss + 1, 10, 0xffff);
+	CU_ASSERT_FALSE(ops->urgent(end[0].conn, &mark));
+	segment(FRAME_ACK, next, iss + 1, 0, 11); /* announced before it comes */
+	CU_ASSERT(ops->urgent(end[0].conn, &mark));
+	CU_ASSERT_EQUAL(mark, 3010);
+	segment(FRAME_ACK, next - 500, iss + 1, 511, 511);
+	CU_ASSERT(ops->urgent(end[0].conn, &mark));
+	CU_ASSERT_EQUAL(mark, 3010);
+	run(1);
+	ops->abort(end[0].conn);
+	stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"a later SYN in TIME-WAIT", test_time_wait_later},
 		{"an earlier SYN in TIME-WAIT", test_time_wait_earlier},
 		{"a SYN in TIME-WAIT, not all is read", test_time_wait_unread},
+		{"an urgent byte at the end", test_urgent_last},
+		{"an urgent byte and the port's next connection", test_urgent_next},
+		{"an urgent pointer outside the window", test_urgent_outside},
 		CU_TEST_INFO_NULL,
 	};
 

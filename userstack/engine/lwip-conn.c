@@ -13,9 +13,8 @@
 #define LW_RX_MANY 64	/* buffers; beyond this small ones are joined, to bound memory */
 #define LW_MIN_MTU 1280 /* of IPv6 */
 #define LW_PATH_NS 600000000000ULL
-#define LW_TW_MAX 1024	    /* lwIP looks TIME-WAIT up in a linear list: the oldest go first */
-#define LW_MARK_FAR 0x40000 /* beyond any window of lwIP and an urgent pointer */
-#define LW_TW_TICKS 120	    /* 60 s, as in the kernel, instead of lwIP's 120 s */
+#define LW_TW_MAX 1024	/* lwIP looks TIME-WAIT up in a linear list: the oldest go first */
+#define LW_TW_TICKS 120 /* 60 s, as in the kernel, instead of lwIP's 120 s */
 
 struct engine_conn *lw_conn_new(struct engine *e, struct tcp_pcb *pcb, void *user)
 {
@@ -56,13 +55,6 @@ static void lw_conn_silence(struct engine_conn *c)
 	c->queued = c->ack_queued = false;
 }
 
-static void lw_urgent_done(struct engine_conn *c)
-{
-	if (c->urgent_out)
-		TAILQ_REMOVE(&c->e->urgent, c, urgent_entry);
-	c->urgent_out = false;
-}
-
 void lw_conn_free(struct engine_conn *c)
 {
 	const struct engine_host *h = c->e->c.host;
@@ -80,6 +72,8 @@ void lw_conn_free(struct engine_conn *c)
 
 void lw_conn_event(struct engine_conn *c, unsigned events, int error)
 {
+	if (c->closed)
+		return;
 	c->events |= (uint8_t)events;
 	if (error)
 		c->error = error;
@@ -158,8 +152,7 @@ static err_t lw_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
 	struct engine_conn *c = arg;
 
 	(void)len;
-	if (c->urgent_out && TCP_SEQ_GEQ(pcb->lastack, c->snd_up))
-		lw_urgent_done(c);
+	lw_urgent_acked(c, pcb->lastack);
 	if (c->want_room && lw_room(c)) {
 		c->want_room = false;
 		lw_conn_event(c, ENGINE_WRITABLE, 0);
@@ -174,6 +167,7 @@ static void lw_err(void *arg, err_t err)
 	int error = ETIMEDOUT;
 
 	c->pcb = NULL;
+	lw_urgent_done(c);
 	if (c->closed || c->detached)
 		return;
 	if (err == ERR_CLSD) {
@@ -239,7 +233,7 @@ size_t lw_room(struct engine_conn *c)
 	return n;
 }
 
-static ssize_t lw_append(struct engine_conn *c, const void *data, size_t len)
+ssize_t lw_append(struct engine_conn *c, const void *data, size_t len)
 {
 	size_t n;
 	err_t err = ERR_MEM;
@@ -271,108 +265,6 @@ ssize_t lw_send(struct engine_conn *c, const void *data, size_t len)
 	if (n >= 0)
 		tcp_output(c->pcb);
 	return n;
-}
-
-/* ---- urgent data, of which lwIP knows nothing ---- */
-
-ssize_t lw_send_urgent(struct engine_conn *c, const void *byte)
-{
-	ssize_t n = lw_append(c, byte, 1);
-
-	if (n < 0)
-		return n;
-	if (n == 1) {
-		c->snd_up = c->pcb->snd_lbb;
-		if (!c->urgent_out)
-			TAILQ_INSERT_TAIL(&c->e->urgent, c, urgent_entry);
-		c->urgent_out = true;
-	}
-	tcp_output(c->pcb);
-	return n;
-}
-
-void lw_urgent_mark(struct engine *e, const dmm_u8 *local, const dmm_u8 *remote, uint8_t *tcp)
-{
-	uint16_t port[2], word, before, sum;
-	struct dmm_addr ours, theirs;
-	struct engine_conn *c;
-	uint32_t seq;
-
-	memcpy(port, tcp, sizeof(port));
-	memcpy(&seq, tcp + 4, sizeof(seq));
-	TAILQ_FOREACH(c, &e->urgent, urgent_entry)
-	{
-		if (!c->pcb || c->pcb->local_port != lwip_ntohs(port[0]) ||
-		    c->pcb->remote_port != lwip_ntohs(port[1]))
-			continue;
-		lw_from_lwip(&c->pcb->local_ip, 0, &ours);
-		lw_from_lwip(&c->pcb->remote_ip, 0, &theirs);
-		if (!memcmp(ours.ip, local, 16) && !memcmp(theirs.ip, remote, 16))
-			break;
-	}
-	if (!c || (tcp[13] & (TCP_SYN | TCP_RST)))
-		return;
-	seq = c->snd_up - lwip_ntohl(seq);
-	if (seq == 0 || seq > 0xffff)
-		return;
-	memcpy(&sum, tcp + 16, sizeof(sum));
-	memcpy(&before, tcp + 12, sizeof(before));
-	tcp[13] |= TCP_URG;
-	memcpy(&word, tcp + 12, sizeof(word));
-	sum = frame_sum_update(sum, before, word);
-	memcpy(&before, tcp + 18, sizeof(before)); /* not 0 when it is sent again */
-	word = lwip_htons((uint16_t)seq);
-	sum = frame_sum_update(sum, before, word);
-	memcpy(tcp + 18, &word, sizeof(word));
-	memcpy(tcp + 16, &sum, sizeof(sum));
-}
-
-void lw_urgent_received(const ip_addr_t *remote, u16_t remote_port, const ip_addr_t *local,
-			u16_t local_port, u32_t up)
-{
-	struct engine_conn *c;
-	struct tcp_pcb *pcb;
-	size_t *last;
-	s32_t ahead;
-
-	for (pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
-		if (pcb->remote_port == remote_port && pcb->local_port == local_port &&
-		    ip_addr_cmp(&pcb->remote_ip, remote) && ip_addr_cmp(&pcb->local_ip, local))
-			break;
-	if (!pcb || pcb->state < ESTABLISHED || !(c = pcb->callback_arg) || c->fin_rcvd)
-		return;
-	ahead = (s32_t)(up - 1 - pcb->rcv_nxt);
-	if (ahead < -(s32_t)c->rx_bytes || ahead > LW_MARK_FAR)
-		return; /* read already, or nonsense */
-	ahead += (s32_t)c->rx_bytes;
-	last = c->marks ? &c->mark[c->marks - 1] : NULL;
-	if (last && *last >= (size_t)ahead)
-		return; /* known: each segment on the way to it tells */
-	/* As long as its byte is not here a pointer moves on: 0xffff says "further than I can say",
-	 * in every segment until the byte is near enough. */
-	if (last && *last >= c->rx_bytes)
-		*last = (size_t)ahead;
-	else if (c->marks < LW_MARKS)
-		c->mark[c->marks++] = (size_t)ahead;
-}
-
-bool lw_urgent(struct engine_conn *c, size_t *ret)
-{
-	if (!c->marks)
-		return false;
-	*ret = c->mark[0];
-	return true;
-}
-
-/* len bytes were consumed: marks come nearer, and go when their byte went. */
-static void lw_urgent_advance(struct engine_conn *c, size_t len)
-{
-	unsigned left = 0;
-
-	for (unsigned i = 0; i < c->marks; i++)
-		if (c->mark[i] >= len)
-			c->mark[left++] = c->mark[i] - len;
-	c->marks = left;
 }
 
 unsigned lw_peek(struct engine_conn *c, struct iovec *iov, unsigned n)
@@ -433,7 +325,6 @@ void lw_close(struct engine_conn *c)
 		return;
 	}
 	lw_conn_silence(c);
-	lw_urgent_done(c); /* lwIP may free the pcb without a word */
 	lw_rx_free(c);
 	TAILQ_REMOVE(&c->e->live, c, entry);
 	TAILQ_INSERT_TAIL(&c->e->lingering, c, entry);

@@ -53,32 +53,14 @@ void lw_from_lwip(const ip_addr_t *ip, uint16_t port, struct dmm_addr *ret)
 	ret->port = port;
 }
 
-/* p: a packet from its IP header on; header and TCP header lie in its first buffer. */
-static void lw_output_urgent(struct engine *e, struct pbuf *p)
-{
-	uint8_t *ip = p->payload;
-	struct dmm_addr src, dst;
-	uint32_t v4[2];
-
-	if (ip[0] >> 4 == 6) {
-		if (p->len >= 60)
-			lw_urgent_mark(e, ip + 8, ip + 24, ip + 40);
-	} else if (p->len >= 40) {
-		memcpy(v4, ip + 12, sizeof(v4));
-		addr_from_v4(src.ip, v4[0]);
-		addr_from_v4(dst.ip, v4[1]);
-		lw_urgent_mark(e, src.ip, dst.ip, ip + 20);
-	}
-}
-
 static err_t lw_output(struct netif *n, struct pbuf *p)
 {
 	struct engine *e = n->state;
 	struct iovec iov[16];
 	unsigned k = 0;
 
-	if (!TAILQ_EMPTY(&e->urgent))
-		lw_output_urgent(e, p);
+	if (e->urgent_n)
+		lw_urgent_output(e, p);
 	for (; p && k < 16; p = p->next)
 		iov[k++] = (struct iovec){p->payload, p->len};
 	if (p)
@@ -128,7 +110,8 @@ static int lw_start(struct engine **ret, const struct engine_config *c)
 	TAILQ_INIT(&e->live);
 	TAILQ_INIT(&e->lingering);
 	TAILQ_INIT(&e->acks);
-	TAILQ_INIT(&e->urgent);
+	for (unsigned i = 0; i < LW_URGENT_BUCKETS; i++)
+		TAILQ_INIT(&e->urgent[i]);
 	if (!initialized)
 		lwip_init();
 	initialized = true;
@@ -249,19 +232,21 @@ static void lw_syn_or_rst(const uint8_t *tcp)
 		     ntohs(port[1]), tcp[13], ntohl(seq));
 }
 
-/* Before lwIP sees the segment: rcv_nxt is that of its first byte, or beyond. */
-static void lw_urg(const uint8_t *tcp)
+/* Before lwIP sees the segment, of len bytes with its header: rcv_nxt is that of its first byte, or
+ * beyond. */
+static void lw_urg(const uint8_t *tcp, size_t len)
 {
+	size_t hdr = (tcp[12] >> 4) * 4u;
 	uint16_t port[2], pointer;
 	uint32_t seq;
 
 	memcpy(port, tcp, 4);
 	memcpy(&seq, tcp + 4, 4);
 	memcpy(&pointer, tcp + 18, 2);
-	if (pointer)
+	if (pointer && hdr <= len)
 		lw_urgent_received(&ip_data.current_iphdr_src, ntohs(port[0]),
-				   &ip_data.current_iphdr_dest, ntohs(port[1]),
-				   ntohl(seq) + ntohs(pointer));
+				   &ip_data.current_iphdr_dest, ntohs(port[1]), ntohl(seq),
+				   len - hdr, ntohs(pointer));
 }
 
 /* Count the handshakes under way; if there are too many, forget the oldest, without a word. */
@@ -304,7 +289,7 @@ static void lw_input(struct engine *e, uint8_t *pkt, size_t len, uint64_t now)
 	if (tcp_tw_pcbs && ((flags & TCP_RST) || (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN))
 		lw_syn_or_rst(pkt + hdr);
 	if (flags & TCP_URG)
-		lw_urg(pkt + hdr);
+		lw_urg(pkt + hdr, len - hdr);
 	/* One byte more than the segment: tcp_parseopt() looks there for the length of an option
 	 * whose kind is the last byte of all. */
 	p = pbuf_alloc(PBUF_RAW, (u16_t)(len - hdr + 1), PBUF_RAM);

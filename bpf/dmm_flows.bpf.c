@@ -2,7 +2,7 @@
 /*
  * `flows`: two iterators over the live sockets that have a verdict, in all network namespaces:
  * those with socket storage, and those that were left on the kernel stack. What changes with every
- * packet is read from the sockets themselves.
+ * packet is read from the sockets themselves. And what changes the second ones' group.
  */
 #include "bpf/dmm_maps.bpf.h"
 #include "bpf/dmm_flows.h"
@@ -95,5 +95,48 @@ int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
 	if (p->cookie != row.sock.cookie || p->kernel_sk != (__u64)sk)
 		return 0; /* given back meanwhile, and perhaps another's now */
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	return 0;
+}
+
+/* Members of struct dmm_plain that change as one. */
+union plain_word {
+	__u64 word;
+	struct {
+		__u16 rule;
+		__u8 stack, reason, group, proto;
+		__u16 pad;
+	};
+};
+_Static_assert(__builtin_offsetof(struct dmm_plain, rule) % 8 == 0 &&
+		       __builtin_offsetof(struct dmm_plain, group) -
+				       __builtin_offsetof(struct dmm_plain, rule) ==
+			       __builtin_offsetof(union plain_word, group),
+	       "the same place");
+
+/* Sockets come and go meanwhile: what another one has taken over since it was read stays its own.
+ */
+static long regroup_slot(struct bpf_map *map, __u32 *index, struct dmm_plain *p,
+			 struct dmm_regroup *r)
+{
+	__u64 cookie = *(volatile __u64 *)&p->cookie, sk = *(volatile __u64 *)&p->kernel_sk;
+	union plain_word was = {.word = *(volatile __u64 *)&p->rule}, is = was;
+
+	if (!cookie || !sk || was.group != r->from)
+		return 0;
+	if (r->to != DMM_GROUP_NONE) {
+		is.group = r->to;
+		__sync_val_compare_and_swap((__u64 *)&p->rule, was.word, is.word);
+	} else if (__sync_val_compare_and_swap(&p->kernel_sk, sk, 0) == sk) {
+		__sync_val_compare_and_swap(&p->cookie, cookie, 0);
+	}
+	return 0;
+}
+
+SEC("syscall")
+int dmm_regroup(struct dmm_regroup *r)
+{
+	struct dmm_regroup copy = *r;
+
+	bpf_for_each_map_elem(&dmm_plain, regroup_slot, &copy, 0);
 	return 0;
 }

@@ -16,4 +16,9 @@ struct dmm_flow_row {
 	dmm_u8 pad[7];
 };
 
+/* What the program dmm_regroup is run with. */
+struct dmm_regroup {
+	dmm_u32 from, to; /* groups; to DMM_GROUP_NONE: free the slots */
+};
+
 #endif

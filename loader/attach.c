@@ -9,6 +9,7 @@
 
 #include <bpf/bpf.h>
 
+#include "bpf/dmm_flows.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "loader/attach.h"
@@ -163,20 +164,17 @@ static void sweep(struct tree *t, enum tree_map map, size_t key_size, dmm_u32 gr
 }
 
 /* The slots of a group become another's, or free (DMM_GROUP_NONE): the sockets live on, but nobody
- * would give them back. */
+ * would give them back. By a program, as sockets take and free slots all the time. */
 static void regroup_plain(struct tree *t, dmm_u32 from, dmm_u32 to)
 {
-	struct dmm_plain p;
+	struct dmm_regroup args = {.from = from, .to = to};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &args, .ctx_size_in = sizeof(args));
+	_cleanup_close_ int prog = tree_prog(t, "dmm_regroup");
+	int r = prog < 0 ? prog : bpf_prog_test_run_opts(prog, &opts);
 
-	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS * DMM_PLAIN_WAYS; i++) {
-		if (bpf_map_lookup_elem(t->map[TREE_PLAIN], &i, &p) < 0 || !p.cookie ||
-		    p.group != from)
-			continue;
-		p.group = (dmm_u8)to;
-		if (to == DMM_GROUP_NONE)
-			memset(&p, 0, sizeof(p));
-		bpf_map_update_elem(t->map[TREE_PLAIN], &i, &p, 0);
-	}
+	if (r < 0)
+		log_warn("cannot tell sockets on the kernel stack of their group's end: %s",
+			 strerror(-r));
 }
 
 static unsigned depth(const char *path)

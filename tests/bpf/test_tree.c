@@ -591,6 +591,48 @@ static void test_rename_group(void)
 	waitpid(pid, &status, 0);
 }
 
+static int do_come_and_go(void)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
+
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	for (uint64_t end = now_ns() + 1500000000ULL; now_ns() < end;) {
+		int u = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+		if (u < 0 || connect(u, (struct sockaddr *)&to, sizeof(to)) < 0)
+			return 1;
+		close(u);
+	}
+	return 0;
+}
+
+/* Sockets that come and go while their group gets another name: no slot is left behind. */
+static void test_rename_busy(void)
+{
+	pid_t pid = fork();
+	int status = -1;
+
+	if (pid == 0)
+		_exit(in_group(do_come_and_go));
+	for (unsigned from = 2, to = 1, n = 0; n < 2000 && waitpid(pid, &status, WNOHANG) == 0;
+	     n++, from ^= 3, to ^= 3) {
+		class->group[to] = class->group[from];
+		memset(&class->group[from], 0, sizeof(class->group[from]));
+		strcpy(class->group[to].name, to == 1 ? "web" : "www");
+		class->match[0].group = (dmm_u8)to;
+		CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	}
+	CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	CU_ASSERT_EQUAL(plain_used(), 0);
+	if (!class->group[2].name[0]) {
+		class->group[2] = class->group[1];
+		memset(&class->group[1], 0, sizeof(class->group[1]));
+		strcpy(class->group[2].name, "www");
+		class->match[0].group = 2;
+		CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	}
+}
+
 static int pending_of(unsigned group)
 {
 	dmm_u64 *prev = NULL, key, next;
@@ -615,8 +657,9 @@ static void test_drop_group(void)
 	struct dmm_listener l = {.cookie = 77, .group = 3};
 	struct dmm_flow flow = {.cookie = 78, .group = 3};
 	struct dmm_tuple t = {.netns = 79};
-	struct dmm_plain plain = {.cookie = 80, .group = 3};
-	dmm_u32 slot = 80;
+	struct dmm_plain plain = {.cookie = 80, .kernel_sk = 1, .group = 3};
+	struct dmm_plain filling = {.cookie = 81, .group = 3}; /* by another group's socket */
+	dmm_u32 slot = 80, slot_filling = 81;
 
 	strcpy(class->group[3].name, "api");
 	snprintf(class->group[3].cgroup, sizeof(class->group[3].cgroup), "dmm-test-%d/api",
@@ -626,6 +669,7 @@ static void test_drop_group(void)
 	bpf_map_update_elem(tree.map[TREE_PENDING], &flow.cookie, &flow, 0);
 	bpf_map_update_elem(tree.map[TREE_TUPLE], &t, &flow.cookie, 0);
 	bpf_map_update_elem(tree.map[TREE_PLAIN], &slot, &plain, 0);
+	bpf_map_update_elem(tree.map[TREE_PLAIN], &slot_filling, &filling, 0);
 	CU_ASSERT_EQUAL(pending_of(3), 1);
 	strcpy(class->group[4].name, "late");
 	snprintf(class->group[4].cgroup, sizeof(class->group[4].cgroup), "dmm-test-%d/late",
@@ -636,6 +680,8 @@ static void test_drop_group(void)
 	CU_ASSERT_EQUAL(pending_of(3), 0);
 	bpf_map_lookup_elem(tree.map[TREE_PLAIN], &slot, &plain);
 	CU_ASSERT_EQUAL(plain.cookie, 0);
+	bpf_map_lookup_elem(tree.map[TREE_PLAIN], &slot_filling, &plain);
+	CU_ASSERT_EQUAL(plain.cookie, filling.cookie);
 	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_LISTEN], &l.cookie, &l) < 0);
 	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_TUPLE], &t, &flow.cookie) < 0);
 }
@@ -733,6 +779,7 @@ int main(void)
 	CU_add_test(s, "server's kernel settings", test_server_settings);
 	CU_add_test(s, "switched off by the operator", test_admin_off);
 	CU_add_test(s, "group renamed in place", test_rename_group);
+	CU_add_test(s, "group renamed while sockets come and go", test_rename_busy);
 	CU_add_test(s, "group dropped", test_drop_group);
 	CU_add_test(s, "upgrade", test_upgrade);
 	CU_basic_set_mode(CU_BRM_VERBOSE);

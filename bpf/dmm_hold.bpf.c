@@ -4,6 +4,7 @@
  * has answered. The SYN is copied to the instance's event ring and dropped; the instance sends it
  * again, marked, when the connection exists, or answers it with a reset or an ICMP error.
  */
+#include "bpf/dmm_hold.h"
 #include "bpf/dmm_maps.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -184,4 +185,25 @@ int dmm_hold(struct __sk_buff *skb)
 	copy_headers(skb, ev, v4 ? 20 : 40, (th.doff >> 4) * 4);
 	bpf_ringbuf_submit(ev, 0);
 	return 0;
+}
+
+static __always_inline bool addr_same(const struct dmm_addr *a, const struct dmm_addr *b)
+{
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3] && a->port == b->port;
+}
+
+/* In place, in the kernel: to read the record, change it and write it back would undo what the
+ * socket's next connect() puts there meanwhile. Returns whether it was. */
+SEC("syscall")
+int dmm_set_local(struct dmm_set_local *ctx)
+{
+	struct dmm_set_local a = *ctx;
+	struct dmm_flow *flow = bpf_map_lookup_elem(&dmm_pending, &a.cookie);
+
+	if (!flow || flow->since_ns != a.since_ns || !addr_same(&flow->remote, &a.remote))
+		return 0;
+	flow->local = a.local;
+	return 1;
 }

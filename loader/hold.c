@@ -11,6 +11,7 @@
 
 #include "dmm_hold.skel.h"
 
+#include "bpf/dmm_hold.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "loader/hold.h"
@@ -20,7 +21,7 @@ struct hold {
 	unsigned stack;
 	struct dmm_hold_bpf *skel;
 	struct ring_buffer *ring;
-	int filter;
+	int filter, set_local;
 	void (*cb)(const struct dmm_event *ev, void *ctx); /* of the hold_poll() under way */
 	void *ctx;
 };
@@ -70,6 +71,7 @@ int hold_open(struct hold **ret, struct tree *t, unsigned stack)
 	if (r < 0)
 		goto fail;
 	h->filter = bpf_program__fd(h->skel->progs.dmm_hold);
+	h->set_local = bpf_program__fd(h->skel->progs.dmm_set_local);
 	ring = bpf_map__fd(h->skel->maps.dmm_ring);
 	h->ring = ring_buffer__new(ring, on_event, h, NULL);
 	r = -errno;
@@ -130,15 +132,18 @@ int hold_release(int accepted_fd)
 	return 0;
 }
 
-int hold_set_local(struct hold *h, dmm_u64 cookie, const struct dmm_addr *local)
+int hold_set_local(struct hold *h, const struct dmm_flow *flow, const struct dmm_addr *local)
 {
-	struct dmm_flow flow;
-	int map = h->tree->map[TREE_PENDING];
+	struct dmm_set_local args = {
+		.cookie = flow->cookie,
+		.since_ns = flow->since_ns,
+		.remote = flow->remote,
+		.local = *local,
+	};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &args, .ctx_size_in = sizeof(args));
+	int r = bpf_prog_test_run_opts(h->set_local, &opts);
 
-	if (bpf_map_lookup_elem(map, &cookie, &flow) < 0)
-		return -errno;
-	flow.local = *local;
-	return bpf_map_update_elem(map, &cookie, &flow, BPF_EXIST) < 0 ? -errno : 0;
+	return r < 0 ? r : opts.retval ? 0 : -ENOENT;
 }
 
 int hold_set_flow(struct hold *h, int fd, const struct dmm_flow *flow)

@@ -26,9 +26,10 @@ int hold_poll(struct hold *h, void (*cb)(const struct dmm_event *ev, void *ctx),
 int hold_attach(struct hold *h, int listen_fd);
 int hold_release(int accepted_fd);
 
-/* Client flow: the address that the engine chose, for the application's getsockname(). To be called
- * before the SYN is released. -ENOENT: the application gave up. */
-int hold_set_local(struct hold *h, dmm_u64 cookie, const struct dmm_addr *local);
+/* Client flow, as its event told: the address that the engine chose, for the application's
+ * getsockname(). To be called before the SYN is released. -ENOENT: the application gave up, or the
+ * socket connects elsewhere now. */
+int hold_set_local(struct hold *h, const struct dmm_flow *flow, const struct dmm_addr *local);
 
 /* Server flow: to be called on a new TCP socket before connect() to the application's listener:
  * the names that the accepted socket is to show. flow->role is DMM_ROLE_SERVER. */

@@ -116,7 +116,7 @@ static void carrier_dial(struct stack *s, struct flow *f)
 		return;
 	}
 	if (!r)
-		r = hold_set_local(s->hold, f->rec.cookie, &local);
+		r = hold_set_local(s->hold, &f->rec, &local);
 	if (r == -ENOENT) { /* the application gave up */
 		STACK_COUNT(s, CONN_FAIL, 1);
 		flow_kill(s, f, "the application gave up");

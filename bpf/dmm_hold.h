@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* What an instance runs the programs beside the hold filter with. */
+#ifndef DMM_HOLD_H
+#define DMM_HOLD_H
+
+#include "bpf/dmm_abi.h"
+
+/* dmm_set_local: the engine's address, into the record of a connect that is still the same. */
+struct dmm_set_local {
+	dmm_u64 cookie, since_ns; /* as in struct dmm_flow */
+	struct dmm_addr remote, local;
+};
+
+#endif

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What an instance does to the records of connects in progress, against the real kernel. */
+#include <CUnit/Basic.h>
+#include <CUnit/CUnit.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/log.h"
+#include "loader/hold.h"
+#include "loader/probe.h"
+#include "loader/tree.h"
+
+static struct tree tree;
+static struct hold *hold;
+static char path[64];
+
+static struct dmm_addr addr(const char *ip, uint16_t port)
+{
+	struct dmm_addr a = {.port = port};
+
+	addr_parse_ip(ip, a.ip);
+	return a;
+}
+
+static void put(const struct dmm_flow *f)
+{
+	CU_ASSERT_EQUAL(bpf_map_update_elem(tree.map[TREE_PENDING], &f->cookie, f, 0), 0);
+}
+
+static bool is_there(const struct dmm_flow *want)
+{
+	struct dmm_flow f;
+
+	return !bpf_map_lookup_elem(tree.map[TREE_PENDING], &want->cookie, &f) &&
+	       !memcmp(&f, want, sizeof(f));
+}
+
+/* The record keeps all that others wrote; another connect()'s is left alone. */
+static void test_set_local(void)
+{
+	struct dmm_flow f = {.cookie = 77, .since_ns = 1000, .stack = 1, .kernel_sk = 5}, was, now;
+	struct dmm_addr local = addr("10.0.0.1", 61000);
+
+	f.remote = addr("10.0.0.2", 80);
+	was = f;
+	f.gated = 1; /* since the event */
+	put(&f);
+	CU_ASSERT_EQUAL(hold_set_local(hold, &was, &local), 0);
+	now = f;
+	now.local = local;
+	CU_ASSERT(is_there(&now));
+
+	f.remote = addr("10.0.0.3", 80);
+	put(&f);
+	CU_ASSERT_EQUAL(hold_set_local(hold, &was, &local), -ENOENT);
+	CU_ASSERT(is_there(&f));
+	f.remote = was.remote;
+	f.since_ns++;
+	put(&f);
+	CU_ASSERT_EQUAL(hold_set_local(hold, &was, &local), -ENOENT);
+	CU_ASSERT(is_there(&f));
+	bpf_map_delete_elem(tree.map[TREE_PENDING], &f.cookie);
+	CU_ASSERT_EQUAL(hold_set_local(hold, &was, &local), -ENOENT);
+}
+
+static int setup(void)
+{
+	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-test-%d", getpid());
+	return tree_install(&tree, path) < 0 || hold_open(&hold, &tree, 1) < 0 ? -1 : 0;
+}
+
+static int teardown(void)
+{
+	hold_close(hold);
+	tree_close(&tree);
+	return tree_teardown(path) < 0 ? -1 : 0;
+}
+
+int main(void)
+{
+	const struct probe *rows;
+	unsigned n, failed;
+	CU_pSuite s;
+
+	setenv("DMM_RUN", "/tmp", 0);
+	log_init("test_hold", LOG_L_INFO);
+	if (geteuid() != 0) {
+		puts("SKIP: needs root");
+		return 77;
+	}
+	probe_run(&rows, &n);
+	for (unsigned i = 0; i < n; i++)
+		if (rows[i].required && rows[i].error) {
+			printf("SKIP: this kernel lacks %s\n", rows[i].name);
+			return 77;
+		}
+	CU_initialize_registry();
+	s = CU_add_suite("hold", setup, teardown);
+	CU_add_test(s, "the engine's address", test_set_local);
+	CU_basic_set_mode(CU_BRM_VERBOSE);
+	CU_basic_run_tests();
+	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
+	CU_cleanup_registry();
+	return failed ? 1 : 0;
+}

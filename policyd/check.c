@@ -6,34 +6,29 @@
 #include <string.h>
 
 #include "lib/base/util.h"
+#include "policyd/check.h"
 #include "policyd/diag.h"
+#include "policyd/policy_keys.h"
 #include "policyd/reach.h"
 #include "policyd/value.h"
 
 #define INSTANCES_CGROUP "dmm/instances"
 #define BUILT_IN (1 + DMM_REJECTS) /* stacks: kernel, and those that reject */
 
-struct check {
-	const struct dmm_policy *p;
-	struct policy_diags *diags;
-};
-
-static const struct policy_stack *find_stack(const struct dmm_policy *p, const char *name)
+static const struct policy_stack *find_stack(const struct check *c, const char *name)
 {
-	for (size_t i = 0; i < p->n_stacks; i++)
-		if (strcmp(p->stacks[i].rec.name, name) == 0)
-			return &p->stacks[i];
-	return NULL;
+	size_t at;
+
+	return index_get_name(&c->stacks, name, &at) ? &c->p->stacks[at] : NULL;
 }
 
-static bool stack_exists(const struct dmm_policy *p, const char *name)
+static bool stack_exists(const struct check *c, const char *name)
 {
 	return strcmp(name, "kernel") == 0 || policy_reject(name) < DMM_REJECTS ||
-	       find_stack(p, name);
+	       find_stack(c, name);
 }
 
-/* "dmm.yaml:3" or "the command line" for messages about another place. */
-static const char *place(const struct policy_pos *pos, char *buf, size_t len)
+const char *check_place(const struct policy_pos *pos, char *buf, size_t len)
 {
 	if (pos->file[0])
 		snprintf(buf, len, " (%.80s:%u)", pos->file, pos->line);
@@ -68,7 +63,7 @@ static void check_groups(const struct check *c)
 	const struct dmm_policy *p = c->p;
 	char at[DMM_PATH_LEN];
 
-	for (size_t i = 0; i < p->n_groups; i++) {
+	for (size_t i = 0; i < p->n_groups && i < DMM_MAX_GROUPS; i++) {
 		const struct policy_group *g = &p->groups[i];
 
 		if (!value_is_name(g->name))
@@ -80,7 +75,7 @@ static void check_groups(const struct check *c)
 
 			if (strcmp(g->name, o->name) == 0)
 				diag_error_at(c->diags, &g->pos, "group \"%s\" is there already%s",
-					      g->name, place(&o->pos, at, sizeof(at)));
+					      g->name, check_place(&o->pos, at, sizeof(at)));
 			else if (path_above(g->cgroup, o->cgroup) ||
 				 path_above(o->cgroup, g->cgroup))
 				diag_error_at(c->diags, &g->pos,
@@ -107,7 +102,7 @@ static void check_same_queue(const struct check *c, const struct policy_stack *s
 		diag_error_at(c->diags, &s->pos,
 			      "stack \"%s\": queue %u of %s belongs to stack \"%s\"%s already",
 			      s->rec.name, s->rec.queue, s->rec.interface, o->rec.name,
-			      place(&o->pos, at, sizeof(at)));
+			      check_place(&o->pos, at, sizeof(at)));
 }
 
 static void check_stacks(const struct check *c)
@@ -115,7 +110,7 @@ static void check_stacks(const struct check *c)
 	const struct dmm_policy *p = c->p;
 	char at[DMM_PATH_LEN];
 
-	for (size_t i = 0; i < p->n_stacks; i++) {
+	for (size_t i = 0; i < p->n_stacks && i < DMM_MAX_STACKS; i++) {
 		const struct policy_stack *s = &p->stacks[i];
 
 		if (strcmp(s->rec.name, "kernel") == 0 || policy_reject(s->rec.name) < DMM_REJECTS)
@@ -130,7 +125,7 @@ static void check_stacks(const struct check *c)
 
 			if (strcmp(s->rec.name, o->rec.name) == 0)
 				diag_error_at(c->diags, &s->pos, "stack \"%s\" is there already%s",
-					      s->rec.name, place(&o->pos, at, sizeof(at)));
+					      s->rec.name, check_place(&o->pos, at, sizeof(at)));
 			else
 				check_same_queue(c, s, o);
 		}
@@ -149,9 +144,9 @@ static void check_use_name(const struct check *c, const struct policy_pos *pos, 
 	const char *nearest = NULL;
 	unsigned best = UINT_MAX;
 
-	if (stack_exists(c->p, name))
+	if (stack_exists(c, name))
 		return;
-	for (size_t i = 0; i < c->p->n_stacks; i++)
+	for (size_t i = 0; !diag_full(c->diags) && i < c->p->n_stacks; i++)
 		if (diag_nearer(name, c->p->stacks[i].rec.name, &best))
 			nearest = c->p->stacks[i].rec.name;
 	if (diag_nearer(name, "kernel", &best))
@@ -167,9 +162,12 @@ static void check_use_name(const struct check *c, const struct policy_pos *pos, 
 			      what, name);
 }
 
+/* The stacks of a list, in order of preference; weight NULL: none has one. */
 static void check_use(const struct check *c, const struct policy_pos *pos, const char *what,
-		      const char (*use)[DMM_NAME_LEN], unsigned n)
+		      const char (*use)[DMM_NAME_LEN], unsigned n, const dmm_u16 *weight)
 {
+	bool kernel = false;
+
 	if (n == 0 || n > DMM_MAX_USE) {
 		diag_error_at(c->diags, pos, "%s names %u stacks; 1 to %d are possible", what, n,
 			      DMM_MAX_USE);
@@ -177,53 +175,40 @@ static void check_use(const struct check *c, const struct policy_pos *pos, const
 	}
 	for (unsigned i = 0; i < n; i++) {
 		check_use_name(c, pos, what, use[i]);
-		if (n > 1 && policy_reject(use[i]) < DMM_REJECTS)
-			diag_error_at(c->diags, pos,
-				      "%s: \"%s\" stands alone, not in a list of stacks", what,
-				      use[i]);
+		if ((n > 1 || weight) && policy_reject(use[i]) < DMM_REJECTS)
+			diag_error_at(c->diags, pos, "%s: \"%s\" stands alone, %s", what, use[i],
+				      weight ? "without a weight" : "not in a list of stacks");
 		for (unsigned j = 0; j < i; j++)
 			if (strcmp(use[i], use[j]) == 0)
 				diag_error_at(c->diags, pos, "%s names stack \"%s\" twice", what,
 					      use[i]);
-		if (i + 1 < n && strcmp(use[i], "kernel") == 0)
+		if (kernel && !(weight && weight[i]))
 			diag_warn_at(c->diags, pos,
-				     "%s: what follows \"kernel\" is never used: the kernel stack "
-				     "takes every socket",
-				     what);
+				     "%s: \"%s\" is never used: the kernel stack before it takes "
+				     "every socket",
+				     what, use[i]);
+		kernel |= strcmp(use[i], "kernel") == 0;
 	}
 }
 
-static void check_group_names(const struct check *c, const struct dmm_rule *r)
+/* NULL: the list is one of preference. */
+static const dmm_u16 *weights_of(const struct check *c, const struct dmm_rule *r)
 {
-	for (size_t i = 0; i < r->match.n_group; i++) {
-		const char *name = r->match.group[i], *nearest = NULL;
-		unsigned best = UINT_MAX;
-		bool found = false;
+	unsigned sum = 0, n = MIN(r->n_use, DMM_MAX_USE);
 
-		for (size_t j = 0; j < c->p->n_groups; j++) {
-			found |= strcmp(c->p->groups[j].name, name) == 0;
-			if (diag_nearer(name, c->p->groups[j].name, &best))
-				nearest = c->p->groups[j].name;
-		}
-		if (found)
-			continue;
-		if (nearest)
-			diag_error_at(c->diags, &r->pos,
-				      "rule \"%s\" matches unknown group \"%s\"; did you mean "
-				      "\"%s\"?",
-				      r->name, name, nearest);
-		else
-			diag_error_at(c->diags, &r->pos,
-				      "rule \"%s\" matches unknown group \"%s\"; define it in "
-				      "groups",
-				      r->name, name);
-	}
+	for (unsigned i = 0; i < n; i++)
+		sum += r->weight[i];
+	if (sum > POLICY_MAX_WEIGHT)
+		diag_error_at(c->diags, &r->pos,
+			      "rule \"%s\": the sum of the weights is %u; at most %d is possible",
+			      r->name, sum, POLICY_MAX_WEIGHT);
+	return sum ? r->weight : NULL;
 }
 
-static bool uses_userspace(const struct dmm_policy *p, const struct dmm_rule *r)
+static bool uses_userspace(const struct check *c, const struct dmm_rule *r)
 {
 	for (unsigned i = 0; i < r->n_use; i++) {
-		const struct policy_stack *s = find_stack(p, r->use[i]);
+		const struct policy_stack *s = find_stack(c, r->use[i]);
 
 		if (s && s->rec.kind == DMM_KIND_USERSPACE)
 			return true;
@@ -231,10 +216,10 @@ static bool uses_userspace(const struct dmm_policy *p, const struct dmm_rule *r)
 	return false;
 }
 
-static bool uses_kernel(const struct dmm_policy *p, const struct dmm_rule *r)
+static bool uses_kernel(const struct check *c, const struct dmm_rule *r)
 {
 	for (unsigned i = 0; i < r->n_use; i++) {
-		const struct policy_stack *s = find_stack(p, r->use[i]);
+		const struct policy_stack *s = find_stack(c, r->use[i]);
 
 		if (strcmp(r->use[i], "kernel") == 0 || (s && s->rec.kind == DMM_KIND_KERNEL))
 			return true;
@@ -242,62 +227,59 @@ static bool uses_kernel(const struct dmm_policy *p, const struct dmm_rule *r)
 	return false;
 }
 
-/* A prefix of IPv6 so short that it holds the v4-mapped addresses too. */
-static void check_prefixes(const struct check *c, const struct dmm_rule *r, const char *key,
-			   const struct policy_prefix *list, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (list[i].plen > 0 && list[i].plen <= 80 && list[i].ip[0] == 0 &&
-		    memcmp(list[i].ip, list[i].ip + 1, 15) == 0)
-			diag_warn_at(c->diags, &r->pos,
-				     "rule \"%s\": %s ::/%u holds every IPv4 address too (as "
-				     "::ffff:a.b.c.d)",
-				     r->name, key, list[i].plen);
-}
-
 static void check_rule(const struct check *c, const struct dmm_rule *r)
 {
-	const struct policy_match *m = &r->match;
 	char what[DMM_NAME_LEN + 10];
 
 	snprintf(what, sizeof(what), "rule \"%s\"", r->name);
 	if (!value_is_name(r->name))
 		diag_error_at(c->diags, &r->pos, "\"%s\" is not a name for a rule", r->name);
-	check_use(c, &r->pos, what, (const char(*)[DMM_NAME_LEN])r->use, r->n_use);
-	check_group_names(c, r);
-	check_prefixes(c, r, "remote", m->remote, m->n_remote);
-	check_prefixes(c, r, "local", m->local, m->n_local);
-	if (m->roles == 1u << DMM_ROLE_SERVER && (m->n_remote || m->n_remote_port))
-		diag_warn_at(c->diags, &r->pos,
-			     "%s never matches: a server's rule is chosen at listen(), when there "
-			     "is no remote yet",
-			     what);
-	if (r->carrier == DMM_CARRIER_SPLICE && !uses_userspace(c->p, r))
+	check_use(c, &r->pos, what, (const char(*)[DMM_NAME_LEN])r->use, r->n_use,
+		  weights_of(c, r));
+	check_match(c, r);
+	if (r->carrier == DMM_CARRIER_SPLICE && !uses_userspace(c, r))
 		diag_warn_at(c->diags, &r->pos,
 			     "%s: carrier splice has no meaning: no stack of "
 			     "it is a userspace one",
 			     what);
-	if (r->strict && uses_kernel(c->p, r))
+	if (r->strict && uses_kernel(c, r))
 		diag_warn_at(c->diags, &r->pos,
 			     "%s: strict has no meaning with a kernel stack in the list", what);
 }
 
-static void check_rules(const struct check *c)
+static int check_rules(struct check *c)
 {
 	const struct dmm_policy *p = c->p;
-	size_t records = 0, n;
 	char at[DMM_PATH_LEN];
+	size_t old;
 
 	for (size_t i = 0; i < p->n_rules; i++) {
 		const struct dmm_rule *r = &p->rules[i];
+		int added = index_put_name(&c->rules, r->name, i, &old);
 
+		if (added < 0)
+			return added;
 		check_rule(c, r);
-		for (size_t j = 0; j < i; j++)
-			if (strcmp(r->name, p->rules[j].name) == 0) {
-				diag_error_at(c->diags, &r->pos, "rule \"%s\" is there already%s",
-					      r->name, place(&p->rules[j].pos, at, sizeof(at)));
-				break;
-			}
+		if (added > 0)
+			diag_error_at(c->diags, &r->pos, "rule \"%s\" is there already%s", r->name,
+				      check_place(&p->rules[old].pos, at, sizeof(at)));
+	}
+	return 0;
+}
+
+/* ---- what the maps hold ---- */
+
+static void check_room(const struct check *c)
+{
+	const struct dmm_policy *p = c->p;
+	size_t records = 0, n;
+
+	if (p->n_rules > DMM_MAX_RULES)
+		diag_error_at(c->diags, &p->rules[DMM_MAX_RULES].pos,
+			      "%zu rules; at most %d are possible", p->n_rules, DMM_MAX_RULES);
+	for (size_t i = 0; i < p->n_rules; i++) {
+		const struct dmm_rule *r = &p->rules[i];
+
 		n = policy_match_records(&r->match);
 		if (n > DMM_MAX_MATCHES - records) {
 			diag_error_at(c->diags, &r->pos,
@@ -308,45 +290,118 @@ static void check_rules(const struct check *c)
 		}
 		records += n;
 	}
-	if (p->n_rules > DMM_MAX_RULES)
-		diag_error_at(c->diags, &p->rules[DMM_MAX_RULES].pos,
-			      "%zu rules; at most %d are possible", p->n_rules, DMM_MAX_RULES);
 }
 
-/* On the image, which knows no names that lead nowhere: only for a policy without errors. */
+/* What class_compile() does not know yet and would leave out, so that rules match too much. */
+static void check_not_yet(const struct check *c)
+{
+	for (size_t i = 0; i < c->p->n_rules; i++) {
+		const struct dmm_rule *r = &c->p->rules[i];
+		const struct policy_match *m = &r->match;
+		const char *key = m->n_uid	 ? "uid"
+				  : m->n_program ? "program"
+				  : m->n_remote_set || m->n_remote_port_set || m->n_local_set ||
+						  m->n_local_port_set
+					  ? "sets"
+				  : weights_of(c, r) ? "weights"
+				  : r->capture	     ? "capture"
+						     : NULL;
+
+		if (key)
+			diag_error_at(c->diags, &r->pos,
+				      "rule \"%s\": %s cannot be put in force by this build yet",
+				      r->name, key);
+	}
+	if (c->p->n_sets)
+		diag_error_at(c->diags, &c->p->sets[0].pos,
+			      "set \"%s\": sets cannot be put in force by this build yet",
+			      c->p->sets[0].name);
+}
+
+/* ---- all of it ---- */
+
+static bool same_use(const struct dmm_rule *a, const struct dmm_rule *b)
+{
+	return a->n_use == b->n_use && a->strict == b->strict && a->carrier == b->carrier &&
+	       a->disabled == b->disabled && a->capture == b->capture &&
+	       memcmp(a->weight, b->weight, sizeof(a->weight)) == 0 &&
+	       memcmp(a->use, b->use, a->n_use * sizeof(a->use[0])) == 0;
+}
+
+static void say_unreached(void *ctx, const struct reach_finding *f)
+{
+	const struct check *c = ctx;
+	const struct dmm_rule *r = &c->p->rules[f->rule], *by = &c->p->rules[f->by];
+	char at[DMM_PATH_LEN];
+	const char *how = f->several	    ? "and others take its sockets first"
+			  : !f->same	    ? "takes its sockets first"
+			  : same_use(r, by) ? "says the same"
+					    : "matches the same sockets and says otherwise";
+
+	diag_warn_at(c->diags, &r->pos, "rule \"%s\" is never reached: rule \"%s\"%s %s", r->name,
+		     by->name, check_place(&by->pos, at, sizeof(at)), how);
+}
+
+/* Names that lead nowhere would be in the way: only for a policy without errors. */
 static int check_reach(const struct check *c)
 {
-	_cleanup_free_ struct dmm_class *image = malloc(sizeof(*image));
-	char at[DMM_PATH_LEN];
-	unsigned by;
-	int r;
+	const struct policy_pos nowhere = {0};
+	bool all;
+	int r = reach_scan(c->p, say_unreached, (void *)c, &all);
 
-	if (!image)
-		return -ENOMEM;
-	r = class_compile(c->p, NULL, image);
+	if (r == 0 && !all)
+		diag_warn_at(c->diags, &nowhere,
+			     "too many rules overlap: not all that are never reached were looked "
+			     "for");
+	return r;
+}
+
+static int check_all(struct check *c)
+{
+	const struct dmm_policy *p = c->p;
+	const struct policy_pos nowhere = {0};
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < p->n_groups; i++)
+		r = index_put_name(&c->groups, p->groups[i].name, i, NULL);
+	for (size_t i = 0; r >= 0 && i < p->n_stacks; i++)
+		r = index_put_name(&c->stacks, p->stacks[i].rec.name, i, NULL);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < c->p->n_rules; i++)
-		if (rule_is_shadowed(image, (unsigned)i, &by))
-			diag_warn_at(c->diags, &c->p->rules[i].pos,
-				     "rule \"%s\" is never reached: rule \"%s\"%s takes its "
-				     "sockets first",
-				     c->p->rules[i].name, c->p->rules[by].name,
-				     place(&c->p->rules[by].pos, at, sizeof(at)));
-	return 0;
+	check_groups(c);
+	check_stacks(c);
+	r = check_sets(c);
+	if (r == 0)
+		r = check_rules(c);
+	check_use(c, &nowhere, "default", (const char(*)[DMM_NAME_LEN])p->def, p->n_def, NULL);
+	return r;
+}
+
+static int check_policy(const struct dmm_policy *p, struct policy_diags *reterr, bool compiled)
+{
+	struct check c = {.p = p, .diags = reterr};
+	size_t errors = reterr->errors;
+	int r = check_all(&c);
+
+	if (r == 0 && compiled) {
+		check_room(&c);
+		check_not_yet(&c);
+	}
+	if (r == 0)
+		r = reterr->errors > errors ? -EINVAL : check_reach(&c);
+	index_fini(&c.groups);
+	index_fini(&c.stacks);
+	index_fini(&c.sets);
+	index_fini(&c.rules);
+	return r;
+}
+
+int policy_check_language(const struct dmm_policy *p, struct policy_diags *reterr)
+{
+	return check_policy(p, reterr, false);
 }
 
 int policy_check(const struct dmm_policy *p, struct policy_diags *reterr)
 {
-	const struct check c = {.p = p, .diags = reterr};
-	const struct policy_pos nowhere = {0};
-	size_t errors = reterr->errors;
-
-	check_groups(&c);
-	check_stacks(&c);
-	check_rules(&c);
-	check_use(&c, &nowhere, "default", (const char(*)[DMM_NAME_LEN])p->def, p->n_def);
-	if (reterr->errors > errors)
-		return -EINVAL;
-	return check_reach(&c);
+	return check_policy(p, reterr, true);
 }

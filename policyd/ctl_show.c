@@ -31,7 +31,10 @@ static void fields_text(const struct fields *f, bool match, char *ret, size_t le
 	for (size_t i = 0; i < f->n && n < len; i++) {
 		const struct field *field = &f->list[i];
 
-		if ((field->parent != NULL) != match || strcmp(field->key, "use") == 0)
+		bool of_match = field->parent && strcmp(field->parent, "match") == 0;
+
+		if (of_match != match || strcmp(field->key, "use") == 0 ||
+		    strcmp(field->key, "weights") == 0)
 			continue;
 		n += (size_t)snprintf(ret + n, len - n, "%s%s=%s", n ? " " : "", field->key,
 				      field->value);
@@ -50,6 +53,8 @@ static void rule_row(struct table *t, const struct show *s, size_t i)
 	if (fields_of_rule(rule, &f) < 0)
 		t->failed = true;
 	use = fields_find(&f, "use");
+	if (!use)
+		use = fields_find(&f, "weights");
 	table_cell(t, "%zu", i + 1);
 	table_cell(t, "%s", rule->name);
 	fields_text(&f, true, text, sizeof(text));

@@ -34,6 +34,53 @@ static struct node *value_node(const char *text)
 	return list;
 }
 
+/* Add "key: value" to a mapping; takes value over, also on failure. */
+static int add_pair(struct node *map, const char *key, struct node *value)
+{
+	int r = value ? node_add(map, node_new_scalar(key, 0, 0)) : -ENOMEM;
+
+	if (r == 0)
+		return node_add(map, value);
+	node_free(value);
+	return -ENOMEM;
+}
+
+/* "edge0:5,kernel:95" as a mapping. What has no ":" has no value, which the reader complains of. */
+static int put_weights(struct node *map, const char *text)
+{
+	for (;;) {
+		size_t len = strcspn(text, ","), name = strcspn(text, ":,");
+		char *key = strndup(text, name), *value = NULL;
+		int r = -ENOMEM;
+
+		if (len > name)
+			value = strndup(text + name + 1, len - name - 1);
+		if (key)
+			r = add_pair(map, key, node_new_scalar(value ? value : "", 0, 0));
+		free(key);
+		free(value);
+		if (r < 0 || !text[len])
+			return r;
+		text += len + 1;
+	}
+}
+
+/* {weights: {…}} */
+static struct node *weights_node(const char *text)
+{
+	struct node *use = node_new(NODE_MAP, 0, 0), *map = node_new(NODE_MAP, 0, 0);
+	int r = use && map ? put_weights(map, text) : -ENOMEM;
+
+	if (r == 0)
+		r = add_pair(use, policy_use_keys[0].name, map);
+	else
+		node_free(map);
+	if (r == 0)
+		return use;
+	node_free(use);
+	return NULL;
+}
+
 static int unknown_word(const char *word, struct policy_diags *diags)
 {
 	const char *nearest = NULL;
@@ -46,6 +93,8 @@ static int unknown_word(const char *word, struct policy_diags *diags)
 		if (strcmp(policy_rule_keys[i].name, "match") != 0 &&
 		    diag_nearer(word, policy_rule_keys[i].name, &best))
 			nearest = policy_rule_keys[i].name;
+	if (diag_nearer(word, policy_use_keys[0].name, &best))
+		nearest = policy_use_keys[0].name;
 	if (nearest)
 		return diag_error(diags, "", 0, 0, "unknown word \"%s\"; did you mean \"%s\"?",
 				  word, nearest);
@@ -58,9 +107,16 @@ static int unknown_word(const char *word, struct policy_diags *diags)
 static int put_key(struct node *rule, struct node *match, const char *key, const char *value,
 		   struct policy_diags *diags)
 {
+	static const char weights[] = "weights=";
+	bool weighs = strcmp(key, policy_use_keys[0].name) == 0;
 	struct node *to = NULL;
-	int r;
 
+	if (weighs)
+		key = "use";
+	if (strcmp(key, "use") == 0 && value && strncmp(value, weights, sizeof(weights) - 1) == 0) {
+		weighs = true;
+		value += sizeof(weights) - 1;
+	}
 	if (keys_find(policy_match_keys, POLICY_MATCH_KEYS, key))
 		to = match;
 	else if (strcmp(key, "match") != 0 && keys_find(policy_rule_keys, POLICY_RULE_KEYS, key))
@@ -72,10 +128,7 @@ static int put_key(struct node *rule, struct node *match, const char *key, const
 	if (node_get(to, key))
 		return diag_error(diags, "", 0, 0,
 				  "\"%s\" is there twice; separate its values by commas", key);
-	r = node_add(to, node_new_scalar(key, 0, 0));
-	if (r == 0)
-		r = node_add(to, value_node(value));
-	return r < 0 ? -ENOMEM : 0;
+	return add_pair(to, key, weighs ? weights_node(value) : value_node(value));
 }
 
 static int put_place(const char *word, const char *rule, struct ctl_place *ret,
@@ -121,8 +174,8 @@ static int take_word(int argc, char **argv, struct node *rule, struct node *matc
 		free(key);
 		return r < 0 ? r : 1;
 	}
-	if (strcmp(argv[0], "strict") == 0) {
-		r = put_key(rule, match, "strict", "true", diags);
+	if (strcmp(argv[0], "strict") == 0 || strcmp(argv[0], "capture") == 0) {
+		r = put_key(rule, match, argv[0], "true", diags);
 		return r < 0 ? r : 1;
 	}
 	r = put_place(argv[0], next, place, diags);

@@ -9,6 +9,12 @@
 
 #define DIAG_MAX 100 /* of one run; the rest is counted, not kept */
 
+/* What is added now is only counted. */
+static inline bool diag_full(const struct policy_diags *d)
+{
+	return d->n >= DIAG_MAX;
+}
+
 /* Add one. Characters that a terminal would act on are replaced. Line and column 0: unknown. */
 void diag_addv(struct policy_diags *d, bool error, const char *file, unsigned line, unsigned column,
 	       const char *fmt, va_list ap) __attribute__((format(printf, 6, 0)));

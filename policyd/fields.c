@@ -33,6 +33,14 @@ static int add_number(struct fields *f, const char *parent, const char *key, dmm
 /* Text of item i of a list. */
 typedef const char *(*item_fn)(const void *list, size_t i, char *buf, size_t len);
 
+static void print_items(FILE *out, const void *list, size_t n, item_fn item)
+{
+	char buf[VALUE_STRLEN];
+
+	for (size_t i = 0; i < n; i++)
+		fprintf(out, "%s%s", i ? "," : "", item(list, i, buf, sizeof(buf)));
+}
+
 static int add_list(struct fields *f, const char *parent, const char *key, const void *list,
 		    size_t n, item_fn item)
 {
@@ -43,11 +51,12 @@ static int add_list(struct fields *f, const char *parent, const char *key, const
 
 	if (n == 0)
 		return 0;
+	if (n == 1)
+		return add(f, parent, key, FIELD_LIST, item(list, 0, buf, sizeof(buf)));
 	out = open_memstream(&text, &len);
 	if (!out)
 		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		fprintf(out, "%s%s", i ? "," : "", item(list, i, buf, sizeof(buf)));
+	print_items(out, list, n, item);
 	r = fclose(out) == 0 ? add(f, parent, key, FIELD_LIST, text) : -ENOMEM;
 	free(text);
 	return r;
@@ -73,6 +82,46 @@ static const char *ports_item(const void *list, size_t i, char *buf, size_t len)
 	return value_format_ports((const struct policy_ports *)list + i, buf, len);
 }
 
+static const char *uids_item(const void *list, size_t i, char *buf, size_t len)
+{
+	return value_format_uids((const struct policy_uids *)list + i, buf, len);
+}
+
+static const char *program_item(const void *list, size_t i, char *buf, size_t len)
+{
+	const char(*names)[DMM_PROGRAM_LEN] = list;
+
+	snprintf(buf, len, "%s", names[i]);
+	return buf;
+}
+
+/* The sets, then the list that they are added to. */
+static int add_with_sets(struct fields *f, const char *key, const char (*sets)[DMM_NAME_LEN],
+			 size_t n_sets, const void *list, size_t n, item_fn item)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out;
+	int r;
+
+	if (n_sets == 0)
+		return add_list(f, "match", key, list, n, item);
+	out = open_memstream(&text, &len);
+	if (!out)
+		return -ENOMEM;
+	print_items(out, sets, n_sets, name_item);
+	if (n)
+		fputc(',', out);
+	print_items(out, list, n, item);
+	r = fclose(out) == 0 ? add(f, "match", key, FIELD_LIST, text) : -ENOMEM;
+	free(text);
+	return r;
+}
+
+#define ADD_WITH_SETS(f, m, field, item) \
+	add_with_sets(f, #field, (const char(*)[DMM_NAME_LEN])(m)->field##_set, \
+		      (m)->n_##field##_set, (m)->field, (m)->n_##field, item)
+
 static int add_match(struct fields *f, const struct policy_match *m)
 {
 	int r = add_list(f, "match", "group", m->group, m->n_group, name_item);
@@ -83,36 +132,81 @@ static int add_match(struct fields *f, const struct policy_match *m)
 	if (r == 0 && m->proto)
 		r = add(f, "match", "proto", FIELD_TEXT, m->proto == IPPROTO_UDP ? "udp" : "tcp");
 	if (r == 0)
-		r = add_list(f, "match", "remote", m->remote, m->n_remote, prefix_item);
+		r = ADD_WITH_SETS(f, m, remote, prefix_item);
 	if (r == 0)
-		r = add_list(f, "match", "remote_port", m->remote_port, m->n_remote_port,
-			     ports_item);
+		r = ADD_WITH_SETS(f, m, remote_port, ports_item);
 	if (r == 0)
-		r = add_list(f, "match", "local", m->local, m->n_local, prefix_item);
+		r = ADD_WITH_SETS(f, m, local, prefix_item);
 	if (r == 0)
-		r = add_list(f, "match", "local_port", m->local_port, m->n_local_port, ports_item);
+		r = ADD_WITH_SETS(f, m, local_port, ports_item);
+	if (r == 0)
+		r = add_list(f, "match", "uid", m->uid, m->n_uid, uids_item);
+	if (r == 0)
+		r = add_list(f, "match", "program", m->program, m->n_program, program_item);
 	return r;
+}
+
+static bool has_weights(const struct dmm_rule *rule)
+{
+	for (unsigned i = 0; i < rule->n_use; i++)
+		if (rule->weight[i])
+			return true;
+	return false;
+}
+
+static const char *weight_item(const void *list, size_t i, char *buf, size_t len)
+{
+	const struct dmm_rule *rule = list;
+
+	snprintf(buf, len, "%s:%u", rule->use[i], rule->weight[i]);
+	return buf;
+}
+
+static int add_weights(struct fields *f, const struct dmm_rule *rule)
+{
+	int r = add_list(f, "use", "weights", rule, rule->n_use, weight_item);
+
+	if (r == 0)
+		f->list[f->n - 1].type = FIELD_MAP;
+	return r;
+}
+
+static int add_use(struct fields *f, const struct dmm_rule *rule)
+{
+	enum dmm_reject kind = rule->n_use == 1 ? policy_reject(rule->use[0]) : DMM_REJECTS;
+
+	if (has_weights(rule))
+		return add_weights(f, rule);
+	if (kind != DMM_REJECT_REFUSED && kind < DMM_REJECTS)
+		return add(f, NULL, "reject", FIELD_TEXT, policy_reject_words[kind]);
+	return add_list(f, NULL, "use", rule->use, rule->n_use, name_item);
 }
 
 int fields_of_rule(const struct dmm_rule *rule, struct fields *ret)
 {
-	enum dmm_reject kind;
 	int r;
 
 	*ret = (struct fields){0};
 	r = add_match(ret, &rule->match);
-	kind = rule->n_use == 1 ? policy_reject(rule->use[0]) : DMM_REJECTS;
-	if (r == 0 && kind != DMM_REJECT_REFUSED && kind < DMM_REJECTS)
-		r = add(ret, NULL, "reject", FIELD_TEXT, policy_reject_words[kind]);
-	else if (r == 0)
-		r = add_list(ret, NULL, "use", rule->use, rule->n_use, name_item);
+	if (r == 0)
+		r = add_use(ret, rule);
 	if (r == 0 && rule->carrier == DMM_CARRIER_SPLICE)
 		r = add(ret, NULL, "carrier", FIELD_TEXT, "splice");
 	if (r == 0 && rule->strict)
 		r = add(ret, NULL, "strict", FIELD_BOOL, "true");
 	if (r == 0 && rule->disabled)
 		r = add(ret, NULL, "disabled", FIELD_BOOL, "true");
+	if (r == 0 && rule->capture)
+		r = add(ret, NULL, "capture", FIELD_BOOL, "true");
 	return r;
+}
+
+int fields_of_set(const struct policy_set *s, struct fields *ret)
+{
+	*ret = (struct fields){0};
+	if (s->n_ports)
+		return add_list(ret, NULL, "items", s->ports, s->n_ports, ports_item);
+	return add_list(ret, NULL, "items", s->prefix, s->n_prefix, prefix_item);
 }
 
 int fields_of_use(const char (*use)[DMM_NAME_LEN], unsigned n, const char *key, struct fields *ret)

@@ -8,16 +8,16 @@
 
 #include "policyd/policy.h"
 
-enum field_type { FIELD_TEXT, FIELD_LIST, FIELD_NUMBER, FIELD_BOOL };
+enum field_type { FIELD_TEXT, FIELD_LIST, FIELD_NUMBER, FIELD_BOOL, FIELD_MAP };
 
 struct field {
 	const char *parent; /* the key of the mapping that it is in, NULL: of the object itself */
 	const char *key;
 	enum field_type type;
-	char *value; /* items of a list are separated by commas */
+	char *value; /* items are separated by commas; those of a map are "key:number" */
 };
 
-#define FIELDS_MAX 16
+#define FIELDS_MAX 20
 
 struct fields {
 	struct field list[FIELDS_MAX];
@@ -27,6 +27,7 @@ struct fields {
 /* The name is not among the fields. 0 or -ENOMEM; fields_fini() in any case. */
 int fields_of_group(const struct policy_group *g, struct fields *ret);
 int fields_of_stack(const struct dmm_stack_rec *s, struct fields *ret);
+int fields_of_set(const struct policy_set *s, struct fields *ret); /* one: items */
 int fields_of_rule(const struct dmm_rule *r, struct fields *ret);
 int fields_of_use(const char (*use)[DMM_NAME_LEN], unsigned n, const char *key, struct fields *ret);
 int fields_of_daemon(const struct policy_daemon *d, struct fields *ret);

@@ -31,11 +31,32 @@ static void print_word(FILE *out, const char *text, size_t len)
 	fputc('"', out);
 }
 
+static void print_map(FILE *out, const char *item)
+{
+	fputc('{', out);
+	for (;;) {
+		size_t key = strcspn(item, ":"), len = strcspn(item, ",");
+
+		print_word(out, item, key);
+		fprintf(out, ": %.*s", (int)(len - key - 1), item + key + 1);
+		item += len;
+		if (!*item)
+			break;
+		item++;
+		fputs(", ", out);
+	}
+	fputc('}', out);
+}
+
 static void print_value(FILE *out, const struct field *f)
 {
 	const char *item = f->value;
 	bool list = f->type == FIELD_LIST && strchr(item, ',');
 
+	if (f->type == FIELD_MAP) {
+		print_map(out, item);
+		return;
+	}
 	if (f->type != FIELD_LIST) {
 		print_word(out, item, strlen(item));
 		return;
@@ -118,6 +139,25 @@ static int format_stacks(const struct dmm_policy *p, FILE *out)
 	return 0;
 }
 
+static int format_sets(const struct dmm_policy *p, FILE *out)
+{
+	for (size_t i = 0; i < p->n_sets; i++) {
+		struct fields f;
+		int r = fields_of_set(&p->sets[i], &f);
+
+		fprintf(out, "%s  ", i ? "" : "sets:\n");
+		print_word(out, p->sets[i].name, strlen(p->sets[i].name));
+		fputs(": ", out);
+		if (f.n)
+			print_value(out, &f.list[0]);
+		fputc('\n', out);
+		fields_fini(&f);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static int format_rules(const struct dmm_policy *p, FILE *out)
 {
 	for (size_t i = 0; i < p->n_rules; i++) {
@@ -157,6 +197,8 @@ int policy_format(const struct dmm_policy *p, FILE *out)
 	r = format_groups(p, out);
 	if (r == 0)
 		r = format_stacks(p, out);
+	if (r == 0)
+		r = format_sets(p, out);
 	if (r == 0)
 		r = format_rules(p, out);
 	if (r == 0)

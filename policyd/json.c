@@ -115,6 +115,21 @@ static json_t *instance_state(const struct telemetry_stack *s)
 	return o;
 }
 
+/* "key:number,key:number" */
+static json_t *map_value(const char *item)
+{
+	json_t *o = json_object();
+
+	for (; *item; item += strcspn(item, ","), item += *item == ',') {
+		size_t len = strcspn(item, ":");
+		char key[DMM_NAME_LEN];
+
+		snprintf(key, sizeof(key), "%.*s", (int)len, item);
+		set_u64(o, key, strtoull(item + len + 1, NULL, 10));
+	}
+	return o;
+}
+
 static json_t *field_value(const struct field *f)
 {
 	json_t *list;
@@ -125,6 +140,8 @@ static json_t *field_value(const struct field *f)
 		return json_boolean(strcmp(f->value, "true") == 0);
 	if (f->type == FIELD_TEXT)
 		return text(f->value, strlen(f->value));
+	if (f->type == FIELD_MAP)
+		return map_value(f->value);
 	list = json_array();
 	for (const char *item = f->value; *item; item += *item == ',') {
 		size_t len = strcspn(item, ",");
@@ -240,6 +257,13 @@ json_t *json_policy(const struct dmm_policy *p)
 		set(part, p->stacks[i].rec.name, item);
 	}
 	set(o, "stacks", part);
+	part = json_object();
+	for (size_t i = 0; i < p->n_sets; i++) {
+		if (fields_of_set(&p->sets[i], &f) == 0 && f.n)
+			set(part, p->sets[i].name, field_value(&f.list[0]));
+		fields_fini(&f);
+	}
+	set(o, "sets", part);
 	part = json_array();
 	for (size_t i = 0; i < p->n_rules; i++) {
 		item = json_object();

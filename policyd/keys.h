@@ -30,8 +30,13 @@ enum key_form {
 	FORM_RATE,
 	FORM_BOOL,
 	FORM_WORD,
-	FORM_PREFIX,
-	FORM_PORTS,
+	FORM_PREFIX, /* or the name of a set, where the row has sets */
+	FORM_PORTS,  /* the same */
+	FORM_SET,    /* a list of prefixes or one of ports */
+	FORM_UIDS,
+	FORM_PROGRAM,
+	FORM_WEIGHT,
+	FORM_VERSION,
 	FORM_MAP,	   /* a mapping of the rows key.keys */
 	FORM_MAPS,	   /* a list of such mappings */
 	FORM_NAMED,	   /* a mapping of names to such mappings */
@@ -43,6 +48,7 @@ enum key_flag {
 	KEY_REQUIRED = 1 << 1, /* the reader of the object insists on it */
 	KEY_NULL = 1 << 2,     /* nothing is a value too */
 	KEY_NULLS = 1 << 3,    /* FORM_NAMED: also of a name */
+	KEY_FILLED = 1 << 4,   /* FORM_NAMED_VALUES: not empty */
 };
 
 struct key {
@@ -52,6 +58,8 @@ struct key {
 	size_t offset;		  /* of the value in the object */
 	size_t size;		  /* of a string's storage, NUL included; of a list's item */
 	size_t n_offset;	  /* of a list's length */
+	size_t set_offset;	  /* of the list of sets beside it, and of that one's length */
+	size_t n_set_offset;	  /* 0: no sets */
 	const char *const *words; /* the words that a value may be, NULL-terminated */
 	const char *value;	  /* for help: "PREFIX…" */
 	const char *help;
@@ -81,7 +89,11 @@ struct key {
 		.value = value_, .help = help_, .flags = KEY_MANY, __VA_ARGS__ \
 	}
 
-#define KEYS_MAX 32 /* rows of one object */
+#define KEY_SETS(type, field) \
+	.set_offset = offsetof(type, field), .n_set_offset = offsetof(type, n_##field)
+
+#define KEYS_MAX 32	    /* rows of one object */
+#define KEYS_MAX_LIST 65536 /* items of one list */
 
 /*
  * Read the mapping v into obj by n rows. Bit i of *ret_seen: row i was there. All errors are
@@ -120,5 +132,8 @@ int key_read_names(const struct keys_at *at, const struct key *k, const struct n
 int key_read_prefixes(const struct keys_at *at, const struct key *k, const struct node *v,
 		      void *obj);
 int key_read_ports(const struct keys_at *at, const struct key *k, const struct node *v, void *obj);
+int key_read_uids(const struct keys_at *at, const struct key *k, const struct node *v, void *obj);
+int key_read_programs(const struct keys_at *at, const struct key *k, const struct node *v,
+		      void *obj);
 
 #endif

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Readers of fields: one node into one member of an object. */
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "lib/base/addr.h"
 #include "policyd/diag.h"
+#include "policyd/index.h"
 #include "policyd/keys.h"
 #include "policyd/value.h"
-
-#define LIST_MAX DMM_MAX_MATCHES /* items of one list: more cannot be compiled */
 
 static void *field(const struct key *k, void *obj)
 {
@@ -35,41 +36,60 @@ static int check_items(const struct keys_at *at, const struct key *k, const stru
 {
 	if (v->type == NODE_LIST && v->n == 0)
 		return keys_error_of(at, k, v, "an empty list; leave the key out for \"any\"");
-	if (v->type == NODE_LIST && v->n > LIST_MAX)
+	if (v->type == NODE_LIST && v->n > KEYS_MAX_LIST)
 		return keys_error_of(at, k, v, "%zu items; at most %d are possible", v->n,
-				     LIST_MAX);
+				     KEYS_MAX_LIST);
 	return 0;
 }
 
-/* Grow the list that k describes by one item. Items that are there already are left out. */
-static int list_push(const struct keys_at *at, const struct key *k, const struct node *v, void *obj,
-		     const void *item)
-{
-	size_t *n = (size_t *)((char *)obj + k->n_offset);
-	char *list;
+/* A list as it grows. There is room for all that the text has, so that seen may point into it. */
+struct list {
+	char *item;
+	size_t n, size;
+	struct index seen;
+};
 
-	memcpy(&list, field(k, obj), sizeof(list));
-	for (size_t i = 0; i < *n; i++)
-		if (memcmp(list + i * k->size, item, k->size) == 0) {
-			keys_warn_of(at, k, v, "\"%s\" is there twice", v->value);
-			return 0;
-		}
-	list = realloc(list, (*n + 1) * k->size);
-	if (!list)
-		return -ENOMEM;
-	memcpy(field(k, obj), &list, sizeof(list));
-	memcpy(list + (*n)++ * k->size, item, k->size);
-	return 0;
+static const struct list no_list;
+
+static int list_begin(struct list *l, const struct node *v, size_t size)
+{
+	size_t room = v->type == NODE_LIST ? v->n : 1;
+
+	*l = (struct list){.size = size, .item = calloc(room ? room : 1, size)};
+	return l->item ? 0 : -ENOMEM;
 }
 
-static void list_clear(const struct key *k, void *obj)
+/* Items that are there already are left out. */
+static int list_push(const struct keys_at *at, const struct key *k, const struct node *v,
+		     struct list *l, const void *item)
 {
-	char *list, *none = NULL;
+	char *to = l->item + l->n * l->size;
+	int r;
 
-	memcpy(&list, field(k, obj), sizeof(list));
-	free(list);
-	memcpy(field(k, obj), &none, sizeof(none));
-	*(size_t *)((char *)obj + k->n_offset) = 0;
+	memcpy(to, item, l->size);
+	r = index_put(&l->seen, to, l->size, l->n, NULL);
+	if (r == 0)
+		l->n++;
+	else if (r > 0)
+		keys_warn_of(at, k, v, "\"%s\" is there twice", v->value);
+	return r < 0 ? r : 0;
+}
+
+/* The list becomes the member at these offsets; none if it is empty. */
+static void list_end(struct list *l, void *obj, size_t offset, size_t n_offset)
+{
+	char *fitting = l->n ? realloc(l->item, l->n * l->size) : NULL;
+
+	if (!l->n)
+		free(l->item);
+	else if (fitting)
+		l->item = fitting;
+	if (!l->n)
+		l->item = NULL;
+	memcpy((char *)obj + offset, &l->item, sizeof(l->item));
+	memcpy((char *)obj + n_offset, &l->n, sizeof(l->n));
+	index_fini(&l->seen);
+	*l = no_list;
 }
 
 int key_read_text(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
@@ -225,30 +245,74 @@ int key_read_rate(const struct keys_at *at, const struct key *k, const struct no
 	return 0;
 }
 
-int key_read_names(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
+/* Read one item into item, of the size of the list's. */
+typedef int (*item_fn)(const struct keys_at *at, const struct key *k, const struct node *v,
+		       void *item);
+
+static int read_name(const struct keys_at *at, const struct key *k, const struct node *v,
+		     void *item)
 {
+	struct key one = *k;
+
+	one.offset = 0;
+	one.size = DMM_NAME_LEN;
+	return key_read_name(at, &one, v, item);
+}
+
+static bool is_set(const struct key *k, const struct node *v)
+{
+	return k->n_set_offset && v->type == NODE_SCALAR && !node_is_null(v) &&
+	       value_is_set_name(v->value);
+}
+
+/* The item of a list, or of the list of sets beside it. */
+static int read_item(const struct keys_at *at, const struct key *k, const struct node *v,
+		     item_fn read, struct list *list, struct list *sets)
+{
+	union {
+		char name[DMM_NAME_LEN];
+		struct policy_prefix prefix;
+	} item = {0};
+	bool set = is_set(k, v);
+	int r = set ? read_name(at, k, v, &item) : read(at, k, v, &item);
+
+	return r < 0 ? r : list_push(at, k, v, set ? sets : list, &item);
+}
+
+static int read_list(const struct keys_at *at, const struct key *k, const struct node *v, void *obj,
+		     item_fn read)
+{
+	struct list list, sets;
 	const struct node *item;
-	int err = check_items(at, k, v);
+	int err = check_items(at, k, v), r;
 
+	if (err < 0)
+		return err;
+	if (list_begin(&list, v, k->size) < 0)
+		return -ENOMEM;
+	sets = no_list;
+	if (k->n_set_offset)
+		err = list_begin(&sets, v, DMM_NAME_LEN);
 	for (size_t i = 0; err != -ENOMEM && (item = keys_item(v, i)); i++) {
-		struct key one = *k;
-		char name[DMM_NAME_LEN] = "";
-		int r;
-
-		one.offset = 0;
-		r = key_read_name(at, &one, item, name);
-		if (r == 0)
-			r = list_push(at, k, item, obj, name);
-		if (r < 0)
-			err = r;
+		r = read_item(at, k, item, read, &list, &sets);
+		err = r < 0 ? r : err;
 	}
+	list_end(&list, obj, k->offset, k->n_offset);
+	if (k->n_set_offset)
+		list_end(&sets, obj, k->set_offset, k->n_set_offset);
 	return err;
 }
 
+int key_read_names(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
+{
+	return read_list(at, k, v, obj, read_name);
+}
+
 static int read_prefix(const struct keys_at *at, const struct key *k, const struct node *v,
-		       struct policy_prefix *ret)
+		       void *item)
 {
 	const char *text = scalar(at, k, v);
+	struct policy_prefix *ret = item;
 	char want[ADDR_STRLEN];
 	unsigned plen;
 	int r;
@@ -272,47 +336,127 @@ static int read_prefix(const struct keys_at *at, const struct key *k, const stru
 	return 0;
 }
 
+/* ::/0 takes every address, known or not, of both families: the same as no list. */
+static void drop_any(const struct key *k, void *obj)
+{
+	struct policy_prefix *list;
+	struct list none = no_list;
+	char *sets = NULL;
+	bool any = false;
+	size_t n;
+
+	memcpy(&list, field(k, obj), sizeof(list));
+	memcpy(&n, (char *)obj + k->n_offset, sizeof(n));
+	for (size_t i = 0; i < n; i++)
+		any |= list[i].plen == 0;
+	if (!any)
+		return;
+	free(list);
+	list_end(&none, obj, k->offset, k->n_offset);
+	if (!k->n_set_offset)
+		return;
+	memcpy(&sets, (char *)obj + k->set_offset, sizeof(sets));
+	free(sets);
+	list_end(&none, obj, k->set_offset, k->n_set_offset);
+}
+
 int key_read_prefixes(const struct keys_at *at, const struct key *k, const struct node *v,
 		      void *obj)
 {
-	const struct node *item;
-	int err = check_items(at, k, v);
-	bool any = false;
+	int r = read_list(at, k, v, obj, read_prefix);
 
-	for (size_t i = 0; err != -ENOMEM && (item = keys_item(v, i)); i++) {
-		struct policy_prefix p = {0};
-		int r = read_prefix(at, k, item, &p);
+	drop_any(k, obj);
+	return r;
+}
 
-		if (r == 0)
-			r = list_push(at, k, item, obj, &p);
-		if (r < 0)
-			err = r;
-		else
-			any |= p.plen == 0;
-	}
-	if (any) /* ::/0 takes every address, known or not, of both families: the same as no list */
-		list_clear(k, obj);
-	return err;
+static int read_ports(const struct keys_at *at, const struct key *k, const struct node *v,
+		      void *item)
+{
+	const char *text = scalar(at, k, v);
+
+	if (!text)
+		return -EINVAL;
+	if (value_parse_ports(text, item) < 0)
+		return keys_error_of(at, k, v,
+				     "\"%.60s\" is not a port or a range of ports from 1 to 65535",
+				     text);
+	return 0;
 }
 
 int key_read_ports(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
 {
-	const struct node *item;
-	int err = check_items(at, k, v);
+	return read_list(at, k, v, obj, read_ports);
+}
 
-	for (size_t i = 0; err != -ENOMEM && (item = keys_item(v, i)); i++) {
-		const char *text = scalar(at, k, item);
-		struct policy_ports p;
-		int r = -EINVAL;
+/* The number of a user of this host. What is kept is the number: a name that changes later changes
+ * nothing. */
+static int user_by_name(const char *name, dmm_u32 *ret)
+{
+	struct passwd entry, *found = NULL;
+	char buf[4096];
 
-		if (text && value_parse_ports(text, &p) < 0)
-			keys_error_of(at, k, item,
-				      "\"%.60s\" is not a port or a range of ports from 1 to 65535",
-				      text);
-		else if (text)
-			r = list_push(at, k, item, obj, &p);
-		if (r < 0)
-			err = r;
+	if (getpwnam_r(name, &entry, buf, sizeof(buf), &found) != 0 || !found)
+		return -ENOENT;
+	*ret = found->pw_uid;
+	return 0;
+}
+
+static int read_uids(const struct keys_at *at, const struct key *k, const struct node *v,
+		     void *item)
+{
+	const char *text = scalar(at, k, v);
+	struct policy_uids *ret = item;
+
+	if (!text)
+		return -EINVAL;
+	if (value_is_set_name(text)) {
+		if (user_by_name(text, &ret->lo) < 0)
+			return keys_error_of(at, k, v,
+					     "\"%s\" is no user of this host; a number works on "
+					     "every host",
+					     text);
+		ret->hi = ret->lo;
+		return 0;
 	}
-	return err;
+	if (value_parse_uids(text, ret) < 0)
+		return keys_error_of(
+			at, k, v,
+			"\"%.60s\" is not a user's number from 0 to %u, a range such as "
+			"1000-1999 or a user's name",
+			text, UINT32_MAX - 1);
+	return 0;
+}
+
+int key_read_uids(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
+{
+	return read_list(at, k, v, obj, read_uids);
+}
+
+static int read_program(const struct keys_at *at, const struct key *k, const struct node *v,
+			void *item)
+{
+	const char *text = scalar(at, k, v), *slash = text ? strrchr(text, '/') : NULL;
+	struct key one = *k;
+
+	if (!text)
+		return -EINVAL;
+	if (slash)
+		return keys_error_of(at, k, v, "\"%.100s\": a name without its path; \"%.15s\"?",
+				     text, slash + 1);
+	if (strlen(text) >= DMM_PROGRAM_LEN)
+		return keys_error_of(
+			at, k, v,
+			"\"%.60s\" is longer than the %d characters that the kernel keeps; "
+			"did you mean \"%.15s\"?",
+			text, DMM_PROGRAM_LEN - 1, text);
+	if (!*text || strchr(text, ','))
+		return keys_error_of(at, k, v, "\"%s\" is not the name of a program", text);
+	one.offset = 0;
+	return key_read_text(at, &one, v, item);
+}
+
+int key_read_programs(const struct keys_at *at, const struct key *k, const struct node *v,
+		      void *obj)
+{
+	return read_list(at, k, v, obj, read_program);
 }

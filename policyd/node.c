@@ -22,12 +22,13 @@ struct node *node_new(enum node_type type, unsigned line, unsigned column)
 
 struct node *node_new_scalar(const char *value, unsigned line, unsigned column)
 {
-	struct node *n = node_new(NODE_SCALAR, line, column);
+	size_t len = strlen(value) + 1;
+	struct node *n = malloc(sizeof(*n) + len);
 
-	if (n && !(n->value = strdup(value))) {
-		free(n);
+	if (!n)
 		return NULL;
-	}
+	*n = (struct node){.type = NODE_SCALAR, .line = line, .column = column};
+	n->value = memcpy(n + 1, value, len);
 	return n;
 }
 
@@ -38,7 +39,6 @@ void node_free(struct node *n)
 	for (size_t i = 0; i < n->n; i++)
 		node_free(n->child[i]);
 	free(n->child);
-	free(n->value);
 	free(n);
 }
 
@@ -86,7 +86,7 @@ struct reader {
 	yaml_parser_t parser;
 	struct policy_diags *diags;
 	struct node *open[NODE_MAX_DEPTH]; /* collections not yet ended, outermost first */
-	size_t depth;
+	size_t depth, nodes;
 	struct node *root;
 	unsigned documents;
 };
@@ -191,6 +191,8 @@ static int reader_event(struct reader *r, const yaml_event_t *e)
 	if (event_tag(e))
 		return reader_error(r, &e->start_mark, "tags (\"%s\") are not supported",
 				    event_tag(e));
+	if (++r->nodes > NODE_MAX_NODES)
+		return reader_error(r, &e->start_mark, "more than %d values", NODE_MAX_NODES);
 	switch (e->type) {
 	case YAML_DOCUMENT_START_EVENT:
 		if (r->documents++ > 0)

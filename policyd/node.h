@@ -9,7 +9,8 @@
 
 #include "policyd/policy.h"
 
-#define NODE_MAX_BYTES (1 << 20)
+#define NODE_MAX_BYTES (32 << 20) /* 65 536 rules of 500 bytes */
+#define NODE_MAX_NODES (4 << 20)  /* 64 a rule; they take up to 100 bytes of memory each */
 #define NODE_MAX_DEPTH 16
 
 enum node_type { NODE_SCALAR, NODE_LIST, NODE_MAP };
@@ -18,7 +19,7 @@ struct node {
 	enum node_type type;
 	unsigned line, column;
 	bool plain;	     /* a scalar without quotes */
-	char *value;	     /* scalar: NUL-terminated, without NULs inside */
+	char *value;	     /* scalar: NUL-terminated, without NULs inside; behind the node */
 	struct node **child; /* list: items; map: key, value, key, value … ; keys are scalars */
 	size_t n;
 };

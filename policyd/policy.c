@@ -7,6 +7,7 @@
 
 #include "lib/base/util.h"
 #include "policyd/diag.h"
+#include "policyd/index.h"
 #include "policyd/policy_read.h"
 
 struct dmm_policy *policy_new(void)
@@ -39,12 +40,20 @@ enum dmm_reject policy_reject(const char *name)
 
 void policy_rule_fini(struct dmm_rule *r)
 {
-	free(r->match.group);
-	free(r->match.remote);
-	free(r->match.local);
-	free(r->match.remote_port);
-	free(r->match.local_port);
-	r->match = (struct policy_match){0};
+	struct policy_match *m = &r->match;
+
+	free(m->group);
+	free(m->remote);
+	free(m->local);
+	free(m->remote_port);
+	free(m->local_port);
+	free(m->remote_set);
+	free(m->local_set);
+	free(m->remote_port_set);
+	free(m->local_port_set);
+	free(m->uid);
+	free(m->program);
+	*m = (struct policy_match){0};
 }
 
 void policy_free(struct dmm_policy *p)
@@ -53,33 +62,41 @@ void policy_free(struct dmm_policy *p)
 		return;
 	for (size_t i = 0; i < p->n_rules; i++)
 		policy_rule_fini(&p->rules[i]);
+	for (size_t i = 0; i < p->n_sets; i++) {
+		free(p->sets[i].prefix);
+		free(p->sets[i].ports);
+	}
+	free(p->sets);
 	free(p->rules);
 	free(p->stacks);
 	free(p->groups);
 	free(p);
 }
 
-static bool rule_name_taken(const struct dmm_policy *p, const char *name)
+int policy_name_rules(struct dmm_policy *p)
 {
-	for (size_t i = 0; i < p->n_rules; i++)
-		if (strcmp(p->rules[i].name, name) == 0)
-			return true;
-	return false;
-}
+	struct index names = {0};
+	size_t next = 1;
+	int r = 0;
 
-void policy_name_rules(struct dmm_policy *p)
-{
-	for (size_t i = 0; i < p->n_rules; i++) {
-		char name[DMM_NAME_LEN];
-		size_t n = i + 1;
-
+	for (size_t i = 0; r >= 0 && i < p->n_rules; i++)
 		if (p->rules[i].name[0])
+			r = index_put_name(&names, p->rules[i].name, i, NULL);
+	for (size_t i = 0; r >= 0 && i < p->n_rules; i++) {
+		char *name = p->rules[i].name;
+
+		if (name[0])
 			continue;
-		do
-			snprintf(name, sizeof(name), "rule-%zu", n++);
-		while (rule_name_taken(p, name));
-		strcpy(p->rules[i].name, name);
+		/* What is below next is taken: no number is tried twice. */
+		for (next = next > i ? next : i + 1; r >= 0; next++) {
+			snprintf(name, DMM_NAME_LEN, "rule-%zu", next);
+			r = index_put_name(&names, name, i, NULL);
+			if (r == 0)
+				break;
+		}
 	}
+	index_fini(&names);
+	return r < 0 ? r : 0;
 }
 
 /* The whole file, at most NODE_MAX_BYTES + 1 bytes of it. */
@@ -138,11 +155,12 @@ static int begin(struct policy_builder *b, struct policy_diags *diags)
 
 static int finish(struct policy_builder *b, int r, struct dmm_policy **ret)
 {
+	if (r == 0)
+		r = policy_name_rules(b->policy);
 	if (r < 0) {
 		policy_free(b->policy);
 		return r;
 	}
-	policy_name_rules(b->policy);
 	*ret = b->policy;
 	return 0;
 }

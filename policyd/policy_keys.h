@@ -14,10 +14,18 @@ struct policy_object {
 extern const struct policy_object policy_objects[];
 extern const size_t policy_n_objects;
 
-/* The rows of a rule and of its match. */
-#define POLICY_RULE_KEYS 7
-#define POLICY_MATCH_KEYS 7
-extern const struct key policy_rule_keys[POLICY_RULE_KEYS], policy_match_keys[POLICY_MATCH_KEYS];
+#define POLICY_VERSION 1
+#define POLICY_MAX_RULES 65536
+#define POLICY_MAX_SETS 1024
+#define POLICY_MAX_WEIGHT 65535 /* also of the sum */
+
+/* The rows of a rule, of its match, and of its use where that is a mapping. */
+#define POLICY_RULE_KEYS 8
+#define POLICY_MATCH_KEYS 9
+#define POLICY_USE_KEYS 1
+extern const struct key policy_rule_keys[POLICY_RULE_KEYS], policy_match_keys[POLICY_MATCH_KEYS],
+	policy_use_keys[POLICY_USE_KEYS];
+extern const struct key policy_weight_key; /* a value of weights */
 
 extern const char *const policy_role_words[];	 /* by enum dmm_role */
 extern const char *const policy_reject_words[];	 /* by enum dmm_reject */

@@ -4,7 +4,6 @@
  * in check, compile, eval and format.
  */
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,195 +12,7 @@
 #include "policyd/policy_read.h"
 #include "policyd/value.h"
 
-const char *const policy_role_words[] = {"client", "server", NULL};
-const char *const policy_reject_words[] = {"refused", "unreachable", "permission", NULL};
-const char *const policy_carrier_words[] = {"tcp", "splice", NULL};
-static const char *const proto_words[] = {"tcp", "udp", NULL};
-
-/* ---- rules ---- */
-
-static int read_roles(const struct keys_at *at, const struct key *k, const struct node *v,
-		      void *obj)
-{
-	struct policy_match *m = obj;
-	int r = key_read_bits(at, k, v, obj);
-
-	if (m->roles == (1u << DMM_ROLES) - 1)
-		m->roles = 0;
-	return r;
-}
-
-/* tcp and udp are all there are: both is any. */
-static int read_proto(const struct keys_at *at, const struct key *k, const struct node *v,
-		      void *obj)
-{
-	static const dmm_u8 protos[] = {0, IPPROTO_TCP, IPPROTO_UDP, 0};
-	struct policy_match *m = obj;
-	int r = key_read_bits(at, k, v, obj);
-
-	m->proto = protos[m->proto & 3];
-	return r;
-}
-
-const struct key policy_match_keys[POLICY_MATCH_KEYS] = {
-	KEY_LIST("group", key_read_names, struct policy_match, group, "GROUP…",
-		 "the application's group"),
-	KEY_WORD("role", read_roles, struct policy_match, roles, policy_role_words,
-		 "client or server", "client: it calls connect(); server: listen()",
-		 .flags = KEY_MANY),
-	KEY_WORD("proto", read_proto, struct policy_match, proto, proto_words, "tcp or udp",
-		 "the transport protocol", .flags = KEY_MANY),
-	KEY_LIST("remote", key_read_prefixes, struct policy_match, remote, "PREFIX…",
-		 "the far address; 0.0.0.0/0 is any IPv4 address, ::/0 is no restriction"),
-	KEY_LIST("remote_port", key_read_ports, struct policy_match, remote_port, "PORT…",
-		 "the far port; ranges as 8000-8999"),
-	KEY_LIST("local", key_read_prefixes, struct policy_match, local, "PREFIX…",
-		 "the address that the socket is bound to"),
-	KEY_LIST("local_port", key_read_ports, struct policy_match, local_port, "PORT…",
-		 "the port that the socket is bound to"),
-};
-
-static int read_match(const struct keys_at *at, const struct key *k, const struct node *v,
-		      void *obj)
-{
-	struct dmm_rule *rule = obj;
-	char object[DMM_NAME_LEN + 40];
-	struct keys_at in = {.file = at->file, .diags = at->diags, .object = object};
-	uint32_t mask;
-
-	(void)k;
-	if (node_is_null(v))
-		return 0;
-	snprintf(object, sizeof(object), "match of %s", at->object);
-	return keys_read(&in, policy_match_keys, POLICY_MATCH_KEYS, v, &rule->match, &mask);
-}
-
-static int read_stack_names(const struct keys_at *at, const struct key *k, const struct node *v,
-			    char (*ret)[DMM_NAME_LEN], unsigned *ret_n)
-{
-	struct {
-		char (*name)[DMM_NAME_LEN];
-		size_t n;
-	} list = {0};
-	struct key row = *k;
-	int r;
-
-	row.offset = 0;
-	row.size = DMM_NAME_LEN;
-	row.n_offset = sizeof(list.name);
-	r = key_read_names(at, &row, v, &list);
-	if (r == 0 && list.n > DMM_MAX_USE)
-		r = keys_error_of(at, k, v, "%zu stacks; at most %d are possible", list.n,
-				  DMM_MAX_USE);
-	if (r == 0) {
-		memcpy(ret, list.name, list.n * DMM_NAME_LEN);
-		*ret_n = (unsigned)list.n;
-	}
-	free(list.name);
-	return r;
-}
-
-static int read_use(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
-{
-	struct dmm_rule *rule = obj;
-
-	return read_stack_names(at, k, v, rule->use, &rule->n_use);
-}
-
-static int read_reject(const struct keys_at *at, const struct key *k, const struct node *v,
-		       void *obj)
-{
-	struct dmm_rule *rule = obj;
-	struct {
-		dmm_u8 index;
-	} word = {0};
-	struct key row = *k;
-	int r;
-
-	row.offset = 0;
-	row.size = sizeof(word.index);
-	r = key_read_index(at, &row, v, &word);
-	if (r == 0) {
-		strcpy(rule->use[0], policy_reject_names[word.index % DMM_REJECTS]);
-		rule->n_use = 1;
-	}
-	return r;
-}
-
-static int read_carrier(const struct keys_at *at, const struct key *k, const struct node *v,
-			void *obj)
-{
-	struct dmm_rule *rule = obj;
-	int r = key_read_index(at, k, v, obj);
-
-	rule->carrier = rule->carrier ? DMM_CARRIER_SPLICE : DMM_CARRIER_TCP;
-	return r;
-}
-
-const struct key policy_rule_keys[POLICY_RULE_KEYS] = {
-	KEY_STRING("name", key_read_name, struct dmm_rule, name, "NAME",
-		   "unique; rule-N when it is left out"),
-	{.name = "match",
-	 .read = read_match,
-	 .value = "{…}",
-	 .help = "what a socket must be; all keys must agree, of a list one item",
-	 .form = FORM_MAP,
-	 .flags = KEY_NULL,
-	 .keys = policy_match_keys,
-	 .n_keys = POLICY_MATCH_KEYS},
-	{.name = "use",
-	 .read = read_use,
-	 .value = "STACK…",
-	 .help = "stacks in order of preference; kernel and reject are built in",
-	 .form = FORM_NAME,
-	 .flags = KEY_MANY,
-	 .max = DMM_MAX_USE},
-	{.name = "reject",
-	 .read = read_reject,
-	 .words = policy_reject_words,
-	 .value = "refused, unreachable or permission",
-	 .help = "in place of use: connect() fails with that",
-	 .form = FORM_WORD},
-	KEY_WORD("carrier", read_carrier, struct dmm_rule, carrier, policy_carrier_words,
-		 "tcp or splice", "what moves the bytes to an instance; default tcp"),
-	KEY_STRING("strict", key_read_bool, struct dmm_rule, strict, "true or false",
-		   "true: connect() fails when no stack of the list can serve"),
-	KEY_STRING("disabled", key_read_bool, struct dmm_rule, disabled, "true or false",
-		   "true: what matches stays on the kernel stack, as with `rule disable`"),
-};
-
-int policy_read_rule(const char *file, struct policy_diags *diags, const struct node *v,
-		     size_t number, struct dmm_rule *ret)
-{
-	const struct node *name = node_get(v, "name");
-	char object[DMM_NAME_LEN + 20];
-	struct keys_at at = {.file = file, .diags = diags, .object = object};
-	bool uses, rejects;
-	uint32_t mask;
-	int r;
-
-	*ret = (struct dmm_rule){.carrier = DMM_CARRIER_TCP};
-	snprintf(ret->pos.file, sizeof(ret->pos.file), "%s", file);
-	ret->pos.line = v->line;
-	ret->pos.column = v->column;
-	if (name && name->type == NODE_SCALAR && value_is_name(name->value))
-		snprintf(object, sizeof(object), "rule \"%s\"", name->value);
-	else
-		snprintf(object, sizeof(object), "rule %zu", number);
-	r = keys_read(&at, policy_rule_keys, POLICY_RULE_KEYS, v, ret, &mask);
-	if (v->type != NODE_MAP || r == -ENOMEM)
-		return r;
-	uses = keys_seen(mask, policy_rule_keys, POLICY_RULE_KEYS, "use");
-	rejects = keys_seen(mask, policy_rule_keys, POLICY_RULE_KEYS, "reject");
-	if (!uses && !rejects)
-		r = keys_error(&at, v, "%s has no \"use\": name the stacks that it chooses",
-			       object);
-	if (uses && rejects)
-		r = keys_error(&at, v, "%s has both \"use\" and \"reject\"", object);
-	return r;
-}
-
-/* ---- groups, daemon, the whole ---- */
+/* ---- groups, stacks, sets ---- */
 
 static const struct key group_keys[] = {
 	KEY_STRING("cgroup", key_read_cgroup, struct policy_group, cgroup, "PATH",
@@ -246,10 +57,13 @@ static void *array_push(void *array, size_t *n, size_t size)
 	char *item;
 
 	memcpy(&list, array, sizeof(list));
-	list = realloc(list, (*n + 1) * size);
-	if (!list)
-		return NULL;
-	memcpy(array, &list, sizeof(list));
+	/* Room doubles: at sizes that are powers of two it is used up. */
+	if ((*n & (*n - 1)) == 0) {
+		list = reallocarray(list, *n ? *n * 2 : 1, size);
+		if (!list)
+			return NULL;
+		memcpy(array, &list, sizeof(list));
+	}
 	item = (char *)list + (*n)++ * size;
 	memset(item, 0, size);
 	return item;
@@ -262,7 +76,22 @@ static void pos_set(struct policy_pos *pos, const char *file, const struct node 
 	pos->column = n->column;
 }
 
-/* One named entry of the mapping "groups" or "stacks". */
+static const struct key set_prefix_key = KEY_LIST("items", key_read_prefixes, struct policy_set,
+						  prefix, "PREFIX…", ""),
+			set_ports_key = KEY_LIST("items", key_read_ports, struct policy_set, ports,
+						 "PORT…", "");
+
+/* For help and schema: one of the two. */
+static const struct key policy_set_key = {
+	.name = "NAME",
+	.read = key_read_prefixes,
+	.value = "PREFIX… or PORT…",
+	.help = "the name begins with a letter or _; all prefixes or all ports",
+	.form = FORM_SET,
+	.flags = KEY_MANY,
+};
+
+/* One named entry of the mapping "groups", "stacks" or "sets". */
 typedef int (*entry_fn)(struct policy_builder *b, const struct keys_at *at, const struct node *key,
 			const struct node *v);
 
@@ -338,6 +167,48 @@ static int read_stacks(const struct keys_at *at, const struct key *k, const stru
 	return read_entries(at, k, v, obj, "stack", k->max, add_stack);
 }
 
+/* A set is of what its first item is. */
+static int read_set(const struct keys_at *at, const struct node *v, struct policy_set *ret)
+{
+	const struct node *first = keys_item(v, 0);
+	struct policy_ports ports;
+	bool is_ports = first && first->type == NODE_SCALAR &&
+			value_parse_ports(first->value, &ports) == 0;
+	const struct key *k = is_ports ? &set_ports_key : &set_prefix_key;
+	int r;
+
+	if (v->type == NODE_LIST && v->n == 0)
+		return keys_error(at, v, "%s is empty", at->object);
+	r = k->read(at, k, v, ret);
+	if (r == 0 && !ret->n_ports && !ret->n_prefix)
+		r = keys_error_of(at, k, v, "::/0 is no restriction: it cannot be in a set");
+	return r;
+}
+
+static int add_set(struct policy_builder *b, const struct keys_at *at, const struct node *key,
+		   const struct node *v)
+{
+	struct dmm_policy *p = b->policy;
+	struct policy_set *s;
+
+	if (!value_is_set_name(key->value))
+		return keys_error(at, key,
+				  "\"%s\" reads as a number or an address: the name of a set "
+				  "begins with a letter or _",
+				  key->value);
+	s = array_push(&p->sets, &p->n_sets, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	strcpy(s->name, key->value);
+	pos_set(&s->pos, at->file, key);
+	return read_set(at, v, s);
+}
+
+static int read_sets(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
+{
+	return read_entries(at, k, v, obj, "set", k->max, add_set);
+}
+
 static int read_rules(const struct keys_at *at, const struct key *k, const struct node *v,
 		      void *obj)
 {
@@ -349,9 +220,9 @@ static int read_rules(const struct keys_at *at, const struct key *k, const struc
 		return 0;
 	if (v->type != NODE_LIST)
 		return keys_error_of(at, k, v, "expected a list of rules");
-	if (p->n_rules + v->n > DMM_MAX_RULES)
+	if (p->n_rules + v->n > POLICY_MAX_RULES)
 		return keys_error_of(at, k, v, "%zu rules; at most %d are possible",
-				     p->n_rules + v->n, DMM_MAX_RULES);
+				     p->n_rules + v->n, POLICY_MAX_RULES);
 	for (size_t i = 0; i < v->n; i++) {
 		struct dmm_rule *rule = array_push(&p->rules, &p->n_rules, sizeof(*rule));
 
@@ -383,7 +254,7 @@ static int read_default(const struct keys_at *at, const struct key *k, const str
 	struct policy_builder *b = obj;
 	int r = only_once(at, k, v, &b->def);
 
-	return r < 0 ? r : read_stack_names(at, k, v, b->policy->def, &b->policy->n_def);
+	return r < 0 ? r : policy_read_stack_names(at, k, v, b->policy->def, &b->policy->n_def);
 }
 
 static int read_daemon(const struct keys_at *at, const struct key *k, const struct node *v,
@@ -399,7 +270,32 @@ static int read_daemon(const struct keys_at *at, const struct key *k, const stru
 	return keys_read(&in, daemon_keys, ARRAY_SIZE(daemon_keys), v, &b->policy->daemon, &mask);
 }
 
+/* Looked at before all else, by policy_read(). */
+static int read_version(const struct keys_at *at, const struct key *k, const struct node *v,
+			void *obj)
+{
+	const char *text = v->type == NODE_SCALAR ? v->value : "";
+	dmm_u64 n;
+
+	(void)obj;
+	if (value_parse_number(text, UINT32_MAX, &n) < 0 || n == 0)
+		return keys_error_of(at, k, v,
+				     "\"%.60s\" is not a version of the language; it is %d", text,
+				     POLICY_VERSION);
+	if (n > POLICY_VERSION)
+		return keys_error_of(at, k, v,
+				     "the policy is written in version %llu of the language; this "
+				     "program knows version %d: nothing of it is taken",
+				     n, POLICY_VERSION);
+	return 0;
+}
+
 static const struct key top_keys[] = {
+	{.name = "version",
+	 .read = read_version,
+	 .value = "1",
+	 .help = "of this language; a newer one is refused whole",
+	 .form = FORM_VERSION},
 	{.name = "groups",
 	 .read = read_groups,
 	 .value = "{NAME: …}",
@@ -418,13 +314,22 @@ static const struct key top_keys[] = {
 	 .max = DMM_MAX_STACKS,
 	 .keys = policy_stack_keys,
 	 .n_keys = POLICY_STACK_KEYS},
+	{.name = "sets",
+	 .read = read_sets,
+	 .value = "{NAME: …}",
+	 .help = "prefixes, or ports, under a name that rules can have in their lists",
+	 .form = FORM_NAMED_VALUES,
+	 .flags = KEY_NULL,
+	 .max = POLICY_MAX_SETS,
+	 .keys = &policy_set_key,
+	 .n_keys = 1},
 	{.name = "rules",
 	 .read = read_rules,
 	 .value = "[…]",
 	 .help = "in order: the first that matches decides",
 	 .form = FORM_MAPS,
 	 .flags = KEY_NULL,
-	 .max = DMM_MAX_RULES,
+	 .max = POLICY_MAX_RULES,
 	 .keys = policy_rule_keys,
 	 .n_keys = POLICY_RULE_KEYS},
 	{.name = "default",
@@ -449,8 +354,10 @@ const struct policy_object policy_objects[] = {
 	{"a group", group_keys, ARRAY_SIZE(group_keys)},
 	{"a stack", policy_stack_keys, POLICY_STACK_KEYS},
 	{"port of a stack", policy_port_keys, POLICY_PORT_KEYS},
+	{"sets", &policy_set_key, 1},
 	{"a rule", policy_rule_keys, POLICY_RULE_KEYS},
 	{"match of a rule", policy_match_keys, POLICY_MATCH_KEYS},
+	{"use of a rule", policy_use_keys, POLICY_USE_KEYS},
 	{"daemon", daemon_keys, ARRAY_SIZE(daemon_keys)},
 };
 const size_t policy_n_objects = ARRAY_SIZE(policy_objects);
@@ -458,7 +365,12 @@ const size_t policy_n_objects = ARRAY_SIZE(policy_objects);
 int policy_read(struct policy_builder *b, const char *file, const struct node *root)
 {
 	struct keys_at at = {.file = file, .diags = b->diags, .object = ""};
+	const struct node *version = node_get(root, "version");
 	uint32_t mask;
+	int r = version ? read_version(&at, &top_keys[0], version, b) : 0;
 
+	/* What a newer language has would only be called unknown. */
+	if (r < 0)
+		return r;
 	return keys_read(&at, top_keys, ARRAY_SIZE(top_keys), root, b, &mask);
 }

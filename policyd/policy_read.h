@@ -25,7 +25,11 @@ extern const char *const policy_kernel_only[], *const policy_user_only[];
 /* Read one stack; its name is set already. */
 int policy_read_stack(const struct keys_at *at, const struct node *v, struct policy_stack *ret);
 
-/* Give "rule-N" to the rules that have no name. */
-void policy_name_rules(struct dmm_policy *p);
+/* A stack or a list of them. */
+int policy_read_stack_names(const struct keys_at *at, const struct key *k, const struct node *v,
+			    char (*ret)[DMM_NAME_LEN], unsigned *ret_n);
+
+/* Give "rule-N" to the rules that have no name. 0 or -ENOMEM. */
+int policy_name_rules(struct dmm_policy *p);
 
 #endif

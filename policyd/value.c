@@ -22,6 +22,11 @@ bool value_is_name(const char *text)
 	return true;
 }
 
+bool value_is_set_name(const char *text)
+{
+	return value_is_name(text) && !isdigit((unsigned char)text[0]);
+}
+
 int value_parse_number(const char *text, dmm_u64 max, dmm_u64 *ret)
 {
 	bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
@@ -42,23 +47,50 @@ int value_parse_number(const char *text, dmm_u64 max, dmm_u64 *ret)
 	return 0;
 }
 
-int value_parse_ports(const char *text, struct policy_ports *ret)
+/* "N" or "N-M", N <= M <= max. */
+static int parse_range(const char *text, dmm_u64 max, dmm_u64 *ret_lo, dmm_u64 *ret_hi)
 {
 	const char *dash = strchr(text, '-');
-	char lo[8];
-	dmm_u64 a, b;
+	char lo[VALUE_STRLEN];
 	size_t n = dash ? (size_t)(dash - text) : strlen(text);
 
 	if (n >= sizeof(lo))
 		return -EINVAL;
 	memcpy(lo, text, n);
 	lo[n] = '\0';
-	if (value_parse_number(lo, 65535, &a) < 0)
+	if (value_parse_number(lo, max, ret_lo) < 0)
 		return -EINVAL;
-	b = a;
-	if (dash && value_parse_number(dash + 1, 65535, &b) < 0)
+	*ret_hi = *ret_lo;
+	if (dash && value_parse_number(dash + 1, max, ret_hi) < 0)
 		return -EINVAL;
-	if (a == 0 || b < a)
+	return *ret_hi < *ret_lo ? -EINVAL : 0;
+}
+
+int value_parse_uids(const char *text, struct policy_uids *ret)
+{
+	dmm_u64 a, b;
+
+	if (parse_range(text, UINT32_MAX - 1, &a, &b) < 0)
+		return -EINVAL;
+	ret->lo = (dmm_u32)a;
+	ret->hi = (dmm_u32)b;
+	return 0;
+}
+
+char *value_format_uids(const struct policy_uids *u, char *ret, size_t len)
+{
+	if (u->lo == u->hi)
+		snprintf(ret, len, "%u", u->lo);
+	else
+		snprintf(ret, len, "%u-%u", u->lo, u->hi);
+	return ret;
+}
+
+int value_parse_ports(const char *text, struct policy_ports *ret)
+{
+	dmm_u64 a, b;
+
+	if (parse_range(text, 65535, &a, &b) < 0 || a == 0)
 		return -EINVAL;
 	ret->lo = (dmm_u16)a;
 	ret->hi = (dmm_u16)b;

@@ -10,12 +10,19 @@
 /* 1 … DMM_NAME_LEN - 1 of letters, digits, "_", "-", "."; the first a letter, digit or "_". */
 bool value_is_name(const char *text);
 
+/* The same, but the first no digit: what begins with one is an address, a prefix or a port. */
+bool value_is_set_name(const char *text);
+
 /* Decimal, or hexadecimal with 0x. -ERANGE: above max. */
 int value_parse_number(const char *text, dmm_u64 max, dmm_u64 *ret);
 
 /* "443", "8000-8999"; 1 … 65535. */
 int value_parse_ports(const char *text, struct policy_ports *ret);
 char *value_format_ports(const struct policy_ports *p, char *ret, size_t len);
+
+/* "1000", "1000-1999"; 0 … 4294967294. */
+int value_parse_uids(const char *text, struct policy_uids *ret);
+char *value_format_uids(const struct policy_uids *u, char *ret, size_t len);
 
 /* "1gbit", "2.5mbit", "64000": bits per second, not 0. */
 int value_parse_rate(const char *text, dmm_u64 *ret);

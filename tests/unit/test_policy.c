@@ -8,7 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "policyd/check.h"
+#include "policyd/index.h"
 #include "policyd/json.h"
+#include "policyd/node.h"
 #include "policyd/policy.h"
 #include "policyd/value.h"
 #include "tests/unit/policy_gen.h"
@@ -36,7 +39,7 @@ static char *complaints(const char *file)
 	FILE *out = open_memstream(&text, &len);
 
 	if (policy_parse_file(file, &p, &d) == 0)
-		policy_check(p, &d);
+		policy_check_language(p, &d);
 	policy_diags_print(&d, out);
 	fclose(out);
 	policy_diags_fini(&d);
@@ -84,6 +87,52 @@ static void test_golden(void)
 		free(text);
 	}
 	globfree(&g);
+}
+
+static void test_good_sets(void)
+{
+	struct policy_diags d = {0};
+	const struct policy_match *m;
+	const struct dmm_rule *r;
+	struct dmm_policy *p;
+
+	CU_ASSERT_EQUAL_FATAL(policy_parse_file("good-sets.yaml", &p, &d), 0);
+	CU_ASSERT_EQUAL(policy_check_language(p, &d), 0);
+	CU_ASSERT_EQUAL(d.n, 0);
+	CU_ASSERT_EQUAL_FATAL(p->n_rules, 2);
+	r = &p->rules[0];
+	m = &r->match;
+	CU_ASSERT_EQUAL_FATAL(p->n_sets, 3);
+	CU_ASSERT_STRING_EQUAL(p->sets[0].name, "databases");
+	CU_ASSERT_EQUAL(p->sets[0].n_prefix, 2);
+	CU_ASSERT_EQUAL(p->sets[0].prefix[1].plen, 32);
+	CU_ASSERT_EQUAL(p->sets[0].n_ports, 0);
+	CU_ASSERT_EQUAL(p->sets[1].n_prefix, 1);
+	CU_ASSERT_EQUAL(p->sets[2].n_ports, 3);
+	CU_ASSERT_EQUAL(p->sets[2].ports[2].hi, 8999);
+	CU_ASSERT_EQUAL(m->n_remote, 1);
+	CU_ASSERT_EQUAL_FATAL(m->n_remote_set, 2);
+	CU_ASSERT_STRING_EQUAL(m->remote_set[1], "one");
+	CU_ASSERT_EQUAL(m->n_remote_port, 1);
+	CU_ASSERT_STRING_EQUAL(m->remote_port_set[0], "web-ports");
+	CU_ASSERT_EQUAL(m->n_local, 0);
+	CU_ASSERT_STRING_EQUAL(m->local_set[0], "one");
+	CU_ASSERT_EQUAL(m->n_local_port, 0);
+	CU_ASSERT_EQUAL(m->n_local_port_set, 1);
+	CU_ASSERT_EQUAL_FATAL(m->n_uid, 3);
+	CU_ASSERT_EQUAL(m->uid[1].hi, 1999);
+	CU_ASSERT_EQUAL(m->uid[2].lo, 1); /* daemon's number, as everywhere */
+	CU_ASSERT_EQUAL_FATAL(m->n_program, 2);
+	CU_ASSERT_STRING_EQUAL(m->program[1], "tmux: server");
+	CU_ASSERT_EQUAL_FATAL(r->n_use, 3);
+	CU_ASSERT_STRING_EQUAL(r->use[2], "kernel");
+	CU_ASSERT_EQUAL(r->weight[0], 5);
+	CU_ASSERT_EQUAL(r->weight[1], 0);
+	CU_ASSERT_EQUAL(r->weight[2], 95);
+	CU_ASSERT_FALSE(r->capture);
+	CU_ASSERT_TRUE(p->rules[1].capture);
+	policy_free(p);
+	policy_diags_fini(&d);
 }
 
 static void test_good(void)
@@ -243,33 +292,58 @@ static void test_dir(void)
 	CU_ASSERT_EQUAL(system(command), 0);
 }
 
+/* Parse text, which is freed; the first thing that is said must have the words in it. */
+static void check_refused(char *text, size_t len, const char *words)
+{
+	struct policy_diags d = {0};
+	struct dmm_policy *p = NULL;
+
+	CU_ASSERT_EQUAL(policy_parse_text("t", text, len, &p, &d), -EINVAL);
+	CU_ASSERT_FATAL(d.n > 0);
+	CU_ASSERT_PTR_NOT_NULL(strstr(d.list[0].text, words));
+	policy_diags_fini(&d);
+	free(text);
+}
+
+/* head, n times each, tail */
+static char *repeat(const char *head, const char *each, size_t n, const char *tail, size_t *ret_len)
+{
+	char *text = NULL;
+	FILE *out = open_memstream(&text, ret_len);
+
+	fputs(head, out);
+	for (size_t i = 0; i < n; i++)
+		fputs(each, out);
+	fputs(tail, out);
+	fclose(out);
+	return text;
+}
+
 static void test_bounds(void)
 {
 	struct policy_diags d = {0};
 	struct dmm_policy *p = NULL;
-	size_t len = 1100000;
-	char *text = malloc(len + 1);
+	size_t len;
+	char *text;
 
-	memset(text, ' ', len);
-	text[len] = '\0';
-	CU_ASSERT_EQUAL(policy_parse_text("t", text, len, &p, &d), -EINVAL);
-	CU_ASSERT_PTR_NOT_NULL(strstr(d.list[0].text, "larger than"));
-	policy_diags_fini(&d);
+	text = repeat("", " ", NODE_MAX_BYTES + 1, "", &len);
+	check_refused(text, len, "larger than");
+	text = repeat("rules: [", "a,", NODE_MAX_NODES, "]", &len);
+	check_refused(text, len, "more than 4194304 values");
 	/* A mistake on every line is not a message on every line. */
-	for (size_t i = 0; i + 4 < 400000; i += 4)
-		memcpy(text + i, "x: \n", 4);
-	CU_ASSERT_EQUAL(policy_parse_text("t", text, 400000, &p, &d), -EINVAL);
+	text = repeat("", "x: \n", 100000, "", &len);
+	CU_ASSERT_EQUAL(policy_parse_text("t", text, len, &p, &d), -EINVAL);
 	CU_ASSERT(d.n <= 100);
 	CU_ASSERT(d.errors > 90000);
 	policy_diags_fini(&d);
-	/* More rules, groups, list items than there can be. */
-	strcpy(text, "rules: [");
-	for (size_t i = 0; i < 600; i++)
-		memcpy(text + 8 + i * 14, "{use: kernel},", 15);
-	strcat(text, "]");
-	CU_ASSERT_EQUAL(policy_parse_text("t", text, strlen(text), &p, &d), -EINVAL);
-	CU_ASSERT_PTR_NOT_NULL(strstr(d.list[0].text, "at most 512"));
-	policy_diags_fini(&d);
+	free(text);
+	/* More rules, list items, sets than there can be. */
+	text = repeat("rules: [", "{use: kernel},", 65537, "]", &len);
+	check_refused(text, len, "65537 rules; at most 65536");
+	text = repeat("rules: [{use: kernel, match: {uid: [", "1,", 65537, "]}}]", &len);
+	check_refused(text, len, "65537 items; at most 65536");
+	text = repeat("sets: {", "a: 1,", 1025, "}", &len);
+	check_refused(text, len, "1025 entries; at most 1024");
 	/* Terminal escapes do not get through. */
 	CU_ASSERT_EQUAL(policy_parse_text("t", "\"\\e[31m\\n\": 1", 12, &p, &d), -EINVAL);
 	CU_ASSERT_PTR_NULL(strchr(d.list[0].text, '\033'));
@@ -277,7 +351,6 @@ static void test_bounds(void)
 	CU_ASSERT_EQUAL(policy_parse_text("t", "default: \"a\\0b\"", 15, &p, &d), -EINVAL);
 	CU_ASSERT_PTR_NOT_NULL(strstr(d.list[0].text, "NUL"));
 	policy_diags_fini(&d);
-	free(text);
 }
 
 static void test_rule_text(void)
@@ -291,7 +364,7 @@ static void test_rule_text(void)
 	CU_ASSERT_EQUAL(rule.n_use, 2);
 	CU_ASSERT_STRING_EQUAL(rule.pos.file, "");
 	policy_rule_fini(&rule);
-	CU_ASSERT_EQUAL(policy_parse_rule("{match: {remote: [10.0.0.0/8, x]}, use: a}", &rule, &d),
+	CU_ASSERT_EQUAL(policy_parse_rule("{match: {remote: [10.0.0.0/8, 1x]}, use: a}", &rule, &d),
 			-EINVAL);
 	CU_ASSERT_EQUAL(policy_parse_rule("", &rule, &d), -EINVAL);
 	CU_ASSERT_EQUAL(policy_parse_rule("[", &rule, &d), -EINVAL);
@@ -314,6 +387,19 @@ static void test_values(void)
 	struct dmm_addr a;
 	dmm_u64 n;
 
+	struct policy_uids u;
+	char buf[VALUE_STRLEN];
+
+	CU_ASSERT_EQUAL(value_parse_uids("1000-1999", &u), 0);
+	CU_ASSERT_STRING_EQUAL(value_format_uids(&u, buf, sizeof(buf)), "1000-1999");
+	CU_ASSERT_EQUAL(value_parse_uids("4294967294", &u), 0);
+	CU_ASSERT_STRING_EQUAL(value_format_uids(&u, buf, sizeof(buf)), "4294967294");
+	CU_ASSERT_EQUAL(value_parse_uids("4294967295", &u), -EINVAL);
+	CU_ASSERT_EQUAL(value_parse_uids("1-", &u), -EINVAL);
+	CU_ASSERT_EQUAL(value_parse_uids("-1", &u), -EINVAL);
+	CU_ASSERT_EQUAL(value_parse_uids("2-1", &u), -EINVAL);
+	CU_ASSERT_FALSE(value_is_set_name("1x"));
+	CU_ASSERT_TRUE(value_is_set_name("_1"));
 	check_rate("1gbit", 1000000000, "1gbit");
 	check_rate("2.5Mbit", 2500000, "2500kbit");
 	check_rate("64000", 64000, "64kbit");
@@ -365,6 +451,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"files with mistakes, and what is said about them", test_golden},
 		{"every key of the language", test_good},
+		{"sets, users, programs, weights, capture", test_good_sets},
 		{"empty texts", test_empty},
 		{"rules without names", test_names_given},
 		{"JSON", test_json},

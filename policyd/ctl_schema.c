@@ -18,6 +18,10 @@
 	"(0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}" \
 	")" \
 	"|0[xX]0*[1-9A-Fa-f][0-9A-Fa-f]{0,3})"
+#define PREFIX IPV4 "(/0*(3[0-2]|[12]?[0-9]))?|" IPV6 "(/0*(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?"
+#define PORTS PORT "(-" PORT ")?"
+#define SET "[A-Za-z_][A-Za-z0-9_.-]{0,30}"
+#define UINT "(0*[0-9]{1,10}|0[xX]0*[0-9A-Fa-f]{1,8})"
 
 /* What a scalar may be. YAML makes numbers of some words: these are the JSON types that it may have
  * then, beside string. */
@@ -39,10 +43,15 @@ static const struct scalar {
 	{FORM_BOOL, false,
 	 "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[Yy][Ee][Ss]|[Nn][Oo]|[Oo][Nn]|[Oo][Ff][Ff])$",
 	 "boolean", 0, 0},
-	{FORM_PREFIX, false,
-	 "^(" IPV4 "(/0*(3[0-2]|[12]?[0-9]))?|" IPV6 "(/0*(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$",
-	 NULL, 0, 0},
-	{FORM_PORTS, false, "^" PORT "(-" PORT ")?$", "integer", 1, 65535},
+	{FORM_PREFIX, false, "^(" PREFIX "|" SET ")$", NULL, 0, 0},
+	{FORM_PORTS, false, "^(" PORTS "|" SET ")$", "integer", 1, 65535},
+	{FORM_SET_PREFIX, false, "^(" PREFIX ")$", NULL, 0, 0},
+	{FORM_SET_PORTS, false, "^" PORTS "$", "integer", 1, 65535},
+	{FORM_SET_NAME, false, "^" SET "$", NULL, 0, 0},
+	{FORM_UIDS, false, "^(" UINT "(-" UINT ")?|" SET ")$", "integer", 0, UINT_MAX - 1},
+	{FORM_PROGRAM, true, "^[^" CONTROL ",/]+$", "number", 0, 0},
+	{FORM_WEIGHT, false, "^(0*[0-9]{1,5}|0[xX]0*[0-9A-Fa-f]{1,4})$", "integer", 0, 65535},
+	{FORM_VERSION, false, "^(0*1|0[xX]0*1)$", "integer", 1, 1},
 };
 
 /* What the readers of keys.h take. */
@@ -61,6 +70,8 @@ static const struct {
 	{key_read_names, FORM_NAME, KEY_MANY},
 	{key_read_prefixes, FORM_PREFIX, KEY_MANY},
 	{key_read_ports, FORM_PORTS, KEY_MANY},
+	{key_read_uids, FORM_UIDS, KEY_MANY},
+	{key_read_programs, FORM_PROGRAM, KEY_MANY},
 };
 
 static void set(json_t *o, const char *key, json_t *value)
@@ -125,18 +136,33 @@ static json_t *schema_item(const struct key *k, enum key_form form)
 	return schema_scalar(form, form == FORM_NAME ? DMM_NAME_LEN : k->size);
 }
 
-/* One item, or a list that is not empty. */
+static json_t *schema_map(const struct key *keys, size_t n, bool null);
+
+/* One item, or a list that is not empty; or the mapping that the row has beside them. */
 static json_t *schema_many(const struct key *k, enum key_form form)
 {
-	json_int_t max = (json_int_t)(k->max ? k->max : DMM_MAX_MATCHES);
+	json_int_t max = (json_int_t)(k->max ? k->max : KEYS_MAX_LIST);
+	json_t *o = json_pack("{s:[o, {s:s, s:o, s:i, s:I}]}", "anyOf", schema_item(k, form),
+			      "type", "array", "items", schema_item(k, form), "minItems", 1,
+			      "maxItems", max);
 
-	return json_pack("{s:[o, {s:s, s:o, s:i, s:I}]}", "anyOf", schema_item(k, form), "type",
-			 "array", "items", schema_item(k, form), "minItems", 1, "maxItems", max);
+	if (k->keys)
+		json_array_append_new(json_object_get(o, "anyOf"),
+				      schema_map(k->keys, k->n_keys, false));
+	return o;
+}
+
+/* All of a set are prefixes, or all are ports. */
+static json_t *schema_set(const struct key *k)
+{
+	json_t *prefixes = schema_many(k, FORM_SET_PREFIX), *ports = schema_many(k, FORM_SET_PORTS);
+
+	json_array_extend(json_object_get(prefixes, "anyOf"), json_object_get(ports, "anyOf"));
+	json_decref(ports);
+	return prefixes;
 }
 
 /* ---- mappings ---- */
-
-static json_t *schema_map(const struct key *keys, size_t n, bool null);
 
 static json_t *schema_maps(const struct key *k, unsigned flags)
 {
@@ -158,7 +184,10 @@ static json_t *schema_named(const struct key *k, enum key_form form, unsigned fl
 	set(o, "type", type_or_null("object", flags & KEY_NULL));
 	if (k->max)
 		set(o, "maxProperties", json_integer((json_int_t)k->max));
-	set(o, "propertyNames", schema_scalar(FORM_NAME, DMM_NAME_LEN));
+	if (flags & KEY_FILLED)
+		set(o, "minProperties", json_integer(1));
+	set(o, "propertyNames",
+	    schema_scalar(k->keys->form == FORM_SET ? FORM_SET_NAME : FORM_NAME, DMM_NAME_LEN));
 	set(o, "additionalProperties",
 	    form == FORM_NAMED ? schema_map(k->keys, k->n_keys, flags & KEY_NULLS)
 			       : schema_key(k->keys));
@@ -177,6 +206,8 @@ static json_t *schema_key(const struct key *k)
 		value = schema_maps(k, flags);
 	else if (form == FORM_NAMED || form == FORM_NAMED_VALUES)
 		value = schema_named(k, form, flags);
+	else if (form == FORM_SET)
+		value = schema_set(k);
 	else if (flags & KEY_MANY)
 		value = schema_many(k, form);
 	else

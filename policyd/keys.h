@@ -35,6 +35,9 @@ enum key_form {
 	FORM_SET,    /* a list of prefixes or one of ports */
 	FORM_UIDS,
 	FORM_PROGRAM,
+	FORM_SET_PREFIX, /* of a set */
+	FORM_SET_PORTS,
+	FORM_SET_NAME,
 	FORM_WEIGHT,
 	FORM_VERSION,
 	FORM_MAP,	   /* a mapping of the rows key.keys */

@@ -11,7 +11,7 @@ int main(int argc, char **argv)
 
 	for (uint64_t seed = 0; seed < n; seed++) {
 		struct rng r = {.state = seed};
-		struct dmm_policy *p = gen_policy(&r);
+		struct dmm_policy *p = seed % 3 ? gen_policy_full(&r) : gen_policy(&r);
 		int err;
 
 		puts("---");

@@ -123,6 +123,107 @@ static void gen_stack(struct rng *r, size_t i, struct dmm_stack_rec *s)
 	s->keepalive_s = rng_below(r, 2) ? rng_below(r, 32768) : 0;
 }
 
+/* ---- what the language has beyond that ---- */
+
+static void gen_set(struct rng *r, size_t i, struct policy_set *s)
+{
+	static const char *const names[] = {"databases", "web-ports", "_x", "true.", "nil"};
+
+	snprintf(s->name, DMM_NAME_LEN, "%s%zu", names[rng_below(r, ARRAY_SIZE(names))], i);
+	while (!s->n_prefix && !s->n_ports) {
+		free(s->prefix);
+		free(s->ports);
+		s->prefix = NULL;
+		s->ports = NULL;
+		if (i & 1)
+			GEN_LIST(r, s->ports, s->n_ports, gen_ports(r));
+		else
+			GEN_LIST(r, s->prefix, s->n_prefix, gen_prefix(r));
+	}
+}
+
+static struct name gen_set_name(struct rng *r, const struct dmm_policy *p, bool ports)
+{
+	struct name n = {0};
+	size_t i = 2 * rng_below(r, (uint32_t)p->n_sets / 2) + ports;
+
+	memcpy(n.text, p->sets[i].name, DMM_NAME_LEN);
+	return n;
+}
+
+static struct policy_uids gen_uids(struct rng *r)
+{
+	static const dmm_u32 edge[] = {0, 1, 999, 1000, 1999, 2000, 65534, UINT32_MAX - 1};
+	struct policy_uids u;
+
+	u.lo = u.hi = edge[rng_below(r, ARRAY_SIZE(edge))];
+	if (rng_below(r, 2)) {
+		dmm_u32 other = edge[rng_below(r, ARRAY_SIZE(edge))];
+
+		u.lo = MIN(u.lo, other);
+		u.hi = MAX(u.hi, other);
+	}
+	return u;
+}
+
+struct program {
+	char text[DMM_PROGRAM_LEN];
+};
+
+static struct program gen_program(struct rng *r)
+{
+	static const char *const programs[] = {
+		"nginx", "tmux:-server", "null", "7",	  "postgres-export",
+		"~",	 "{a:b}",	 "it's", "\"q\\", "#"};
+	struct program p = {0};
+
+	strcpy(p.text, programs[rng_below(r, ARRAY_SIZE(programs))]);
+	return p;
+}
+
+static void gen_match_more(struct rng *r, const struct dmm_policy *p, struct policy_match *m)
+{
+	struct name *set;
+	struct program *program;
+
+	GEN_LIST(r, set, m->n_remote_set, gen_set_name(r, p, false));
+	m->remote_set = (char(*)[DMM_NAME_LEN])set;
+	GEN_LIST(r, set, m->n_local_set, gen_set_name(r, p, false));
+	m->local_set = (char(*)[DMM_NAME_LEN])set;
+	GEN_LIST(r, set, m->n_remote_port_set, gen_set_name(r, p, true));
+	m->remote_port_set = (char(*)[DMM_NAME_LEN])set;
+	GEN_LIST(r, set, m->n_local_port_set, gen_set_name(r, p, true));
+	m->local_port_set = (char(*)[DMM_NAME_LEN])set;
+	GEN_LIST(r, m->uid, m->n_uid, gen_uids(r));
+	GEN_LIST(r, program, m->n_program, gen_program(r));
+	m->program = (char(*)[DMM_PROGRAM_LEN])program;
+}
+
+static void gen_weights(struct rng *r, struct dmm_rule *rule)
+{
+	if (rng_below(r, 2) || policy_reject(rule->use[0]) < DMM_REJECTS)
+		return;
+	for (unsigned i = 0; i < rule->n_use; i++)
+		rule->weight[i] = (dmm_u16)rng_below(r, 10000);
+	rule->weight[rng_below(r, rule->n_use)] = 1;
+}
+
+struct dmm_policy *gen_policy_full(struct rng *r)
+{
+	struct dmm_policy *p = gen_policy(r);
+
+	p->n_sets = 2 + 2 * rng_below(r, 3);
+	p->sets = calloc(p->n_sets, sizeof(*p->sets));
+	for (size_t i = 0; i < p->n_sets; i++)
+		gen_set(r, i, &p->sets[i]);
+	for (size_t i = 0; i < p->n_rules; i++) {
+		gen_match_more(r, p, &p->rules[i].match);
+		gen_weights(r, &p->rules[i]);
+		p->rules[i].capture = rng_below(r, 4) == 0;
+	}
+	return p;
+}
+
 struct dmm_policy *gen_policy(struct rng *r)
 {
 	struct dmm_policy *p = policy_new();

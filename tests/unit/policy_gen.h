@@ -9,6 +9,9 @@
 /* A policy that passes policy_check(). */
 struct dmm_policy *gen_policy(struct rng *r);
 
+/* The same with all that the language has: sets, users, programs, weights, capture. */
+struct dmm_policy *gen_policy_full(struct rng *r);
+
 /* A socket of one of the groups of p, or of none: group is an index + 1, ids are the compiler's. */
 struct gen_socket {
 	const char *group;    /* NULL: none */

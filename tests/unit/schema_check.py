@@ -23,8 +23,13 @@ BEYOND_A_SCHEMA = {
     "bad-names.yaml": "one name, cgroup or queue twice",
     "bad-tag.yaml": "a tag is gone when the text is read",
     "bad-use.yaml": "stacks and groups that are not defined",
+    "bad-set-names.yaml": "sets that are not defined, or not of this kind",
+    "bad-weight-names.yaml": "stacks that are not defined, or stand alone",
+    "bad-never.yaml": "what can never match: warnings only",
     "bad-warnings.yaml": "warnings only",
 }
+# The language is ahead of what can be put in force.
+NOT_YET = "cannot be put in force by this build yet"
 # Files that no reader of YAML takes.
 NOT_YAML = {"bad-alias.yaml", "bad-documents.yaml", "bad-syntax.yaml", "bad-tab.yaml", "bad-utf8.yaml"}
 
@@ -69,7 +74,8 @@ def in_parser(value):
                        capture_output=True)
     if r.returncode not in (0, 1):
         fail("dmm-policy validate: exit status", r.returncode, r.stderr)
-    return r.returncode == 0, r.stderr
+    errors = [line for line in r.stderr.splitlines() if "error: " in line and NOT_YET not in line]
+    return r.returncode == 0 or (NOT_YET in r.stderr and not errors), r.stderr
 
 
 def judge(name, value, want, did):
@@ -134,6 +140,8 @@ def objects(p):
         found.append(("rule", r))
         if "match" in r:
             found.append(("match", r["match"]))
+        if isinstance(r.get("use"), dict):
+            found.append(("use", r["use"]))
     return [(what, o) for what, o in found if o]
 
 
@@ -150,7 +158,11 @@ def rename_key(p):
 def wrong_type(p):
     what, o = rng.choice(objects(p))
     key = rng.choice(list(o))
-    if isinstance(o[key], dict):
+    if key == "use" and isinstance(o[key], dict):
+        o[key] = rng.choice([{"x": "y"}, [], [[1]], [None], None])
+    elif key == "version":
+        o[key] = rng.choice([{"x": "y"}, [], None, "word"])
+    elif isinstance(o[key], dict):
         o[key] = rng.choice(["word", 7, [1], True])
     elif key == "rules":
         o[key] = rng.choice(["word", 7, {"x": 1}, ["word"], [None], [[]], True])
@@ -160,7 +172,7 @@ def wrong_type(p):
 
 
 def drop_required(p):
-    must = {"rule": ["use"], "port": ["interface"], "stack": ["kind", "engine", "port"]}
+    must = {"rule": ["use"], "use": ["weights"], "port": ["interface"], "stack": ["kind", "engine", "port"]}
     found = [(what, o, k) for what, o in objects(p) for k in must.get(what, []) if k in o]
     # an engine implies the kind
     found = [f for f in found if not (f[2] == "kind" and "engine" in f[1])]
@@ -185,13 +197,20 @@ def foreign_key(p):
 
 
 WRONG = {
-    "remote": ["10.0.0.0/33", "10.0.0", "10.0.0.256", "2001:db8::/129", "1::2::3", "x", 10, "10.0.0.0/", ""],
-    "remote_port": [0, 65536, "0", "65536", "http", "80-", "-80", "80 ", -1, 8.5, True, "0x", ""],
+    "remote": ["10.0.0.0/33", "10.0.0", "10.0.0.256", "2001:db8::/129", "1::2::3", "x/8", 10, "10.0.0.0/", "", "a" * 32],
+    "uid": [-1, "-1", "1-", 4294967295, "no user", "", 1.5, True],
+    "program": ["", "a,b", "/bin/sh", "x" * 16, "a\tb"],
+    "weights": [{}, {"kernel": -1}, {"kernel": 65536}, {"a b": 1}, ["kernel"], "kernel:1", {"kernel": None},
+                {"kernel": 1.5}, {"s%d" % i: 1 for i in range(7)}],
+    "sets": [{"x": []}, {"x": None}, {"x": [80, "10.0.0.0/8"]}, {"x": ["10.0.0.0/8", 80]}, {"1x": [80]},
+             {"x": ["y"]}, {"x": 0}, {"": [80]}, {"x": {}}, ["x"], {"a b": 80}],
+    "version": [0, 2, "2", "x", "", -1, 1.5, [1], True],
+    "remote_port": [0, 65536, "0", "65536", "ht/tp", "80-", "-80", "80 ", -1, 8.5, True, "0x", ""],
     "role": ["clint", "", 1, "Client", True],
     "proto": ["sctp", 6, "TCP"],
     "group": ["a b", "-x", "", "x" * 32, ".x", "a,b", "\u00e4", "a/b", -1],
     "name": ["a b", "-x", "", "x" * 32, ".x"],
-    "use": ["a b", ["a", "-x"], "", ["a"] + [""]],
+    "use": ["a b", ["a", "-x"], "", ["a"] + [""], {}, {"x": 1}],
     "carrier": ["udp", "", 0, "TCP"],
     "strict": ["maybe", 1, "", 0.5],
     "kind": ["kernal", "", 1],
@@ -210,13 +229,26 @@ WRONG = {
     "socket": ["a\nb", "x" * 400],
 }
 WRONG.update(local=WRONG["remote"], local_port=WRONG["remote_port"], default=WRONG["use"],
-             disabled=WRONG["strict"])
+             disabled=WRONG["strict"], capture=WRONG["strict"])
+# Not of a rule: {} is a policy's default no more than it is a use.
+WRONG["default"] = [v for v in WRONG["use"] if not isinstance(v, dict)]
+
+
+def load_full():
+    """What has every key: two files as one."""
+    full, more = (yaml.load(open("tests/data/" + name, encoding="utf-8"), Loader=Core)
+                  for name in ("good.yaml", "good-sets.yaml"))
+    for key in ("groups", "stacks"):
+        full[key] = {**more[key], **full[key]}
+    full["rules"] = more["rules"] + full["rules"]
+    full["stacks"]["edge1"]["port"]["queue"] = 3
+    return {**full, "sets": more["sets"], "version": more["version"]}
 
 
 def wrong_values():
     """Every value of the table, one at a time, in the file that has every key."""
     n = 0
-    full = yaml.load(open("tests/data/good.yaml", encoding="utf-8"), Loader=Core)
+    full = load_full()
     for what, o in objects(full) + [("daemon", full["daemon"])]:
         for key in [k for k in o if k in WRONG]:
             good = o[key]
@@ -248,13 +280,15 @@ def harmless(p):
 
 def rewrite(p, what, o, key):
     value = o[key]
-    if key in ("group", "role", "proto", "remote", "remote_port", "local", "local_port", "use", "default") \
+    if key == "use" and isinstance(value, dict):
+        return False
+    if key in ("group", "role", "uid", "program", "proto", "remote", "remote_port", "local", "local_port", "use", "default") \
             and not isinstance(value, list):
         o[key] = [value]
     elif isinstance(value, bool):
         o[key] = rng.choice(["yes", "ON", "False", "no", "true"])
     elif isinstance(value, int):
-        o[key] = rng.choice([str(value), hex(value)])
+        o[key] = rng.choice([str(value), hex(value)]) if key != "pacing" else str(value)
     elif isinstance(value, dict) and what == "":
         p["daemon"] = None
         items = list(reversed(p.items()))

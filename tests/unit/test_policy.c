@@ -205,6 +205,40 @@ static void test_empty(void)
 	}
 }
 
+static bool same_list(const void *a, size_t n_a, const void *b, size_t n_b, size_t size)
+{
+	return n_a == n_b && (n_a == 0 || memcmp(a, b, n_a * size) == 0);
+}
+#define SAME_LIST(a, b, field) \
+	CU_ASSERT_TRUE(same_list((a)->field, (a)->n_##field, (b)->field, (b)->n_##field, \
+				 sizeof((a)->field[0])))
+
+static void check_same_rule(const struct dmm_rule *a, const struct dmm_rule *b)
+{
+	const struct policy_match *m = &a->match, *o = &b->match;
+
+	CU_ASSERT_STRING_EQUAL(a->name, b->name);
+	SAME_LIST(m, o, group);
+	SAME_LIST(m, o, remote);
+	SAME_LIST(m, o, local);
+	SAME_LIST(m, o, remote_port);
+	SAME_LIST(m, o, local_port);
+	SAME_LIST(m, o, remote_set);
+	SAME_LIST(m, o, local_set);
+	SAME_LIST(m, o, remote_port_set);
+	SAME_LIST(m, o, local_port_set);
+	SAME_LIST(m, o, uid);
+	SAME_LIST(m, o, program);
+	CU_ASSERT_EQUAL(m->roles, o->roles);
+	CU_ASSERT_EQUAL(m->proto, o->proto);
+	CU_ASSERT_TRUE(same_list(a->use, a->n_use, b->use, b->n_use, DMM_NAME_LEN));
+	CU_ASSERT_EQUAL(memcmp(a->weight, b->weight, sizeof(a->weight)), 0);
+	CU_ASSERT_EQUAL(a->strict, b->strict);
+	CU_ASSERT_EQUAL(a->disabled, b->disabled);
+	CU_ASSERT_EQUAL(a->capture, b->capture);
+	CU_ASSERT_EQUAL(a->carrier, b->carrier);
+}
+
 static void test_names_given(void)
 {
 	struct dmm_policy *p = parse("rules: [{use: kernel}, {name: rule-3, use: kernel}, "
@@ -215,12 +249,41 @@ static void test_names_given(void)
 	policy_free(p);
 }
 
+/* Text reads back as the policy that it was written for, and that is written the same. */
+static void test_text_round_trip(void)
+{
+	for (uint64_t seed = 0; seed < 2000; seed++) {
+		struct rng r = {.state = seed * 104729};
+		struct dmm_policy *p = gen_policy_full(&r), *q;
+		struct policy_diags d = {0};
+		char *a = policy_text(p), *b;
+		int err = policy_check_language(p, &d);
+
+		CU_ASSERT_EQUAL(err, 0);
+		if (err < 0)
+			policy_diags_print(&d, stderr);
+		q = parse(a);
+		b = policy_text(q);
+		CU_ASSERT_STRING_EQUAL(a, b);
+		/* policy_text() could leave out the same of both. */
+		CU_ASSERT_EQUAL_FATAL(p->n_rules, q->n_rules);
+		CU_ASSERT_EQUAL(p->n_sets, q->n_sets);
+		for (size_t i = 0; i < p->n_rules; i++)
+			check_same_rule(&p->rules[i], &q->rules[i]);
+		free(a);
+		free(b);
+		policy_free(p);
+		policy_free(q);
+		policy_diags_fini(&d);
+	}
+}
+
 /* JSON is YAML: what json_policy() writes reads back as the same policy. */
 static void test_json(void)
 {
 	for (uint64_t seed = 0; seed < 500; seed++) {
 		struct rng r = {.state = seed};
-		struct dmm_policy *p = gen_policy(&r), *q;
+		struct dmm_policy *p = gen_policy_full(&r), *q;
 		json_t *o = json_policy(p);
 		char *json = json_dumps(o, seed & 1 ? JSON_INDENT(2) : JSON_COMPACT), *a, *b;
 
@@ -454,6 +517,7 @@ int main(void)
 		{"sets, users, programs, weights, capture", test_good_sets},
 		{"empty texts", test_empty},
 		{"rules without names", test_names_given},
+		{"text and back", test_text_round_trip},
 		{"JSON", test_json},
 		{"policy.d", test_dir},
 		{"bounds", test_bounds},

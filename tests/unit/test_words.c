@@ -15,7 +15,7 @@ static struct ctl_place place;
 /* Words separated by blanks to a rule. */
 static int words(const char *line, struct dmm_rule *ret)
 {
-	static char copy[512]; /* the place points into it */
+	static char copy[1024]; /* the place points into it */
 	char *argv[32], *save = NULL;
 	int argc = 0;
 
@@ -68,6 +68,12 @@ static void test_words(void)
 		    "remote_port=443,8000-8999 use=edge0,kernel carrier=splice strict=true");
 	check_words("name=x use=kernel group=web strict=false local=2001:db8::/32",
 		    "x group=web local=2001:db8::/32 use=kernel");
+	check_words("x uid 0,1000-1999,daemon program nginx,curl remote databases,10.0.0.0/8 "
+		    "remote_port web,22 use weights=edge0:5,kernel:95 capture",
+		    "x remote=databases,10.0.0.0/8 remote_port=web,22 uid=0,1000-1999,1 "
+		    "program=nginx,curl weights=edge0:5,kernel:95 capture=true");
+	check_words("x weights edge0:5,kernel:0x5f", "x weights=edge0:5,kernel:95");
+	check_words("x use=weights=a:1", "x weights=a:1");
 	check_words("x use=kernel local_port 80 first", "x local_port=80 use=kernel");
 	CU_ASSERT_EQUAL(place.where, PLACE_FIRST);
 	check_words("x before other use kernel", "x use=kernel");
@@ -89,6 +95,17 @@ static void test_bad_words(void)
 	check_bad("x use a remote 10.0.0.1/8",
 		  "remote of match of rule \"x\": \"10.0.0.1/8\" has bits set beyond the prefix; "
 		  "did you mean 10.0.0.0/8?");
+	check_bad("x weights a",
+		  "weights of use of rule \"x\": \"\" is not a number from 0 to 65535");
+	check_bad("x weights a:1:2",
+		  "weights of use of rule \"x\": \"1:2\" is not a number from 0 to 65535");
+	check_bad("x weights a:1,a:2", "weights of use of rule \"x\": \"a\" is there twice");
+	check_bad("x weights a:1, ", "weights of use of rule \"x\": \"\" is not a name of a stack");
+	check_bad("x weights a:1 use b", "\"use\" is there twice; separate its values by commas");
+	check_bad("x wieghts a:1", "unknown word \"wieghts\"; did you mean \"weights\"?");
+	check_bad("x uid nobody-here use a",
+		  "uid of match of rule \"x\": \"nobody-here\" is no user of this host; a number "
+		  "works on every host");
 	check_bad("x use a, ",
 		  "use of rule \"x\": \"\" is not a name (letters, digits, _ - . and at most 31 "
 		  "characters)");
@@ -104,7 +121,7 @@ static void test_round_trip(void)
 {
 	for (uint64_t seed = 0; seed < 300; seed++) {
 		struct rng r = {.state = seed};
-		struct dmm_policy *p = gen_policy(&r);
+		struct dmm_policy *p = gen_policy_full(&r);
 
 		for (size_t i = 0; i < p->n_rules; i++) {
 			char *text = NULL;

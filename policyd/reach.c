@@ -14,8 +14,8 @@
 #include "policyd/reach.h"
 #include "policyd/reach_shape.h"
 
-#define BLOCKS_MAX 64	    /* of one field of one rule; with more it is kept aside */
-#define WORK_MAX 50000000UL /* steps of comparing: a second or two */
+#define BLOCKS_MAX 64	     /* of one field of one rule; with more it is kept aside */
+#define WORK_MAX 300000000UL /* steps of comparing: some seconds */
 #define MASKS (1u << SHAPE_FIELDS)
 
 /* Fields with more than a few values. */

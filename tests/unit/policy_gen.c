@@ -217,7 +217,8 @@ struct dmm_policy *gen_policy_full(struct rng *r)
 	for (size_t i = 0; i < p->n_sets; i++)
 		gen_set(r, i, &p->sets[i]);
 	for (size_t i = 0; i < p->n_rules; i++) {
-		gen_match_more(r, p, &p->rules[i].match);
+		if (rng_below(r, 2))
+			gen_match_more(r, p, &p->rules[i].match);
 		gen_weights(r, &p->rules[i]);
 		p->rules[i].capture = rng_below(r, 4) == 0;
 	}

@@ -9,6 +9,7 @@
 #include "policyd/diag.h"
 #include "policyd/import.h"
 #include "policyd/node.h"
+#include "policyd/policy_keys.h"
 #include "policyd/value.h"
 
 static const char *const rd_kernel[] = {"nstack-kernel", "kernel", NULL};
@@ -21,7 +22,9 @@ const struct import_format import_formats[] = {
 	 "# for listeners add rules with role: server and local. Its default is in another file.\n",
 	 import_rd},
 	{"libvma", "vma", vma_kernel,
-	 "# What no line matches is libvma's own, hence the default.\n", import_vma},
+	 "# What no line matches is libvma's own, hence the default, and the last rule of a "
+	 "program.\n",
+	 import_vma},
 };
 const size_t import_n_formats = ARRAY_SIZE(import_formats);
 
@@ -154,12 +157,15 @@ int import_add_rule(struct import *im, const struct policy_pos *pos, struct poli
 	struct dmm_rule *list;
 
 	*match = (struct policy_match){0};
-	if (p->n_rules == DMM_MAX_RULES) {
+	if (p->n_rules == POLICY_MAX_RULES) {
 		policy_rule_fini(&rule);
 		return diag_error_at(&im->diags, pos, "a rule too many; at most %d are possible",
-				     DMM_MAX_RULES);
+				     POLICY_MAX_RULES);
 	}
-	list = realloc(p->rules, (p->n_rules + 1) * sizeof(*list));
+	/* Room doubles: at sizes that are powers of two it is used up. */
+	list = p->rules;
+	if ((p->n_rules & (p->n_rules - 1)) == 0)
+		list = reallocarray(list, p->n_rules ? p->n_rules * 2 : 1, sizeof(*list));
 	if (!list) {
 		policy_rule_fini(&rule);
 		return -ENOMEM;

@@ -9,6 +9,7 @@
 #include "lib/base/util.h"
 #include "policyd/diag.h"
 #include "policyd/import_json.h"
+#include "policyd/index.h"
 
 struct section {
 	const char *name, *key;
@@ -110,31 +111,62 @@ static int read_keys(struct import *im, const struct section *s, json_t *entry,
 	return r;
 }
 
-/* FD.io DMM overwrites an entry by a later one of the same key. */
-static void drop_duplicate(struct import *im, const struct section *s, const struct policy_pos *pos,
-			   const struct policy_match *m)
+struct reader {
+	struct places places;
+	struct index remote; /* rules by their prefix */
+	size_t proto[256];   /* by their protocol, + 1 */
+};
+
+/* FD.io DMM overwrites an entry by a later one of the same key: true if this is one. */
+static bool replace_duplicate(struct import *im, struct reader *rd, const struct section *s,
+			      const struct policy_pos *entry, const struct policy_pos *pos,
+			      const struct policy_match *m, const char *use)
 {
 	struct dmm_policy *p = im->policy;
+	struct dmm_rule *old;
+	size_t i;
 
-	for (size_t i = 0; i < p->n_rules; i++) {
-		const struct policy_match *o = &p->rules[i].match;
-
-		if (o->proto != m->proto || o->n_remote != m->n_remote ||
-		    (m->n_remote && memcmp(o->remote, m->remote, sizeof(*m->remote)) != 0))
-			continue;
-		diag_warn_at(&im->diags, pos,
-			     "this %s is in line %u already; the last one counts, as in FD.io DMM",
-			     s->key, p->rules[i].pos.line);
-		policy_rule_fini(&p->rules[i]);
-		p->n_rules--;
-		memmove(&p->rules[i], &p->rules[i + 1], (p->n_rules - i) * sizeof(p->rules[0]));
-		return;
+	if (!m->n_remote) {
+		if (!rd->proto[m->proto])
+			return false;
+		i = rd->proto[m->proto] - 1;
+	} else if (!index_get(&rd->remote, m->remote, sizeof(*m->remote), &i)) {
+		return false;
 	}
+	old = &p->rules[i];
+	diag_warn_at(&im->diags, pos,
+		     "this %s is in line %u already; the last one counts, as in FD.io DMM", s->key,
+		     old->pos.line);
+	old->pos = *entry;
+	snprintf(old->use[0], sizeof(old->use[0]), "%s", use);
+	return true;
+}
+
+/* Takes match over. */
+static int add_rule(struct import *im, struct reader *rd, const struct policy_pos *pos,
+		    struct policy_match *match, const char *use)
+{
+	struct dmm_policy *p = im->policy;
+	size_t before = p->n_rules;
+	dmm_u8 proto = match->proto;
+	int r = import_add_rule(im, pos, match, use);
+
+	if (p->n_rules == before)
+		return r;
+	if (!p->rules[before].match.n_remote) {
+		rd->proto[proto] = before + 1;
+		return r;
+	}
+	if (index_put(&rd->remote, p->rules[before].match.remote, sizeof(struct policy_prefix),
+		      before, NULL) < 0)
+		return -ENOMEM;
+	return r;
 }
 
 static int read_entry(struct import *im, const struct section *s, json_t *entry,
-		      const struct policy_pos *pos, struct places *places)
+		      const struct policy_pos *pos, struct reader *rd)
 {
+	struct places *places = &rd->places;
 	struct value what = {0}, type = {0};
 	struct policy_match match = {0};
 	struct dmm_rule none = {0};
@@ -155,18 +187,17 @@ static int read_entry(struct import *im, const struct section *s, json_t *entry,
 	r = s->match(im, &what.pos, what.text, &match);
 	if (r == 0)
 		r = import_stack(im, &type.pos, type.text, use);
-	if (r == 0) {
-		drop_duplicate(im, s, &what.pos, &match);
-		return import_add_rule(im, pos, &match, use);
-	}
+	if (r == 0 && !replace_duplicate(im, rd, s, pos, &what.pos, &match, use))
+		return add_rule(im, rd, pos, &match, use);
 	none.match = match;
 	policy_rule_fini(&none);
 	return r;
 }
 
 static int read_section(struct import *im, const struct section *s, json_t *list,
-			const struct policy_pos *pos, struct places *places)
+			const struct policy_pos *pos, struct reader *rd)
 {
+	struct places *places = &rd->places;
 	struct policy_pos at;
 	json_t *entry;
 	int r = 0, e;
@@ -178,7 +209,7 @@ static int read_section(struct import *im, const struct section *s, json_t *list
 	}
 	json_array_foreach (list, i, entry) {
 		places_next(im, places, &at);
-		e = read_entry(im, s, entry, &at, places);
+		e = read_entry(im, s, entry, &at, rd);
 		if (e == -ENOMEM)
 			return e;
 		r = e < 0 ? e : r;
@@ -194,8 +225,9 @@ static const struct section *section_find(const char *name)
 	return NULL;
 }
 
-static int read_root(struct import *im, json_t *root, struct places *places)
+static int read_root(struct import *im, json_t *root, struct reader *rd)
 {
+	struct places *places = &rd->places;
 	struct policy_pos begin, key_pos, pos;
 	const char *key;
 	json_t *v;
@@ -210,7 +242,7 @@ static int read_root(struct import *im, json_t *root, struct places *places)
 		places_next(im, places, &key_pos);
 		places_next(im, places, &pos);
 		if (s) {
-			e = read_section(im, s, v, &pos, places);
+			e = read_section(im, s, v, &pos, rd);
 		} else {
 			places_skip(v, places);
 			e = unknown_key(im, &key_pos, key, sections[0].name, sections[1].name);
@@ -243,15 +275,15 @@ static int by_precedence(const void *x, const void *y)
 
 int import_rd(struct import *im, char *text, size_t len)
 {
-	struct places places = {0};
+	struct reader rd = {0};
 	json_error_t error;
 	json_t *root;
-	int r = places_scan(im, text, len, &places);
+	int r = places_scan(im, text, len, &rd.places);
 
 	if (r == 0) {
 		root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
 		if (root)
-			r = read_root(im, root, &places);
+			r = read_root(im, root, &rd);
 		else
 			r = diag_error(&im->diags, im->file, (unsigned)MAX(error.line, 0),
 				       (unsigned)MAX(error.column, 0), "%s", error.text);
@@ -260,6 +292,7 @@ int import_rd(struct import *im, char *text, size_t len)
 	if (im->policy->n_rules)
 		qsort(im->policy->rules, im->policy->n_rules, sizeof(im->policy->rules[0]),
 		      by_precedence);
-	free(places.list);
+	free(rd.places.list);
+	index_fini(&rd.remote);
 	return r;
 }

@@ -7,6 +7,7 @@
 #include "policyd/fields.h"
 #include "policyd/import.h"
 #include "policyd/node.h"
+#include "policyd/policy_keys.h"
 #include "tests/unit/unit.h"
 
 static struct import im;
@@ -378,9 +379,12 @@ static void test_vma_bad(void)
 		{"appliction-id * *", "f:2:1: error: unknown statement \"appliction-id\"; did "},
 		{"\x1b[31m", "f:2:1: error: unknown statement \"?[31m\"; use, "},
 		{"application-id foo* *",
-		 "f:2:16: error: what is for program foo*, id * alone has no equivalent: "},
-		{"application-id * B1",
-		 "f:2:16: error: what is for program *, id B1 alone has no equivalent: "},
+		 "f:2:16: error: program foo* is a pattern, which has no "},
+		{"application-id f?o *", "f:2:16: error: program f?o is a pattern, which has no "},
+		{"application-id a,b *", "f:2:16: error: \"a,b\" is not the name of a program\n"},
+		{"application-id * B1", "f:2:18: error: the id B1, which a process has in its "},
+		{"application-id nginx B1",
+		 "f:2:22: error: the id B1, which a process has in its "},
 	};
 	char text[256];
 
@@ -402,16 +406,58 @@ static void test_vma_bad(void)
 		   "f: warning: the stack \"vma\" ");
 }
 
-/* What is for one program must not become a rule for all. */
+/* What is for one program must not become a rule for all, nor what is for all one for it. */
 static void test_vma_program(void)
 {
+	map("vma=edge0");
 	run("libvma", "application-id ttcp *\n"
+		      "use os tcp_client *:1\n"
+		      "application-id iperf *\n"
+		      "application-id * *\n"
+		      "use os tcp_client *:2\n"
+		      "application-id ttcp *\n"
+		      "use os tcp_server *:3\n");
+	check_rules("vma-1 role=client proto=tcp remote_port=1 program=ttcp use=kernel\n"
+		    "vma-2 role=server proto=tcp local_port=3 program=ttcp use=kernel\n"
+		    "vma-3 program=ttcp use=edge0\n"
+		    "vma-4 program=iperf use=edge0\n"
+		    "vma-5 role=client proto=tcp remote_port=2 use=kernel\n"
+		    "default edge0\n");
+	check_says("");
+	CU_ASSERT_EQUAL(im.policy->rules[1].pos.line, 7);
+	CU_ASSERT_EQUAL(im.policy->rules[3].pos.line, 3);
+	/* Nothing is behind them that could get the rest of their sockets. */
+	map("vma=edge0");
+	run("libvma", "application-id ttcp *\nuse os tcp_client *:1\napplication-id * *\n");
+	check_rules("vma-1 role=client proto=tcp remote_port=1 program=ttcp use=kernel\n"
+		    "default edge0\n");
+	/* Lines before every application-id are for all, and then no other one is asked. */
+	map("vma=edge0");
+	run("libvma", "use os tcp_client *:1\n"
+		      "application-id ttcp *\n"
+		      "use os tcp_client *:2\n"
+		      "application-id * *\n"
+		      "use os tcp_client *:3\n");
+	check_rules("vma-1 role=client proto=tcp remote_port=1 use=kernel\n"
+		    "vma-2 role=client proto=tcp remote_port=3 use=kernel\n"
+		    "default edge0\n");
+	check_says("f:3: warning: counts for nothing, as in libvma: the lines before every "
+		   "application-id take every program\n");
+	map("vma=edge0");
+	run("libvma", "application-id postgres-exporter *\nuse os tcp_client *:1\n");
+	check_rules("vma-1 role=client proto=tcp remote_port=1 program=postgres-export use=kernel\n"
+		    "default edge0\n");
+	check_says("f:1:16: warning: program postgres-exporter is taken as postgres-export: the "
+		   "kernel keeps 15 characters\n");
+	/* What is below a line that has no equivalent is not for all. */
+	map("vma=edge0");
+	run("libvma", "application-id ttcp B1\n"
 		      "use os tcp_client *:1\n"
 		      "application-id * *\n"
 		      "use os tcp_client *:2\n"
 		      "application-id\n"
 		      "use os tcp_client *:3\n");
-	check_rules("vma-1 role=client proto=tcp remote_port=2 use=kernel\ndefault vma\n");
+	check_rules("vma-1 role=client proto=tcp remote_port=2 use=kernel\ndefault edge0\n");
 	CU_ASSERT_EQUAL(im.diags.errors, 4);
 	CU_ASSERT_EQUAL(im.diags.list[1].pos.line, 2);
 	CU_ASSERT_PTR_NOT_NULL(strstr(im.diags.list[1].text, "application-id in line 1"));
@@ -511,14 +557,33 @@ static void test_many(void)
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
 
-	for (unsigned i = 1; i <= DMM_MAX_RULES + 2; i++)
-		fprintf(out, "use os tcp_client *:%u\n", i);
+	for (unsigned i = 0; i < POLICY_MAX_RULES + 2; i++)
+		fprintf(out, "use os tcp_client *:%u\n", i % 65535 + 1);
 	fclose(out);
 	CU_ASSERT_EQUAL(run("libvma", text), -EINVAL);
-	CU_ASSERT_EQUAL(im.policy->n_rules, DMM_MAX_RULES);
+	CU_ASSERT_EQUAL(im.policy->n_rules, POLICY_MAX_RULES);
 	CU_ASSERT_EQUAL(im.diags.errors, 2);
-	CU_ASSERT_EQUAL(im.diags.list[0].pos.line, DMM_MAX_RULES + 1);
+	CU_ASSERT_EQUAL(im.diags.list[0].pos.line, POLICY_MAX_RULES + 1);
 	check_reads_back();
+	free(text);
+}
+
+/* Many entries of one key take no square of their number. */
+static void test_many_again(void)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	fputs("{\"prot_route\": [], \"ip_route\": [", out);
+	for (unsigned i = 0; i < 200000; i++)
+		fprintf(out, "{\"subnet\": \"10.%u.%u.0/24\", \"type\": \"kernel\"},\n",
+			i / 2 >> 8 & 255, i / 2 & 255);
+	fputs("]}", out);
+	fclose(out);
+	CU_ASSERT_EQUAL(run("dmm-rd", text), 0);
+	CU_ASSERT_EQUAL(im.policy->n_rules, 65536);
+	CU_ASSERT_EQUAL(im.policy->rules[0].pos.line, 68930); /* the last one of its key */
 	free(text);
 }
 
@@ -554,6 +619,7 @@ int main(void)
 		{"random bytes", test_random},
 		{"bounds", test_bounds},
 		{"too many rules", test_many},
+		{"one key very often", test_many_again},
 		{"formats", test_formats},
 		CU_TEST_INFO_NULL,
 	};

@@ -49,7 +49,7 @@ static const struct scalar {
 	{FORM_SET_PORTS, false, "^" PORTS "$", "integer", 1, 65535},
 	{FORM_SET_NAME, false, "^" SET "$", NULL, 0, 0},
 	{FORM_UIDS, false, "^(" UINT "(-" UINT ")?|" SET ")$", "integer", 0, UINT_MAX - 1},
-	{FORM_PROGRAM, true, "^[^" CONTROL ",/]+$", "number", 0, 0},
+	{FORM_PROGRAM, true, "^[ -+.0-~-]+$", "number", 0, 0},
 	{FORM_WEIGHT, false, "^(0*[0-9]{1,5}|0[xX]0*[0-9A-Fa-f]{1,4})$", "integer", 0, 65535},
 	{FORM_VERSION, false, "^(0*1|0[xX]0*1)$", "integer", 1, 1},
 };

@@ -240,7 +240,7 @@ static int options_parse(struct ctl *c, int argc, char **argv, int *ret_first)
 		if (row->arg)
 			*s++ = ':';
 	}
-	optind = 1;
+	optind = 0; /* getopt(3): all anew */
 	while ((o = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
 		const struct ctl_option_row *row = NULL;
 

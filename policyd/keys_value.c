@@ -449,6 +449,10 @@ static int read_program(const struct keys_at *at, const struct key *k, const str
 			"\"%.60s\" is longer than the %d characters that the kernel keeps; "
 			"did you mean \"%.15s\"?",
 			text, DMM_PROGRAM_LEN - 1, text);
+	/* What show prints must read back; a name that the kernel cut need not be UTF-8. */
+	for (const char *c = text; *c; c++)
+		if ((unsigned char)*c < 0x20 || (unsigned char)*c > 0x7e)
+			return keys_error_of(at, k, v, "has a character that is not ASCII text");
 	if (!*text || strchr(text, ','))
 		return keys_error_of(at, k, v, "\"%s\" is not the name of a program", text);
 	one.offset = 0;

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # One fuzz target for a while: run.sh NAME PROGRAM CORPUS WORK_DIR. What it finds on the way is kept
-# in WORK_DIR/corpus, what breaks it in WORK_DIR as well. $DMM_FUZZ_SECONDS: how long (15).
+# in WORK_DIR/corpus, what breaks it in WORK_DIR as well. $DMM_FUZZ_SECONDS: how long (60).
+# $DMM_FUZZ_KEEP: what is new then goes to CORPUS, to be committed.
 set -eu
 name=$1 program=$2 seeds=$3 work=$4
-seconds=${DMM_FUZZ_SECONDS:-15}
+seconds=${DMM_FUZZ_SECONDS:-60}
 mkdir -p "$work/corpus"
 r=0
 "$program" "$work/corpus" "$seeds" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
@@ -14,5 +15,8 @@ if [ $r != 0 ]; then
 	tail -n 60 "$work/log"
 	echo "not ok - $name; the input: $(sed -n 's/.*Test unit written to //p' "$work/log" | tail -n 1)"
 	exit 1
+fi
+if [ -n "${DMM_FUZZ_KEEP:-}" ]; then
+	"$program" -merge=1 -max_len=4096 "$seeds" "$work/corpus" >>"$work/log" 2>&1
 fi
 sed -n 's/^stat::number_of_executed_units: */ok - '"$name"', runs: /p' "$work/log"

@@ -95,6 +95,8 @@ static void test_bad_words(void)
 	check_bad("x use a remote 10.0.0.1/8",
 		  "remote of match of rule \"x\": \"10.0.0.1/8\" has bits set beyond the prefix; "
 		  "did you mean 10.0.0.0/8?");
+	check_bad("x program ng\xa1nx use a",
+		  "program of match of rule \"x\": has a character that is not ASCII text");
 	check_bad("x weights a",
 		  "weights of use of rule \"x\": \"\" is not a number from 0 to 65535");
 	check_bad("x weights a:1:2",

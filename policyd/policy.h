@@ -8,7 +8,7 @@
  * text
  *
  * The round trip is the identity, but for the order and the spelling of keys. No function here does
- * I/O beside reading the files that it is given.
+ * I/O beside reading the files that it is given, and asking the system for a user that they name.
  */
 #ifndef DMM_POLICYD_POLICY_H
 #define DMM_POLICYD_POLICY_H

@@ -146,6 +146,35 @@ static void test_shadow(void)
 		     true);
 }
 
+/* A set that is too long to be kept item by item covers all the same. */
+static void test_shadow_long_set(void)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	fputs("sets: {odd: [", out);
+	for (unsigned i = 1; i < 400; i += 2)
+		fprintf(out, "%u,", i);
+	fputs("]}\nrules:\n"
+	      "  - {name: x, match: {local_port: odd, uid: 0-9}, use: kernel}\n"
+	      "  - {name: y, match: {local_port: [1, 201, 399], uid: 5}, use: kernel}\n"
+	      "  - {name: z, match: {local_port: [1, 200], uid: 5}, use: kernel}\n",
+	      out);
+	fclose(out);
+	policy_diags_fini(&diags);
+	{
+		struct dmm_policy *p = NULL;
+
+		CU_ASSERT_EQUAL_FATAL(policy_parse_text("t", text, len, &p, &diags), 0);
+		CU_ASSERT_EQUAL(policy_check_language(p, &diags), 0);
+		CU_ASSERT_EQUAL(diags.n, 1);
+		CU_ASSERT_TRUE(said("rule \"y\" is never reached: rule \"x\""));
+		policy_free(p);
+	}
+	free(text);
+}
+
 /* A rule that is called unreachable is never the answer for any socket. */
 static void test_shadow_property(void)
 {
@@ -482,6 +511,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"limits", test_limits},
 		{"who shadows whom", test_shadow},
+		{"who shadows whom: a long set", test_shadow_long_set},
 		{"a rule called unreachable never decides", test_shadow_property},
 		{"the same with users, programs and sets", test_reach_property},
 		{"one rule that covers another is always found", test_reach_exact},

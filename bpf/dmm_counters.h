@@ -37,7 +37,8 @@
 	X(MSG_PASS_MEM, "splice_pass_memory", "messages left to TCP: receiver holds enough") \
 	X(MSG_PASS_PEER, "splice_pass_no_peer", "messages left to TCP: peer not ready or gone") \
 	X(EVENT_LOST, "events_lost", "events that found no room in an instance's ring") \
-	X(LISTEN_FULL, "listens_full", "listeners that found no room in dmm_listen")
+	X(LISTEN_FULL, "listens_full", "listeners that found no room in dmm_listen") \
+	X(SETTINGS_FAIL, "settings_failures", "sockets that got not all of their stack's settings")
 
 /* Counters of the hold filter, per instance. X(NAME, metric, meaning) */
 #define DMM_HOLD_COUNTERS(X) \

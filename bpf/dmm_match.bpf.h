@@ -153,40 +153,43 @@ static __always_inline struct dmm_stack_rec *stack_of(const struct choice *c, __
 }
 
 /* The setsockopt hooks want option values on the stack. */
-static __always_inline void set_u32(void *ctx, int level, int name, __u32 value)
+static __always_inline long set_u32(void *ctx, int level, int name, __u32 value)
 {
-	bpf_setsockopt(ctx, level, name, &value, sizeof(value));
+	return bpf_setsockopt(ctx, level, name, &value, sizeof(value));
 }
 
-/* A kernel stack's settings. ctx is of a connect hook or of sock_ops. */
+/* A kernel stack's settings. ctx is of a connect hook or of sock_ops. One that cannot be had, as a
+ * congestion control whose module is gone, is counted, and the connection goes on without. */
 static __always_inline void kernel_settings(void *ctx, struct dmm_stack_rec *rec)
 {
 	char cc[sizeof(rec->congestion)];
+	long failed = 0;
 	__u64 rate;
 
 	if (rec->congestion[0]) {
 		__builtin_memcpy(cc, rec->congestion, sizeof(cc));
-		bpf_setsockopt(ctx, SOL_TCP, TCP_CONGESTION, cc, sizeof(cc));
+		failed |= bpf_setsockopt(ctx, SOL_TCP, TCP_CONGESTION, cc, sizeof(cc));
 	}
 	if (rec->pacing_bps) {
 		rate = rec->pacing_bps / 8;
-		set_u32(ctx, SOL_SOCKET, SO_MAX_PACING_RATE,
-			rate > 0xffffffff ? 0xffffffff : (__u32)rate);
+		failed |= set_u32(ctx, SOL_SOCKET, SO_MAX_PACING_RATE,
+				  rate > 0xffffffff ? 0xffffffff : (__u32)rate);
 	}
 	if (rec->mark)
-		set_u32(ctx, SOL_SOCKET, SO_MARK, rec->mark);
+		failed |= set_u32(ctx, SOL_SOCKET, SO_MARK, rec->mark);
 	if (rec->priority)
-		set_u32(ctx, SOL_SOCKET, SO_PRIORITY, rec->priority - 1);
-	if (rec->tos) { /* the one that is not of the socket's family does nothing */
-		set_u32(ctx, SOL_IP, IP_TOS, rec->tos - 1);
-		set_u32(ctx, SOL_IPV6, IPV6_TCLASS, rec->tos - 1);
-	}
+		failed |= set_u32(ctx, SOL_SOCKET, SO_PRIORITY, rec->priority - 1);
+	if (rec->tos) /* one of them is not of the socket's family */
+		failed |= set_u32(ctx, SOL_IP, IP_TOS, rec->tos - 1) &
+			  set_u32(ctx, SOL_IPV6, IPV6_TCLASS, rec->tos - 1);
 	if (rec->user_timeout_ms)
-		set_u32(ctx, SOL_TCP, TCP_USER_TIMEOUT, rec->user_timeout_ms);
+		failed |= set_u32(ctx, SOL_TCP, TCP_USER_TIMEOUT, rec->user_timeout_ms);
 	if (rec->keepalive_s) {
-		set_u32(ctx, SOL_TCP, TCP_KEEPIDLE, rec->keepalive_s);
-		set_u32(ctx, SOL_SOCKET, SO_KEEPALIVE, 1);
+		failed |= set_u32(ctx, SOL_TCP, TCP_KEEPIDLE, rec->keepalive_s);
+		failed |= set_u32(ctx, SOL_SOCKET, SO_KEEPALIVE, 1);
 	}
+	if (failed)
+		count(DMM_C_SETTINGS_FAIL);
 }
 
 static __always_inline __u32 route_type(__u32 stack, const __u8 *ip)

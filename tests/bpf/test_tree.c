@@ -544,12 +544,24 @@ static void test_admin_off(void)
 /* A kernel stack's settings hold for accepted sockets too. */
 static void test_server_settings(void)
 {
+	dmm_u64 before[DMM_C_COUNT], after[DMM_C_COUNT];
+
 	class->stack[3] = (struct dmm_stack_rec){
 		.name = "bulk", .kind = DMM_KIND_KERNEL, .congestion = "reno", .priority = 4};
 	class->hdr.stacks = 4;
 	rule(0, "far", NULL, 0, 3);
 	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	maps_counters(&tree, before);
 	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
+	strcpy(class->stack[3].congestion, "none-such");
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	maps_counters(&tree, after);
+	CU_ASSERT_EQUAL(after[DMM_C_SETTINGS_FAIL], before[DMM_C_SETTINGS_FAIL]);
+	CU_ASSERT_EQUAL(in_group(do_plain_congestion), 0);
+	maps_counters(&tree, after);
+	CU_ASSERT_EQUAL(after[DMM_C_SETTINGS_FAIL], before[DMM_C_SETTINGS_FAIL] + 2);
+	strcpy(class->stack[3].congestion, "reno");
+	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
 }
 
 /* Is pid a member of the group's cgroup? */
@@ -614,8 +626,9 @@ static void test_rename_busy(void)
 
 	if (pid == 0)
 		_exit(in_group(do_come_and_go));
-	for (unsigned from = 2, to = 1, n = 0; n < 2000 && waitpid(pid, &status, WNOHANG) == 0;
-	     n++, from ^= 3, to ^= 3) {
+	for (unsigned n = 0; n % 2 || waitpid(pid, &status, WNOHANG) == 0; n++) {
+		unsigned from = n % 2 ? 1 : 2, to = 3 - from;
+
 		class->group[to] = class->group[from];
 		memset(&class->group[from], 0, sizeof(class->group[from]));
 		strcpy(class->group[to].name, to == 1 ? "web" : "www");
@@ -624,13 +637,6 @@ static void test_rename_busy(void)
 	}
 	CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	CU_ASSERT_EQUAL(plain_used(), 0);
-	if (!class->group[2].name[0]) {
-		class->group[2] = class->group[1];
-		memset(&class->group[1], 0, sizeof(class->group[1]));
-		strcpy(class->group[2].name, "www");
-		class->match[0].group = 2;
-		CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
-	}
 }
 
 static int pending_of(unsigned group)

@@ -194,6 +194,7 @@ static void *serve_connection(void *arg)
 		h.row[sizeof(h.row) - 1] = 0;
 		ctx_init(&c, h.row, h.seed, false);
 		c.fd = a.fd;
+		c.aside = sizeof(h);
 		c.nonblock = opt.nonblock;
 		c.addr = a.addr;
 		if (strcmp(h.row, HZ_CONTROL) == 0)

@@ -36,6 +36,7 @@ struct hz_ctx {
 	uint64_t seed;	      /* of this iteration, both ends know it */
 	uint64_t shared, own; /* random states: the same at both ends, different at both ends */
 	struct hz_stream tx, rx;
+	uint64_t aside; /* bytes received that are not of rx */
 	const char *row;
 	struct sockaddr_storage addr; /* connected to, or as accept() said */
 	struct hz_hello hello;
@@ -91,7 +92,7 @@ int hz_wait_go(struct hz_ctx *c);
 int hz_poll(struct hz_ctx *c, short events);	/* 0, or hz_fail() after HZ_WAIT_MS */
 int hz_fionread(struct hz_ctx *c, size_t want); /* wait until FIONREAD says want */
 /* Wait until want bytes are there. By FIONREAD, or, if $HAZARD_NO_FIONREAD is set because that is
- * not to be trusted here, for 20 ms after it became readable. */
+ * not to be trusted here, by how many bytes came in all (TCP_INFO). */
 int hz_queued(struct hz_ctx *c, size_t want);
 void hz_sleep_us(unsigned us);
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -345,18 +345,26 @@ int hz_wait_go(struct hz_ctx *c)
 
 	if (hz_read(c, &byte, 1) < 0)
 		return -1;
+	c->aside++;
 	return byte == 'G' ? 0 : hz_fail(c, "byte %#x where 'G' should be", byte);
 }
 
 int hz_queued(struct hz_ctx *c, size_t want)
 {
-	struct pollfd p = {.fd = c->fd, .events = POLLIN};
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
 
 	if (!want || !getenv("HAZARD_NO_FIONREAD"))
 		return hz_fionread(c, want);
-	poll(&p, 1, 50); /* with SO_RCVLOWAT it may rightly not be readable */
-	hz_sleep_us(20000);
-	return 0;
+	for (int ms = 0; ms < HZ_WAIT_MS * 10; ms++) {
+		if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+			return hz_errno(c, "TCP_INFO");
+		if (info.tcpi_bytes_received >= c->aside + c->rx.off + want)
+			return 0;
+		hz_sleep_us(100);
+	}
+	return hz_fail(c, "%llu bytes came instead of %zu",
+		       (unsigned long long)(info.tcpi_bytes_received - c->aside - c->rx.off), want);
 }
 
 int hz_fionread(struct hz_ctx *c, size_t want)

@@ -79,8 +79,7 @@ for CARRIER in tcp splice; do
 	[ "$DMM_BASELINE" != 1 ] || break
 	config | start_policyd
 	if [ $CARRIER = splice ]; then
-		export HAZARD_NO_FIONREAD=1 # each look then takes 20 ms
-		iterations=${DMM_HAZARD_ITER:-40}
+		export HAZARD_NO_FIONREAD=1
 	fi
 	serve "near-b-$CARRIER" 7100 -b run_managed web
 	serve "near-N-$CARRIER" 7200 -N run_managed web

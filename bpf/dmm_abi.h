@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 2
+#define DMM_ABI_VERSION 3
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -243,13 +243,14 @@ struct dmm_sock {
 
 /*
  * dmm_plain, an array: the verdict of a connecting socket that was left on the kernel stack. Socket
- * storage would cost it more than the whole decision. A socket has the slots
- * cookie % DMM_PLAIN_SETS + n * DMM_PLAIN_SETS; it gives its slot back when it is closed. When all
- * its slots are taken its verdict is in socket storage.
+ * storage would cost it more than the whole decision. Whose the slots are stands apart, in
+ * dmm_owner: a socket has one of the DMM_PLAIN_WAYS slots of its set, from set * DMM_PLAIN_WAYS,
+ * and gives it back when it is closed. The address of its struct sock says which set: the kernel
+ * uses those that became free last first, so that few of the slots are in use, and those are in the
+ * cache. When all slots of the set are taken the verdict is in socket storage.
  */
 struct dmm_plain {
-	dmm_u64 cookie;	   /* 0: a free slot */
-	dmm_u64 kernel_sk; /* its struct sock; 0 while the slot is being filled. Never told */
+	dmm_u64 cookie; /* 0 while the slot is being filled */
 	dmm_u64 generation;
 	dmm_u64 since_ns;
 	dmm_u16 rule;
@@ -259,10 +260,16 @@ struct dmm_plain {
 	struct dmm_addr remote;
 	char comm[16];
 	char rule_name[DMM_NAME_LEN];
-	dmm_u64 pad2[2];
+	dmm_u64 pad2[3];
 };
-#define DMM_PLAIN_SETS 8192
-#define DMM_PLAIN_WAYS 4
+#define DMM_PLAIN_SET_BITS 12
+#define DMM_PLAIN_SETS (1 << DMM_PLAIN_SET_BITS)
+#define DMM_PLAIN_WAYS 8
+
+/* dmm_owner[set]: the struct socks that have the slots of a set. 0: a free slot. Never told. */
+struct dmm_owner {
+	dmm_u64 sk[DMM_PLAIN_WAYS];
+};
 
 /* Key of dmm_tuple: one direction of a carrier connection, as its connecting end sees it. */
 struct dmm_tuple {
@@ -369,6 +376,7 @@ DMM_ASSERT(tuple, sizeof(struct dmm_tuple) == 48);
 DMM_ASSERT(flow, sizeof(struct dmm_flow) == 72);
 DMM_ASSERT(sock, sizeof(struct dmm_sock) == 160);
 DMM_ASSERT(plain, sizeof(struct dmm_plain) == 128);
+DMM_ASSERT(owner, sizeof(struct dmm_owner) == 64);
 DMM_ASSERT(listener, sizeof(struct dmm_listener) == 48);
 DMM_ASSERT(route, sizeof(struct dmm_route_key) == 24);
 DMM_ASSERT(xflow, sizeof(struct dmm_xflow_key) == 40);

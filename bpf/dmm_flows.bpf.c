@@ -63,18 +63,32 @@ int dmm_flows(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
+/* Where the owner of slot `index` stands. */
+static __always_inline volatile __u64 *owner_of(const __u32 *index)
+{
+	struct dmm_owner *o;
+	__u32 set;
+
+	if (!index)
+		return NULL;
+	set = *index / DMM_PLAIN_WAYS;
+	o = bpf_map_lookup_elem(&dmm_owner, &set);
+	return o ? &o->sk[*index % DMM_PLAIN_WAYS] : NULL;
+}
+
 /* The socket may go at any time: its cookie, read last, says that what was read is its own. */
 SEC("iter/bpf_map_elem")
 int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
 {
+	volatile __u64 *owner = owner_of(ctx->key);
 	struct dmm_plain *p = ctx->value;
 	struct dmm_flow_row row;
 	struct sock *sk;
 
-	if (!p || !p->cookie || !p->kernel_sk)
+	if (!owner || !*owner || !p || !p->cookie)
 		return 0;
 	__builtin_memset(&row, 0, sizeof(row));
-	sk = (struct sock *)p->kernel_sk;
+	sk = (struct sock *)*owner;
 	row.sock.cookie = p->cookie;
 	row.sock.generation = p->generation;
 	row.sock.since_ns = p->since_ns;
@@ -92,7 +106,7 @@ int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
 	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != row.sock.cookie)
 		return 0;
 	barrier();
-	if (p->cookie != row.sock.cookie || p->kernel_sk != (__u64)sk)
+	if (*owner != (__u64)sk || p->cookie != row.sock.cookie)
 		return 0; /* given back meanwhile, and perhaps another's now */
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;
@@ -118,7 +132,8 @@ _Static_assert(__builtin_offsetof(struct dmm_plain, rule) % 8 == 0 &&
 static long regroup_slot(struct bpf_map *map, __u32 *index, struct dmm_plain *p,
 			 struct dmm_regroup *r)
 {
-	__u64 cookie = *(volatile __u64 *)&p->cookie, sk = *(volatile __u64 *)&p->kernel_sk;
+	volatile __u64 *owner = owner_of(index);
+	__u64 sk = owner ? *owner : 0, cookie = *(volatile __u64 *)&p->cookie;
 	union plain_word was = {.word = *(volatile __u64 *)&p->rule}, is = was;
 
 	if (!cookie || !sk || was.group != r->from)
@@ -126,8 +141,8 @@ static long regroup_slot(struct bpf_map *map, __u32 *index, struct dmm_plain *p,
 	if (r->to != DMM_GROUP_NONE) {
 		is.group = r->to;
 		__sync_val_compare_and_swap((__u64 *)&p->rule, was.word, is.word);
-	} else if (__sync_val_compare_and_swap(&p->kernel_sk, sk, 0) == sk) {
-		__sync_val_compare_and_swap(&p->cookie, cookie, 0);
+	} else if (__sync_val_compare_and_swap(&p->cookie, cookie, 0) == cookie) {
+		__sync_val_compare_and_swap(owner, sk, 0);
 	}
 	return 0;
 }

@@ -28,8 +28,10 @@ struct walk {
 	__u32 why;   /* the reason to give: the rule's, or why its first stack was passed over */
 	__u32 stack; /* what the socket gets */
 	enum outcome outcome;
-	__u16 port;   /* carrier listener to go to */
-	__u16 reject; /* enum dmm_reject */
+	bool kernel_own; /* a socket of the kernel's own, as a subflow of MPTCP */
+	bool fresh;	 /* a TCP socket that none of these programs has seen before */
+	__u16 port;	 /* carrier listener to go to */
+	__u16 reject;	 /* enum dmm_reject */
 };
 
 /* The carrier listener must be the instance's own: only that has a storage that says so. */
@@ -209,65 +211,83 @@ static __always_inline void keep_in_storage(struct dmm_sock *st, const struct wa
 
 #define PLAIN_NO_SLOT (DMM_PLAIN_SETS * DMM_PLAIN_WAYS)
 
+/* A pointer as a number, which the verifier lets nobody calculate with otherwise. */
+static __always_inline __u64 address_of(const void *sk)
+{
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &sk);
+	return address;
+}
+
+static __always_inline struct dmm_owner *plain_set(__u64 sk, __u32 *first)
+{
+	__u32 set = (sk >> 6) * 0x9e3779b97f4a7c15 >> (64 - DMM_PLAIN_SET_BITS);
+
+	*first = set * DMM_PLAIN_WAYS;
+	return bpf_map_lookup_elem(&dmm_owner, &set);
+}
+
 /*
  * The index of this socket's slot, claimed if it had none. Not static: the verifier looks at such a
  * function once, and not once for every way that leads to it.
  */
-__noinline __u32 plain_claim(__u64 cookie)
+__noinline __u32 plain_claim(__u64 sk)
 {
-	__u32 first = cookie % DMM_PLAIN_SETS, unused = PLAIN_NO_SLOT;
-	struct dmm_plain *p;
+	__u32 first, unused = DMM_PLAIN_WAYS;
+	struct dmm_owner *o;
 
+	o = plain_set(sk, &first);
+	if (!o)
+		return PLAIN_NO_SLOT;
 	/* its own, whichever it is, before one that is free */
 	for (int i = DMM_PLAIN_WAYS - 1; i >= 0; i--) {
-		__u32 index = first + i * DMM_PLAIN_SETS;
-
-		p = bpf_map_lookup_elem(&dmm_plain, &index);
-		if (p && p->cookie == cookie)
-			return index;
-		if (p && p->cookie == 0)
-			unused = index;
+		if (o->sk[i] == sk)
+			return first + i;
+		if (o->sk[i] == 0)
+			unused = i;
 	}
-	p = bpf_map_lookup_elem(&dmm_plain, &unused);
-	if (p && __sync_val_compare_and_swap(&p->cookie, 0, cookie) == 0)
-		return unused;
+	if (unused < DMM_PLAIN_WAYS && __sync_val_compare_and_swap(&o->sk[unused], 0, sk) == 0)
+		return first + unused;
 	return PLAIN_NO_SLOT; /* or somebody was faster: storage will do */
 }
 
 /* Whether it had one. */
-__noinline int plain_forget(__u64 cookie)
+__noinline int plain_forget(__u64 sk)
 {
+	struct dmm_owner *o;
 	struct dmm_plain *p;
+	__u32 index;
 
-	for (int i = 0; i < DMM_PLAIN_WAYS; i++) {
-		__u32 index = cookie % DMM_PLAIN_SETS + i * DMM_PLAIN_SETS;
-
-		p = bpf_map_lookup_elem(&dmm_plain, &index);
-		if (!p || p->cookie != cookie)
+	o = plain_set(sk, &index);
+	if (!o)
+		return 0;
+	for (int i = 0; i < DMM_PLAIN_WAYS; i++, index++) {
+		if (o->sk[i] != sk)
 			continue;
-		p->kernel_sk = 0;
+		p = bpf_map_lookup_elem(&dmm_plain, &index);
+		if (p)
+			p->cookie = 0;
 		barrier();
-		p->cookie = 0;
+		o->sk[i] = 0;
 		return 1;
 	}
 	return 0;
 }
 
-static __always_inline bool keep_in_slot(const struct walk *k, struct bpf_sock *sk)
+static __always_inline bool keep_in_slot(const struct walk *k)
 {
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	const struct work *w = k->w;
 	struct dmm_plain *p;
 	__u32 index;
 
-	/* a socket of the kernel's own, as a subflow of MPTCP: sock_release does not run for it */
-	if (tp && BPF_CORE_READ_BITFIELD_PROBED((struct sock *)tp, sk_kern_sock))
+	if (k->kernel_own) /* sock_release does not run for it */
 		return false;
-	index = plain_claim(w->cookie);
+	index = plain_claim(address_of(k->ctx->sk));
 	p = bpf_map_lookup_elem(&dmm_plain, &index);
 	if (!p)
 		return false;
-	p->kernel_sk = 0;
+	p->cookie = 0;
 	barrier();
 	p->generation = w->choice.generation;
 	p->since_ns = w->since_ns;
@@ -281,7 +301,7 @@ static __always_inline bool keep_in_slot(const struct walk *k, struct bpf_sock *
 	bpf_get_current_comm(p->comm, sizeof(p->comm));
 	__builtin_memcpy(p->rule_name, w->choice.name, DMM_NAME_LEN);
 	barrier();
-	p->kernel_sk = (__u64)k->ctx->sk;
+	p->cookie = w->cookie;
 	return true;
 }
 
@@ -294,12 +314,13 @@ __noinline int count_client(__u32 stack, __u32 reason)
 /* Storage that is there is used again: it holds what the socket got before. NULL: in a slot. */
 static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_sock *sk)
 {
-	struct dmm_sock *st;
+	struct dmm_sock *st = NULL;
 
 	count_client(k->stack, k->why);
-	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
+	if (!k->fresh || k->outcome == GO_INSTANCE)
+		st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
 	if (!st) {
-		if (keep_in_slot(k, sk))
+		if (keep_in_slot(k))
 			return NULL;
 		count(DMM_C_PLAIN_FULL);
 		st = bpf_sk_storage_get(&dmm_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -308,11 +329,24 @@ static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_so
 		count(DMM_C_STORAGE_FAIL);
 		return NULL;
 	}
-	plain_forget(k->w->cookie);				       /* one of them is enough */
+	plain_forget(address_of(sk));				       /* one of them is enough */
 	if (k->outcome != GO_INSTANCE && (st->flags & DMM_SF_PENDING)) /* of the time before */
 		bpf_map_delete_elem(&dmm_pending, &k->w->cookie);
 	keep_in_storage(st, k);
 	return st;
+}
+
+/* A socket gets its cookie when it is first asked for it, by these programs at the latest. */
+static __always_inline void look_at(struct walk *k, struct bpf_sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct sock *s;
+
+	if (!tp)
+		return;
+	s = &tp->inet_conn.icsk_inet.sk;
+	k->kernel_own = BPF_CORE_READ_BITFIELD(s, sk_kern_sock);
+	k->fresh = s->__sk_common.skc_cookie.counter == 0;
 }
 
 /* sel.remote and sel.local are the caller's to fill. */
@@ -327,6 +361,7 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 	k->outcome = GO_KERNEL;
 	if (!sk)
 		return NULL;
+	look_at(k, sk);
 	w->cookie = bpf_get_socket_cookie(ctx);
 	w->since_ns = bpf_ktime_get_coarse_ns(); /* to show an age: a tick is fine enough */
 	w->sel.group = cg->group;
@@ -517,13 +552,12 @@ int dmm_sockname6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sock_release")
 int dmm_release(struct bpf_sock *sk)
 {
-	__u64 cookie = bpf_get_socket_cookie(sk);
 	struct dmm_sock *st;
 
-	if (plain_forget(cookie))
+	if (plain_forget(address_of(sk)))
 		return 1;
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
 	if (st && (st->flags & DMM_SF_PENDING) && sk->state == TCP_CLOSE)
-		bpf_map_delete_elem(&dmm_pending, &cookie);
+		bpf_map_delete_elem(&dmm_pending, &st->cookie);
 	return 1;
 }

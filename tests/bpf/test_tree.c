@@ -236,18 +236,26 @@ static int plain_rows(int s, int proto)
 
 static unsigned plain_used(void)
 {
-	struct dmm_plain p;
+	struct dmm_owner o;
 	unsigned n = 0;
 
-	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS * DMM_PLAIN_WAYS; i++)
-		n += bpf_map_lookup_elem(tree.map[TREE_PLAIN], &i, &p) == 0 && p.cookie;
+	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS; i++) {
+		bpf_map_lookup_elem(tree.map[TREE_OWNER], &i, &o);
+		for (int way = 0; way < DMM_PLAIN_WAYS; way++)
+			n += o.sk[way] != 0;
+	}
 	return n;
 }
 
-static void plain_fill(const struct dmm_plain *with)
+/* The first `ways` of every set are somebody's, the others free. */
+static void plain_fill(int ways)
 {
-	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS * DMM_PLAIN_WAYS; i++)
-		bpf_map_update_elem(tree.map[TREE_PLAIN], &i, with, 0);
+	struct dmm_owner o = {0};
+
+	for (int way = 0; way < ways; way++)
+		o.sk[way] = ~0ULL;
+	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS; i++)
+		bpf_map_update_elem(tree.map[TREE_OWNER], &i, &o, 0);
 }
 
 static int do_plain(void)
@@ -290,18 +298,22 @@ static int do_plain_mptcp(void)
 /* One slot a socket, also when another than its own has become free meanwhile. */
 static int do_plain_again(void)
 {
-	static const struct dmm_plain other = {.cookie = ~0ULL}, none;
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port)};
 	int u = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct dmm_owner o;
 
 	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	for (dmm_u32 i = 0; i < 2 * DMM_PLAIN_SETS; i++)
-		bpf_map_update_elem(tree.map[TREE_PLAIN], &i, &other, 0);
-	if (connect(u, (struct sockaddr *)&to, sizeof(to)) < 0)
+	plain_fill(2);
+	if (connect(u, (struct sockaddr *)&to, sizeof(to)) < 0 ||
+	    plain_used() != 2 * DMM_PLAIN_SETS + 1)
 		return 1;
-	for (dmm_u32 i = 0; i < 2 * DMM_PLAIN_SETS; i++)
-		bpf_map_update_elem(tree.map[TREE_PLAIN], &i, &none, 0);
-	if (connect(u, (struct sockaddr *)&to, sizeof(to)) < 0 || plain_rows(u, IPPROTO_UDP) != 1)
+	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS; i++) {
+		bpf_map_lookup_elem(tree.map[TREE_OWNER], &i, &o);
+		o.sk[0] = o.sk[1] = 0;
+		bpf_map_update_elem(tree.map[TREE_OWNER], &i, &o, 0);
+	}
+	if (connect(u, (struct sockaddr *)&to, sizeof(to)) < 0 || plain_rows(u, IPPROTO_UDP) != 1 ||
+	    plain_used() != 1)
 		return 2;
 	close(u);
 	return plain_used() == 0 ? 0 : 3;
@@ -310,15 +322,14 @@ static int do_plain_again(void)
 /* Every slot is another's: socket storage has the verdict. */
 static int do_plain_full(void)
 {
-	static const struct dmm_plain others = {.cookie = ~0ULL}, none;
 	dmm_u64 before[DMM_C_COUNT], after[DMM_C_COUNT];
 	int s, rows;
 
 	maps_counters(&tree, before);
-	plain_fill(&others);
+	plain_fill(DMM_PLAIN_WAYS);
 	s = connect_to("127.0.0.1", server_port);
 	rows = s < 0 ? -1 : plain_rows(s, IPPROTO_TCP);
-	plain_fill(&none);
+	plain_fill(0);
 	maps_counters(&tree, after);
 	return rows == 1 && after[DMM_C_PLAIN_FULL] == before[DMM_C_PLAIN_FULL] + 1 ? 0 : 1;
 }
@@ -663,9 +674,10 @@ static void test_drop_group(void)
 	struct dmm_listener l = {.cookie = 77, .group = 3};
 	struct dmm_flow flow = {.cookie = 78, .group = 3};
 	struct dmm_tuple t = {.netns = 79};
-	struct dmm_plain plain = {.cookie = 80, .kernel_sk = 1, .group = 3};
-	struct dmm_plain filling = {.cookie = 81, .group = 3}; /* by another group's socket */
-	dmm_u32 slot = 80, slot_filling = 81;
+	struct dmm_plain plain = {.cookie = 80, .group = 3};
+	struct dmm_plain filling = {.group = 3}; /* by another group's socket */
+	struct dmm_owner owner = {.sk = {1, 2}};
+	dmm_u32 set = 10, slot = set * DMM_PLAIN_WAYS, slot_filling = slot + 1;
 
 	strcpy(class->group[3].name, "api");
 	snprintf(class->group[3].cgroup, sizeof(class->group[3].cgroup), "dmm-test-%d/api",
@@ -676,6 +688,7 @@ static void test_drop_group(void)
 	bpf_map_update_elem(tree.map[TREE_TUPLE], &t, &flow.cookie, 0);
 	bpf_map_update_elem(tree.map[TREE_PLAIN], &slot, &plain, 0);
 	bpf_map_update_elem(tree.map[TREE_PLAIN], &slot_filling, &filling, 0);
+	bpf_map_update_elem(tree.map[TREE_OWNER], &set, &owner, 0);
 	CU_ASSERT_EQUAL(pending_of(3), 1);
 	strcpy(class->group[4].name, "late");
 	snprintf(class->group[4].cgroup, sizeof(class->group[4].cgroup), "dmm-test-%d/late",
@@ -684,10 +697,11 @@ static void test_drop_group(void)
 	memset(&class->group[2], 0, sizeof(class->group[2]));
 	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
 	CU_ASSERT_EQUAL(pending_of(3), 0);
-	bpf_map_lookup_elem(tree.map[TREE_PLAIN], &slot, &plain);
-	CU_ASSERT_EQUAL(plain.cookie, 0);
-	bpf_map_lookup_elem(tree.map[TREE_PLAIN], &slot_filling, &plain);
-	CU_ASSERT_EQUAL(plain.cookie, filling.cookie);
+	bpf_map_lookup_elem(tree.map[TREE_OWNER], &set, &owner);
+	CU_ASSERT_EQUAL(owner.sk[0], 0);
+	CU_ASSERT_EQUAL(owner.sk[1], 2);
+	memset(&owner, 0, sizeof(owner));
+	bpf_map_update_elem(tree.map[TREE_OWNER], &set, &owner, 0);
 	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_LISTEN], &l.cookie, &l) < 0);
 	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_TUPLE], &t, &flow.cookie) < 0);
 }

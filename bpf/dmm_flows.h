@@ -16,7 +16,7 @@ struct dmm_flow_row {
 	dmm_u8 pad[7];
 };
 
-/* What the program dmm_regroup is run with. */
+/* What the program dmm_regroup is run with, and, in dmm_regroup_args, dmm_regroup_sk. */
 struct dmm_regroup {
 	dmm_u32 from, to; /* groups; to DMM_GROUP_NONE: free the slots */
 };

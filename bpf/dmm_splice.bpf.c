@@ -531,8 +531,9 @@ int dmm_sockops(struct bpf_sock_ops *ctx)
 		return 1;
 	cg = bpf_get_local_storage(&dmm_cgroup, 0);
 	instance = cg->flags & DMM_CG_INSTANCE;
-	if (!instance && cg->group == DMM_GROUP_NONE)
-		return 1; /* attached, but not in force yet */
+	/* attached, but not in force yet, or not any more: only what is a carrier already */
+	if (!instance && cg->group == DMM_GROUP_NONE && ctx->op == BPF_SOCK_OPS_TCP_LISTEN_CB)
+		return 1;
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		on_connect(ctx, instance);

@@ -14,22 +14,26 @@
 #include "lib/base/util.h"
 #include "loader/attach.h"
 #include "loader/cgroup.h"
+#include "loader/maps.h"
+
+#define LEAVING "@leaving-" /* no group has such a name */
 
 struct hook {
 	const char *prog;
 	enum bpf_attach_type type;
 	bool instances; /* the instances' cgroup needs it too */
+	bool decides;	/* only for new sockets: a group that goes leaves the others to its flows */
 };
 
 static const struct hook hooks[] = {
-	{"dmm_sockops", BPF_CGROUP_SOCK_OPS, true},
-	{"dmm_connect4", BPF_CGROUP_INET4_CONNECT, false},
-	{"dmm_connect6", BPF_CGROUP_INET6_CONNECT, false},
-	{"dmm_peername4", BPF_CGROUP_INET4_GETPEERNAME, false},
-	{"dmm_peername6", BPF_CGROUP_INET6_GETPEERNAME, false},
-	{"dmm_sockname4", BPF_CGROUP_INET4_GETSOCKNAME, false},
-	{"dmm_sockname6", BPF_CGROUP_INET6_GETSOCKNAME, false},
-	{"dmm_release", BPF_CGROUP_INET_SOCK_RELEASE, false},
+	{"dmm_sockops", BPF_CGROUP_SOCK_OPS, true, false},
+	{"dmm_connect4", BPF_CGROUP_INET4_CONNECT, false, true},
+	{"dmm_connect6", BPF_CGROUP_INET6_CONNECT, false, true},
+	{"dmm_peername4", BPF_CGROUP_INET4_GETPEERNAME, false, false},
+	{"dmm_peername6", BPF_CGROUP_INET6_GETPEERNAME, false, false},
+	{"dmm_sockname4", BPF_CGROUP_INET4_GETSOCKNAME, false, false},
+	{"dmm_sockname6", BPF_CGROUP_INET6_GETSOCKNAME, false, false},
+	{"dmm_release", BPF_CGROUP_INET_SOCK_RELEASE, false, false},
 };
 
 static int attach_hook(struct tree *t, const char *dir, int cgroup, const struct hook *h)
@@ -40,35 +44,41 @@ static int attach_hook(struct tree *t, const char *dir, int cgroup, const struct
 
 	if (prog < 0)
 		return prog;
+	if ((size_t)snprintf(file, sizeof(file), "%s/%s", dir, h->prog) >= sizeof(file))
+		return -ENAMETOOLONG;
+	if (access(file, F_OK) == 0)
+		return 0; /* left there for flows, see leave_to_flows() */
 	link = bpf_link_create(prog, cgroup, h->type, NULL);
 	if (link < 0)
 		return -errno;
-	if ((size_t)snprintf(file, sizeof(file), "%s/%s", dir, h->prog) >= sizeof(file))
-		return -ENAMETOOLONG;
 	return bpf_obj_pin(link, file) < 0 ? -errno : 0;
 }
 
 /* Unpin: the link, and with it the attachment, goes with its last reference. */
+static void remove_link(const char *file)
+{
+	int link = bpf_obj_get(file);
+
+	if (link >= 0) { /* now: the last reference is dropped some time later */
+		bpf_link_detach(link);
+		close(link);
+	}
+	unlink(file);
+}
+
 static void remove_links(const char *dir)
 {
 	char file[PATH_MAX];
 	struct dirent *e;
 	DIR *d = opendir(dir);
-	int link;
 
 	if (!d)
 		return;
 	while ((e = readdir(d))) {
 		if (e->d_name[0] == '.')
 			continue;
-		if ((size_t)snprintf(file, sizeof(file), "%s/%s", dir, e->d_name) >= sizeof(file))
-			continue;
-		link = bpf_obj_get(file);
-		if (link >= 0) { /* now: the last reference is dropped some time later */
-			bpf_link_detach(link);
-			close(link);
-		}
-		unlink(file);
+		if ((size_t)snprintf(file, sizeof(file), "%s/%s", dir, e->d_name) < sizeof(file))
+			remove_link(file);
 	}
 	closedir(d);
 	rmdir(dir);
@@ -84,10 +94,16 @@ static int set_value(struct tree *t, dmm_u64 cgroup_id, dmm_u32 group, dmm_u32 f
 	return 0;
 }
 
+/* Where the links stand that a group left to its flows. */
+static void leaving_dir(const struct tree *t, dmm_u64 cgroup_id, char *ret, size_t len)
+{
+	snprintf(ret, len, "%s/links/" LEAVING "%llu", t->path, cgroup_id);
+}
+
 static int attach(struct tree *t, dmm_u32 id, struct dmm_group_rec *rec, bool instances)
 {
 	_cleanup_close_ int cgroup = -1;
-	char dir[PATH_MAX + 64];
+	char dir[PATH_MAX + 64], leaving[PATH_MAX + 64];
 	unsigned made = 0, left;
 	struct stat st;
 	int r;
@@ -98,7 +114,12 @@ static int attach(struct tree *t, dmm_u32 id, struct dmm_group_rec *rec, bool in
 	rec->made = (dmm_u8)made;
 	snprintf(dir, sizeof(dir), "%s/links/%s", t->path, rec->name);
 	remove_links(dir);
-	r = fstat(cgroup, &st) < 0 || mkdir(dir, 0755) < 0 ? -errno : 0;
+	r = fstat(cgroup, &st) < 0 ? -errno : 0;
+	if (r == 0) {
+		leaving_dir(t, st.st_ino, leaving, sizeof(leaving));
+		if (rename(leaving, dir) < 0 && mkdir(dir, 0755) < 0)
+			r = -errno;
+	}
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(hooks); i++)
 		if (!instances || hooks[i].instances)
 			r = attach_hook(t, dir, cgroup, &hooks[i]);
@@ -115,11 +136,6 @@ static int attach(struct tree *t, dmm_u32 id, struct dmm_group_rec *rec, bool in
 		cgroup_remove(rec->cgroup, made, &left);
 	}
 	return r;
-}
-
-int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec)
-{
-	return attach(t, id, rec, false);
 }
 
 /* ---- what a group leaves behind ---- */
@@ -163,18 +179,89 @@ static void sweep(struct tree *t, enum tree_map map, size_t key_size, dmm_u32 gr
 	}
 }
 
-/* The slots of a group become another's, or free (DMM_GROUP_NONE): the sockets live on, but nobody
- * would give them back. By a program, as sockets take and free slots all the time. */
-static void regroup_plain(struct tree *t, dmm_u32 from, dmm_u32 to)
+/*
+ * The sockets of a group become another's, or nobody's (DMM_GROUP_NONE): they live on. Slots that
+ * are nobody's are free, as nobody would give them back. By programs, as sockets come and go all
+ * the time.
+ */
+static void regroup(struct tree *t, dmm_u32 from, dmm_u32 to)
 {
 	struct dmm_regroup args = {.from = from, .to = to};
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &args, .ctx_size_in = sizeof(args));
 	_cleanup_close_ int prog = tree_prog(t, "dmm_regroup");
+	dmm_u32 key = 0;
 	int r = prog < 0 ? prog : bpf_prog_test_run_opts(prog, &opts);
 
+	if (r == 0 && bpf_map_update_elem(t->map[TREE_REGROUP], &key, &args, 0) < 0)
+		r = -errno;
+	if (r == 0)
+		r = maps_regroup_flows(t);
 	if (r < 0)
-		log_warn("cannot tell sockets on the kernel stack of their group's end: %s",
-			 strerror(-r));
+		log_warn("cannot tell live sockets of their group's end: %s", strerror(-r));
+}
+
+static int count_flow(const struct dmm_flow_row *f, void *ctx)
+{
+	unsigned *n = ctx;
+
+	*n += f->sock.group == n[1] && (f->sock.flags & (DMM_SF_CARRIER | DMM_SF_PENDING));
+	return 0;
+}
+
+/* Flows through instances, of a group or of groups that are gone (DMM_GROUP_NONE). */
+static unsigned flows_of(struct tree *t, dmm_u32 group)
+{
+	unsigned n[2] = {0, group};
+
+	return maps_flows(t, count_flow, n) < 0 ? 0 : n[0];
+}
+
+/* Links that were left to flows go when the last of these has ended. */
+static void sweep_leaving(struct tree *t)
+{
+	char links[PATH_MAX + 16], dir[PATH_MAX + NAME_MAX + 32];
+	bool any = false;
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(links, sizeof(links), "%s/links", t->path);
+	d = opendir(links);
+	while (d && (e = readdir(d))) {
+		if (strncmp(e->d_name, LEAVING, strlen(LEAVING)) != 0)
+			continue;
+		if (!any && flows_of(t, DMM_GROUP_NONE))
+			break;
+		any = true;
+		snprintf(dir, sizeof(dir), "%s/%s", links, e->d_name);
+		remove_links(dir);
+	}
+	if (d)
+		closedir(d);
+}
+
+/*
+ * A group goes, its flows through instances go on: what tells their names and sees them end stays
+ * attached, in a directory that is no group's.
+ */
+static void leave_to_flows(struct tree *t, const char *dir, const struct dmm_group_rec *rec)
+{
+	char file[PATH_MAX + 128], leaving[PATH_MAX + 64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(hooks); i++) {
+		snprintf(file, sizeof(file), "%s/%s", dir, hooks[i].prog);
+		if (hooks[i].decides)
+			remove_link(file);
+	}
+	set_value(t, rec->cgroup_id, DMM_GROUP_NONE, 0);
+	leaving_dir(t, rec->cgroup_id, leaving, sizeof(leaving));
+	if (rename(dir, leaving) < 0)
+		remove_links(dir);
+}
+
+int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec)
+{
+	sweep_leaving(t);
+	return attach(t, id, rec, false);
 }
 
 static unsigned depth(const char *path)
@@ -263,7 +350,7 @@ int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_r
 		return r;
 	if (from != to) {
 		bpf_map_update_elem(t->map[TREE_GROUP], &id, &none, 0);
-		regroup_plain(t, from, to);
+		regroup(t, from, to);
 	}
 	id = to;
 	bpf_map_update_elem(t->map[TREE_GROUP], &id, rec, 0);
@@ -284,12 +371,16 @@ int attach_detach(struct tree *t, const struct dmm_group_rec *rec)
 	unsigned left = 0;
 	int r = 0;
 
+	sweep_leaving(t);
 	snprintf(dir, sizeof(dir), "%s/links/%s", t->path, rec->name);
-	remove_links(dir);
 	for (dmm_u32 i = 0; i < DMM_MAX_GROUPS; i++) {
 		if (bpf_map_lookup_elem(t->map[TREE_GROUP], &i, &cur) < 0 ||
 		    strcmp(cur.name, rec->name) != 0)
 			continue;
+		if (i != DMM_GROUP_NONE && flows_of(t, i))
+			leave_to_flows(t, dir, &cur);
+		else
+			remove_links(dir);
 		if (cur.made)
 			r = cgroup_remove(cur.cgroup, cur.made, &left);
 		if (left)
@@ -300,8 +391,9 @@ int attach_detach(struct tree *t, const struct dmm_group_rec *rec)
 		sweep(t, TREE_LISTEN, sizeof(dmm_u64), i, is_listener);
 		sweep(t, TREE_PENDING, sizeof(dmm_u64), i, is_connect);
 		sweep(t, TREE_TUPLE, sizeof(struct dmm_tuple), i, is_stale_tuple);
-		regroup_plain(t, i, DMM_GROUP_NONE);
+		regroup(t, i, DMM_GROUP_NONE);
 	}
+	remove_links(dir); /* of a group that never came to be in force */
 	return r;
 }
 

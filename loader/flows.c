@@ -57,6 +57,11 @@ static int read_rows(struct tree *t, const char *name, enum tree_map map,
 	}
 }
 
+int maps_regroup_flows(struct tree *t)
+{
+	return read_rows(t, "dmm_regroup_sk", TREE_SOCK, NULL, NULL);
+}
+
 int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx)
 {
 	int r = read_rows(t, "dmm_flows", TREE_SOCK, cb, ctx);

@@ -36,6 +36,9 @@ int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation);
  */
 int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx);
 
+/* Do to the sockets with storage what the record in dmm_regroup_args says. 0 or -errno. */
+int maps_regroup_flows(struct tree *t);
+
 /* Sums over CPUs. ret has room for DMM_C_COUNT / DMM_MAX_STACKS * DMM_ROLES * DMM_REASON_SPACE
  * (index: DMM_VERDICT_INDEX) / DMM_MAX_RULES + 1 (the last: default) / DMM_H_COUNT / DMM_X_COUNT.
  */

@@ -150,7 +150,7 @@ static void serve_control(struct hz_ctx *c)
 
 	if (hz_write(c, &serve_hello, sizeof(serve_hello)) < 0)
 		return;
-	while (hz_recv(c, &seed, sizeof(seed)) == sizeof(seed)) {
+	while (hz_read(c, &seed, sizeof(seed)) == 0) {
 		verdict_take(seed, &v);
 		if (hz_write(c, &v, sizeof(v)) < 0)
 			return;

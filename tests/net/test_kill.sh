@@ -89,15 +89,33 @@ r=0
 wait "$slow" || r=$?
 check "the flow never noticed" equal "$r $(sum "$TMP/steady")" "0 $(sum "$TMP/www/big")"
 
-# 5. the group, with a flow
+# 5. the group, with a flow and one that asks for its peer's name before and after
 slow last 4M
+spawn names run_managed web python3 -u -c '
+import socket, sys, time, os
+s = socket.create_connection((sys.argv[1], 8080))
+print(s.getpeername()[1])
+while not os.path.exists(sys.argv[2]): time.sleep(0.05)
+print(s.getpeername()[1])
+s.sendall(b"GET /small HTTP/1.0\r\n\r\n")
+s.shutdown(socket.SHUT_WR)
+while s.recv(4096): pass
+print("end")' "$FAR4" "$TMP/removed"
+wait_for grep -q 8080 "$TMP/names.log"
+links() { find "$DMM_BPFFS/links" -name '@leaving-*' 2>/dev/null | wc -l; }
 config | sed -e '/^groups:/,/^  web:/d' -e '/- name: web-tcp/,/carrier:/d' -e 's/^rules:/rules: []/' \
 	>"$TMP/without.yaml"
 check "the group is removed" policy apply -f "$TMP/without.yaml"
 check "it is gone" equal "$(policy -j group list | jq 'length')" 0
+touch "$TMP/removed"
+wait_for grep -q end "$TMP/names.log"
+check "its flows are told the same names" equal "$(tr '\n' ' ' <"$TMP/names.log")" "8080 8080 end "
+check "by what stays attached for them" equal "$(links)" 1
 r=0
 wait "$slow" || r=$?
 check "its live socket went on to the end" equal "$r $(sum "$TMP/last")" "0 $(sum "$TMP/www/big")"
+check "another group takes its id" policy apply -f <(config | sed 's/web/other/g')
+check "what stayed attached is gone with the flows" equal "$(links)" 0
 check "the group comes back" policy apply -f "$TMP/dmm.yaml"
 check "and takes the instance" wait_for via_instance
 finish

@@ -90,9 +90,9 @@ static int flow_add(const struct dmm_flow_row *f, void *ctx)
 
 int ctl_flows(const struct ctl *c, int argc, char **argv)
 {
-	static const char *const headers[] = {"STACK", "CARRIER",  "REASON", "RULE",   "GROUP",
-					      "ROLE",  "STATE",	   "LOCAL",  "REMOTE", ">RX",
-					      ">TX",   "PID/COMM", ">AGE"};
+	static const char *const headers[] = {"STACK", "?CARRIER",  "REASON",  "~RULE",	  "?GROUP",
+					      "?ROLE", "STATE",	    "?~LOCAL", "~REMOTE", "?>RX",
+					      "?>TX",  "~PID/COMM", "?>AGE"};
 	struct lister l = {.c = c, .now = now_ns()};
 	struct ctl_state s;
 	int r;

@@ -40,7 +40,7 @@ static int help_verb(const struct ctl_verb *v)
 
 static int help_keys(void)
 {
-	static const char *const headers[] = {"IN", "KEY", "VALUE", "MEANING"};
+	static const char *const headers[] = {"IN", "KEY", "VALUE", "+MEANING"};
 	struct table t;
 
 	table_init(&t, headers, 4);

@@ -56,7 +56,7 @@ static int history_json(const struct ctl *c, const struct history_entry *e, size
 
 int ctl_history(const struct ctl *c, int argc, char **argv)
 {
-	static const char *const headers[] = {">GENERATION", "COMMITTED", "", "BY"};
+	static const char *const headers[] = {">GENERATION", "COMMITTED", "", "~BY"};
 	struct history_pending pending;
 	struct history_entry *list;
 	struct ctl_state s;

@@ -12,13 +12,14 @@
 
 static void probe_print(const struct probe *p, unsigned n)
 {
-	static const char *const headers[] = {"FEATURE", "HERE", "FOR"};
+	static const char *const headers[] = {"FEATURE", "HERE", "+FOR"};
 	struct table t;
 
 	table_init(&t, headers, ARRAY_SIZE(headers));
 	for (unsigned i = 0; i < n; i++) {
 		table_cell(&t, "%s", p[i].name);
 		table_cell(&t, "%s", !p[i].error ? "yes" : p[i].required ? "NO" : "no");
+		table_tint(&t, !p[i].error ? TINT_GOOD : p[i].required ? TINT_BAD : TINT_WARN);
 		table_cell(&t, "%s%s", p[i].purpose, p[i].required ? " (needed)" : "");
 	}
 	table_print(&t, stdout);

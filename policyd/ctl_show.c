@@ -72,8 +72,8 @@ static void rule_row(struct table *t, const struct show *s, size_t i)
 
 static int show_text(const struct show *s)
 {
-	static const char *const headers[] = {">#",	 "RULE",  "MATCH", "USE",
-					      "OPTIONS", ">HITS", "FROM"};
+	static const char *const headers[] = {">#",	  "RULE",  "~MATCH", "~USE",
+					      "~OPTIONS", ">HITS", "?~FROM"};
 	time_t committed = (time_t)(s->state.tree.meta->committed_ns / 1000000000ULL);
 	struct table t;
 	struct tm tm;
@@ -183,6 +183,8 @@ static void stack_row(struct table *t, const struct telemetry *m, unsigned id)
 		   : s->rt.off			? "off"
 		   : s->up			? "up"
 						: "down");
+	if (rec->kind != DMM_KIND_REJECT)
+		table_tint(t, s->rt.off ? TINT_WARN : s->up ? TINT_GOOD : TINT_BAD);
 	if (runs) {
 		table_cell(t, "%u", s->rt.pid);
 		table_cell(t, "%s", text_age(now_ns() - s->rt.started_ns, text));
@@ -219,8 +221,8 @@ static int stacks_json(const struct ctl *c, const struct telemetry *m)
 
 int ctl_stack_list(const struct ctl *c, int argc, char **argv)
 {
-	static const char *const headers[] = {"STACK",	  "KIND",  "ENGINE", "INTERFACE",
-					      "MODE",	  "STATE", ">PID",   ">UPTIME",
+	static const char *const headers[] = {"STACK",	  "?KIND", "?ENGINE", "INTERFACE",
+					      "?MODE",	  "STATE", ">PID",    "?>UPTIME",
 					      ">SOCKETS", ">RX",   ">TX"};
 	_cleanup_free_ struct telemetry *m = malloc(sizeof(*m));
 	struct ctl_state s;
@@ -275,7 +277,7 @@ static int groups_json(const struct ctl *c, const struct tree *t, const struct d
 
 int ctl_group_list(const struct ctl *c, int argc, char **argv)
 {
-	static const char *const headers[] = {"GROUP", "CGROUP", "ATTACHED", ">SOCKETS"};
+	static const char *const headers[] = {"GROUP", "~CGROUP", "ATTACHED", ">SOCKETS"};
 	dmm_u64 count[DMM_MAX_GROUPS] = {0};
 	struct ctl_state s;
 	struct table t;
@@ -302,6 +304,8 @@ int ctl_group_list(const struct ctl *c, int argc, char **argv)
 				   !g->cgroup_id		  ? "no"
 				   : attach_group_off(&s.tree, g) ? "off"
 								  : "yes");
+			if (!g->cgroup_id || attach_group_off(&s.tree, g))
+				table_tint(&t, g->cgroup_id ? TINT_WARN : TINT_BAD);
 			table_cell(&t, "%llu", count[id]);
 		}
 		table_print(&t, stdout);

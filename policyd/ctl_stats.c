@@ -34,7 +34,7 @@ static void rows(struct table *t, const struct row *row, size_t n, const dmm_u64
 
 static void verdicts_print(const struct telemetry *m)
 {
-	static const char *const headers[] = {"STACK", "ROLE", "REASON", ">SOCKETS", "MEANING"};
+	static const char *const headers[] = {"STACK", "ROLE", "REASON", ">SOCKETS", "+MEANING"};
 	struct table t;
 
 	table_init(&t, headers, ARRAY_SIZE(headers));
@@ -74,7 +74,7 @@ static void rules_print(const struct telemetry *m)
 
 static void counters_print(const struct telemetry *m)
 {
-	static const char *const headers[] = {"COUNTER", ">VALUE", "MEANING"};
+	static const char *const headers[] = {"COUNTER", ">VALUE", "+MEANING"};
 	struct table t;
 
 	table_init(&t, headers, ARRAY_SIZE(headers));

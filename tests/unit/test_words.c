@@ -208,7 +208,7 @@ static void test_keys(void)
 static void test_text(void)
 {
 	static const char *const headers[] = {"A", ">NUMBER"};
-	char buf[TABLE_TEXT], *text = NULL;
+	char *text = NULL;
 	size_t len;
 	struct table t;
 	FILE *out = open_memstream(&text, &len);
@@ -222,6 +222,63 @@ static void test_text(void)
 	fclose(out);
 	CU_ASSERT_STRING_EQUAL(text, "A       NUMBER\nlong         1\n?[1m  12345678\n");
 	free(text);
+}
+
+/* A table of four columns of all kinds, for this look. */
+static void check_look(struct table_look look, const char *want)
+{
+	static const char *const headers[] = {"A", "?>LEFT-OUT", "~CUT", "+WRAPPED"};
+	char *text = NULL;
+	size_t len;
+	struct table t;
+	FILE *out = open_memstream(&text, &len);
+
+	table_init(&t, headers, 4);
+	table_cell(&t, "up");
+	table_tint(&t, TINT_GOOD);
+	table_cell(&t, "12");
+	table_cell(&t, "a…long…word");
+	table_cell(&t, "some words in a row");
+	table_print_as(&t, out, &look);
+	fclose(out);
+	CU_ASSERT_STRING_EQUAL(text, want);
+	free(text);
+}
+
+static void test_look(void)
+{
+	const char *wide = "A   LEFT-OUT  CUT          WRAPPED\n"
+			   "up        12  a…long…word  some words in a row\n";
+
+	check_look((struct table_look){0}, wide);
+	check_look((struct table_look){.width = 46}, wide);
+	check_look((struct table_look){.width = 45}, "A   LEFT-OUT  CUT          WRAPPED\n"
+						     "up        12  a…long…word  some words in a\n"
+						     "                           row\n");
+	check_look((struct table_look){.width = 32}, "A   LEFT-OUT  CUT       WRAPPED\n"
+						     "up        12  a…long……  some\n"
+						     "                        words in\n"
+						     "                        a row\n");
+	check_look((struct table_look){.width = 31}, "A   CUT          WRAPPED\n"
+						     "up  a…long…word  some words in\n"
+						     "                 a row\n"
+						     "(too narrow for: LEFT-OUT)\n");
+	/* narrower than possible: nothing is lost beyond what may be */
+	check_look((struct table_look){.width = 5}, "A   CUT       WRAPPED\n"
+						    "up  a…long……  some\n"
+						    "              words in\n"
+						    "              a row\n"
+						    "(too narrow for: LEFT-OUT)\n");
+	check_look((struct table_look){.colour = true},
+		   "\033[1mA\033[0m   \033[1mLEFT-OUT\033[0m  \033[1mCUT\033[0m          "
+		   "\033[1mWRAPPED\033[0m\n"
+		   "\033[32mup\033[0m        12  a…long…word  some words in a row\n");
+}
+
+static void test_numbers(void)
+{
+	char buf[TABLE_TEXT];
+
 	CU_ASSERT_STRING_EQUAL(text_bytes(0, buf), "0");
 	CU_ASSERT_STRING_EQUAL(text_bytes(1023, buf), "1023");
 	CU_ASSERT_STRING_EQUAL(text_bytes(1024, buf), "1.0K");
@@ -242,7 +299,9 @@ int main(void)
 		{"what is shown is what is taken", test_round_trip},
 		{"verbs and options", test_verbs},
 		{"keys", test_keys},
-		{"tables, sizes, times", test_text},
+		{"tables", test_text},
+		{"tables on terminals", test_look},
+		{"sizes, times", test_numbers},
 		CU_TEST_INFO_NULL,
 	};
 	int r = unit_run("words", tests);

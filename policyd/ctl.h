@@ -10,7 +10,24 @@
 
 #include "policyd/policy.h"
 
-enum ctl_exit { CTL_OK, CTL_FAILED, CTL_USAGE };
+/* The exit status, each with a row of ctl_exits. */
+enum ctl_exit { CTL_OK, CTL_FAILED, CTL_USAGE, CTL_EXITS };
+extern const char *const ctl_exits[CTL_EXITS]; /* what it means, for help and man page */
+
+/* What a word of the command line names: for completion. */
+enum ctl_names {
+	CTL_N_NONE,
+	CTL_N_RULE,
+	CTL_N_STACK,
+	CTL_N_GROUP,
+	CTL_N_FILE,
+	CTL_N_FORMAT, /* of import --from */
+	CTL_N_PROTO,
+	CTL_N_VERB,	  /* of help: a verb, or a topic */
+	CTL_N_ADD,	  /* the name of a rule, then its keys and their values */
+	CTL_N_PROPERTIES, /* of a socket, and their values */
+	CTL_N_SHELL,
+};
 
 /* Options, by their bit in ctl_verb.options. */
 enum ctl_option {
@@ -58,6 +75,7 @@ struct ctl_verb {
 	unsigned options;	/* beside CTL_COMMON */
 	int min_args, max_args; /* words after the verb; max -1: any number */
 	int (*run)(const struct ctl *c, int argc, char **argv); /* enum ctl_exit */
+	enum ctl_names names;					/* what its arguments are */
 };
 extern const struct ctl_verb ctl_verbs[];
 extern const size_t ctl_n_verbs;
@@ -68,13 +86,28 @@ struct ctl_option_row {
 	const char *arg; /* NULL: none */
 	unsigned bit;
 	const char *help;
+	enum ctl_names names; /* what its argument is */
 };
 extern const struct ctl_option_row ctl_options[];
 extern const size_t ctl_n_options;
+#define CTL_MAX_OPTIONS 48
 
 /* The verb that the words mean, whole or abbreviated; *ret_words of them belong to it. NULL: none,
  * or several: then *ret_candidates is how many. */
 const struct ctl_verb *ctl_find_verb(int argc, char **argv, int *ret_words, int *ret_candidates);
+
+/* Words of `verb` that argv begins with, abbreviated unless exact; -1: it is another verb. */
+int ctl_words_match(const char *verb, int argc, char **argv, bool exact);
+
+/* Topics of help beside the verbs, NULL-terminated. */
+extern const char *const ctl_help_topics[];
+
+/*
+ * Print what the last of these words, which may be empty, can become, one a line: verbs, options,
+ * and what the policy in force names. argv is all that follows "dmm-policy". A line ":file" stands
+ * for names of files.
+ */
+void ctl_complete(int argc, char **argv, FILE *out);
 
 /* The program. Returns its exit status. */
 int ctl_run(int argc, char **argv);
@@ -103,6 +136,7 @@ int ctl_flows(const struct ctl *c, int argc, char **argv);
 int ctl_stats(const struct ctl *c, int argc, char **argv);
 int ctl_probe(const struct ctl *c, int argc, char **argv);
 int ctl_detach(const struct ctl *c, int argc, char **argv);
+int ctl_completion(const struct ctl *c, int argc, char **argv);
 int ctl_help(const struct ctl *c, int argc, char **argv);
 int ctl_version(const struct ctl *c, int argc, char **argv);
 
@@ -143,6 +177,8 @@ int ctl_may_guard(const struct ctl_state *s);
 /* Leave a process behind that goes back to `before` in c->confirm_s seconds. */
 int ctl_guard(const struct ctl *c, struct ctl_state *s, dmm_u64 generation, dmm_u64 before);
 
+/* The i-th property that explain takes; NULL: no more. */
+const char *ctl_explain_key(size_t i);
 /* explain: the sockets of a process. */
 int ctl_explain_live(const struct ctl *c, struct ctl_state *s);
 struct explanation;

@@ -84,6 +84,11 @@ static const struct {
 	{"local_port", take_local_port, "a port"},
 };
 
+const char *ctl_explain_key(size_t i)
+{
+	return i < ARRAY_SIZE(words) ? words[i].name : NULL;
+}
+
 static int take_word(const struct dmm_class *c, const char *key, size_t len, const char *value,
 		     struct eval_socket *s)
 {

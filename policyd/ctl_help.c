@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Help and completion, read from the tables. */
+/* Help, read from the tables. */
 #include <string.h>
 
 #include "policyd/ctl.h"
-#include "policyd/import.h"
 #include "policyd/policy_keys.h"
 #include "policyd/table.h"
 
@@ -38,9 +37,11 @@ static int help_verb(const struct ctl_verb *v)
 	return CTL_OK;
 }
 
+const char *const ctl_help_topics[] = {"keys", "schema", NULL};
+
 static int help_keys(void)
 {
-	static const char *const headers[] = {"IN", "KEY", "VALUE", "+MEANING"};
+	static const char *const headers[] = {"IN", "KEY", "~VALUE", "+MEANING"};
 	struct table t;
 
 	table_init(&t, headers, 4);
@@ -67,36 +68,38 @@ static int help_schema(void)
 	return r < 0 ? CTL_FAILED : CTL_OK;
 }
 
-/* Words after the first position are completed from the same list: short and good enough. */
-static int help_completion(void)
+static json_t *options_json(unsigned mask)
 {
-	fputs("# bash completion of dmm-policy; put it into "
-	      "/usr/share/bash-completion/completions\n"
-	      "_dmm_policy()\n{\n"
-	      "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
-	      "\tcase $prev in\n"
-	      "\t-f|--file|--bpffs) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
-	      "\tstack|group) COMPREPLY=($(compgen -W list -- \"$cur\")); return ;;\n"
-	      "\t--from) COMPREPLY=($(compgen -W \"",
-	      stdout);
-	for (size_t i = 0; i < import_n_formats; i++)
-		printf("%s ", import_formats[i].name);
-	fputs("\" -- \"$cur\")); return ;;\n"
-	      "\tesac\n"
-	      "\t[[ \" ${COMP_WORDS[*]} \" == *\" import \"* && $cur != -* ]] &&\n"
-	      "\t\tCOMPREPLY=($(compgen -f -- \"$cur\")) && return\n"
-	      "\tCOMPREPLY=($(compgen -W \"",
-	      stdout);
-	for (size_t i = 0; i < ctl_n_verbs; i++)
-		printf("%.*s ", (int)strcspn(ctl_verbs[i].words, " "), ctl_verbs[i].words);
-	for (size_t i = 0; i < POLICY_MATCH_KEYS; i++)
-		printf("%s ", policy_match_keys[i].name);
-	for (size_t i = 0; i < POLICY_RULE_KEYS; i++)
-		printf("%s ", policy_rule_keys[i].name);
-	for (size_t i = 0; i < ctl_n_options; i++)
-		printf("--%s ", ctl_options[i].name);
-	fputs("\" -- \"$cur\"))\n}\ncomplete -F _dmm_policy dmm-policy\n", stdout);
-	return CTL_OK;
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < ctl_n_options; i++) {
+		const struct ctl_option_row *o = &ctl_options[i];
+		char letter[2] = {o->letter};
+
+		if (o->bit & mask)
+			json_array_append_new(list, json_pack("{s:s, s:s, s:s?, s:s}", "name",
+							      o->name, "letter", letter, "argument",
+							      o->arg, "help", o->help));
+	}
+	return list;
+}
+
+/* The tables themselves. */
+static int help_json(const struct ctl *c)
+{
+	json_t *verbs = json_array(), *exits = json_array();
+
+	for (size_t i = 0; i < ctl_n_verbs; i++) {
+		const struct ctl_verb *v = &ctl_verbs[i];
+
+		json_array_append_new(verbs, json_pack("{s:s, s:s, s:s, s:o}", "verb", v->words,
+						       "arguments", v->args, "help", v->help,
+						       "options", options_json(v->options)));
+	}
+	for (size_t i = 0; i < CTL_EXITS; i++)
+		json_array_append_new(exits, json_string(ctl_exits[i]));
+	return ctl_print_json(c, json_pack("{s:o, s:o, s:o}", "verbs", verbs, "options",
+					   options_json(CTL_COMMON), "exit_status", exits));
 }
 
 int ctl_help(const struct ctl *c, int argc, char **argv)
@@ -104,13 +107,12 @@ int ctl_help(const struct ctl *c, int argc, char **argv)
 	const struct ctl_verb *v;
 	int words, candidates;
 
-	(void)c;
+	if (argc == 0 && (c->given & CTL_JSON))
+		return help_json(c);
 	if (argc && strcmp(argv[0], "keys") == 0)
 		return help_keys();
 	if (argc && strcmp(argv[0], "schema") == 0)
 		return help_schema();
-	if (argc && strcmp(argv[0], "completion") == 0)
-		return help_completion();
 	v = ctl_find_verb(argc, argv, &words, &candidates);
 	if (v)
 		return help_verb(v);
@@ -120,10 +122,12 @@ int ctl_help(const struct ctl *c, int argc, char **argv)
 	}
 	fputs("usage: dmm-policy [OPTION…] VERB …\n\nverbs (may be abbreviated):\n", stdout);
 	for (size_t i = 0; i < ctl_n_verbs; i++)
-		printf("    %-12s %s\n", ctl_verbs[i].words, ctl_verbs[i].help);
+		printf("    %-14s %s\n", ctl_verbs[i].words, ctl_verbs[i].help);
 	fputs("\noptions of every verb:\n", stdout);
 	print_options(CTL_COMMON);
-	fputs("\nexit status: 0 done, 1 failed, 2 wrong usage\n", stdout);
+	fputs("\nexit status:\n", stdout);
+	for (size_t i = 0; i < CTL_EXITS; i++)
+		printf("    %zu  %s\n", i, ctl_exits[i]);
 	return CTL_OK;
 }
 

@@ -76,8 +76,9 @@ struct table_look table_look(FILE *out)
 
 /* ---- layout ---- */
 
-#define GAP 2	  /* blanks between columns */
-#define CUT_MIN 8 /* columns that a cut cell keeps at least */
+#define GAP 2	    /* blanks between columns */
+#define CUT_MIN 8   /* columns that a cut cell keeps at least */
+#define WRAP_MIN 16 /* the same of a wrapped one */
 
 struct column {
 	size_t width, least; /* as it is shown; what it can be cut to */
@@ -122,7 +123,7 @@ static void column_read(struct column *col, char *header)
 		col->wrap |= header[i] == '+';
 	}
 	memmove(header, header + signs, strlen(header + signs) + 1);
-	col->least = MAX((size_t)CUT_MIN, text_width(header));
+	col->least = MAX((size_t)(col->wrap ? WRAP_MIN : CUT_MIN), text_width(header));
 }
 
 static size_t row_width(const struct column *col, size_t n, bool least)
@@ -209,10 +210,10 @@ static void print_wrapped(FILE *out, const struct column *col, const char *text,
 
 		while (end > 0 && text[end] != ' ')
 			end--;
-		if (end == 0)
-			break; /* one long word */
+		if (end == 0) /* one long word */
+			end = text_head(text, col->width);
 		fprintf(out, "%.*s\n%*s", (int)end, text, (int)indent, "");
-		text += end + 1;
+		text += end + (text[end] == ' ');
 	}
 	fputs(text, out);
 }

@@ -13,7 +13,7 @@ static int quiet(FILE *out, const char *fmt, ...)
 	return !out || !fmt;
 }
 #define fprintf quiet
-#include "policyd/ctl_verbs.c"
+#include "policyd/ctl_run.c"
 #undef fprintf
 
 #define WORDS 64

@@ -125,6 +125,13 @@ holds '.policy.rules[0].disabled == true' show
 says 0 'disabled=true -> \(none\)' rule enable local
 says 1 'no rule "nowhere"' rule disable nowhere
 
+# completion of names that are in force
+says 0 '^edge0$' completion for -- stack disable e
+says 0 '^no-telnet$' completion for -- del ''
+says 0 '^web$' completion for -- flows --group = ''
+says 0 '^kernel,edge0$' completion for -- add x use kernel,e
+says 0 '^bulk$' completion for -- --bpffs "$DMM_BPFFS" stack enable bu
+
 # the way back
 generation() { "$policy" -j show | jq .generation; }
 g=$(generation)

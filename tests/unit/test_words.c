@@ -174,10 +174,18 @@ static void test_verbs(void)
 
 		CU_ASSERT(o->bit & all);
 		CU_ASSERT(strlen(o->help) > 0);
-		for (size_t j = 0; j < i; j++) {
-			CU_ASSERT(!o->letter || o->letter != ctl_options[j].letter);
+		for (size_t j = 0; j < i; j++)
 			CU_ASSERT(!(o->bit & ctl_options[j].bit));
-		}
+	}
+	for (size_t i = 0; i < ctl_n_verbs; i++) { /* a letter means one option of each verb */
+		unsigned known = ctl_verbs[i].options | CTL_COMMON;
+
+		for (size_t j = 0; j < ctl_n_options; j++)
+			for (size_t k = 0; k < j; k++)
+				CU_ASSERT(!ctl_options[j].letter ||
+					  ctl_options[j].letter != ctl_options[k].letter ||
+					  !(ctl_options[j].bit & known) ||
+					  !(ctl_options[k].bit & known));
 	}
 	CU_ASSERT_STRING_EQUAL(find("fl", &n)->words, "flows");
 	CU_ASSERT_STRING_EQUAL(find("stac l", &n)->words, "stack list");
@@ -255,19 +263,20 @@ static void test_look(void)
 	check_look((struct table_look){.width = 45}, "A   LEFT-OUT  CUT          WRAPPED\n"
 						     "up        12  a…long…word  some words in a\n"
 						     "                           row\n");
-	check_look((struct table_look){.width = 32}, "A   LEFT-OUT  CUT       WRAPPED\n"
-						     "up        12  a…long……  some\n"
-						     "                        words in\n"
-						     "                        a row\n");
-	check_look((struct table_look){.width = 31}, "A   CUT          WRAPPED\n"
-						     "up  a…long…word  some words in\n"
-						     "                 a row\n"
+	check_look((struct table_look){.width = 43}, "A   LEFT-OUT  CUT          WRAPPED\n"
+						     "up        12  a…long…word  some words in a\n"
+						     "                           row\n");
+	check_look((struct table_look){.width = 41}, "A   LEFT-OUT  CUT        WRAPPED\n"
+						     "up        12  a…long…w…  some words in a\n"
+						     "                         row\n");
+	check_look((struct table_look){.width = 32}, "A   CUT         WRAPPED\n"
+						     "up  a…long…wo…  some words in a\n"
+						     "                row\n"
 						     "(too narrow for: LEFT-OUT)\n");
 	/* narrower than possible: nothing is lost beyond what may be */
 	check_look((struct table_look){.width = 5}, "A   CUT       WRAPPED\n"
-						    "up  a…long……  some\n"
-						    "              words in\n"
-						    "              a row\n"
+						    "up  a…long……  some words in a\n"
+						    "              row\n"
 						    "(too narrow for: LEFT-OUT)\n");
 	check_look((struct table_look){.colour = true},
 		   "\033[1mA\033[0m   \033[1mLEFT-OUT\033[0m  \033[1mCUT\033[0m          "

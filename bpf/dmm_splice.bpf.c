@@ -220,6 +220,15 @@ static __always_inline void splice_join(struct bpf_sock_ops *ctx, struct dmm_flo
 		count(DMM_C_SPLICE_PAIRED);
 }
 
+/* Why did a connection not come through the listener's instance? */
+static __always_inline __u32 why_plain(struct bpf_sock_ops *ctx, __u32 stack)
+{
+	struct dmm_cgroup_val *cg = bpf_get_local_storage(&dmm_cgroup, 0);
+
+	return (cg->flags & DMM_CG_OFF) || stack_off(stack) ? DMM_REASON_ADMIN_OFF
+							    : DMM_REASON_NO_ROUTE;
+}
+
 /* A connection that reached a managed listener by the kernel's own path. */
 static __always_inline void on_plain_accept(struct bpf_sock_ops *ctx, struct dmm_sock *st)
 {
@@ -234,8 +243,8 @@ static __always_inline void on_plain_accept(struct bpf_sock_ops *ctx, struct dmm
 	if (st->carrier != DMM_CARRIER_NONE) {
 		/* the listener is an instance's, this peer came another way */
 		st->carrier = DMM_CARRIER_NONE;
+		st->reason = why_plain(ctx, st->stack);
 		st->stack = DMM_STACK_KERNEL;
-		st->reason = DMM_REASON_NO_ROUTE;
 	}
 	local_name(ctx, &st->local);
 	remote_name(ctx, &st->remote);

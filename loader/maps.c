@@ -223,6 +223,15 @@ static void read_empty(struct dmm_class *ret)
 	ret->stack[0].kind = DMM_KIND_KERNEL;
 }
 
+int maps_group(const struct tree *t, unsigned id, struct dmm_group_rec *ret)
+{
+	dmm_u32 key = id;
+
+	if (bpf_map_lookup_elem(t->map[TREE_GROUP], &key, ret) < 0)
+		return -errno;
+	return ret->name[0] ? 0 : -ENOENT;
+}
+
 int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation)
 {
 	dmm_u64 generation;

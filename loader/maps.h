@@ -30,6 +30,9 @@ int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generati
  */
 int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation);
 
+/* One group as it is in force. -ENOENT: there is no group of this id. */
+int maps_group(const struct tree *t, unsigned id, struct dmm_group_rec *ret);
+
 /*
  * Call cb for each live socket of every namespace, until it returns non-zero, which is returned.
  * The flow is valid during the call.

@@ -12,6 +12,7 @@
 
 #include "lib/base/util.h"
 #include "loader/cgroup.h"
+#include "loader/destroy.h"
 #include "loader/probe.h"
 
 /* The smallest program: return a value. */
@@ -183,6 +184,8 @@ static struct row rows[] = {
 	{{"ring-buffer", "events to instances", "Linux 5.8", true, 0}, probe_ringbuf},
 	{{"socket-filter", "hold a SYN", "root", true, 0}, probe_filter},
 	{{"flows-iterator", "list live flows", "Linux 5.9", true, 0}, probe_iter},
+	{{"sock-destroy", "end sockets from outside", "CONFIG_INET_DIAG_DESTROY", false, 0},
+	 destroy_probe},
 	{{"xdp", "steer packets", "CONFIG_XDP_SOCKETS, a driver or generic XDP", true, 0},
 	 probe_xdp},
 	{{"af-xdp", "packets in userspace", "CONFIG_XDP_SOCKETS", true, 0}, probe_af_xdp},

@@ -11,7 +11,7 @@
 #include "policyd/policy.h"
 
 /* The exit status, each with a row of ctl_exits. */
-enum ctl_exit { CTL_OK, CTL_FAILED, CTL_USAGE, CTL_EXITS };
+enum ctl_exit { CTL_OK, CTL_FAILED, CTL_USAGE, CTL_NOT_YET, CTL_EXITS };
 extern const char *const ctl_exits[CTL_EXITS]; /* what it means, for help and man page */
 
 /* What a word of the command line names: for completion. */
@@ -45,6 +45,9 @@ enum ctl_option {
 	CTL_CONFIRM = 1 << 16,
 	CTL_FROM = 1 << 20,
 	CTL_MAP = 1 << 21,
+	CTL_OLD = 1 << 22,
+	CTL_TERMINATE = 1 << 23,
+	CTL_TIMEOUT = 1 << 24,
 	/* of every verb */
 	CTL_JSON = 1 << 8,
 	CTL_PRETTY = 1 << 9,
@@ -61,6 +64,7 @@ struct ctl {
 	const char *file, *stack, *group, *rule, *bpffs, *proto;
 	unsigned pid, fd;
 	unsigned confirm_s; /* apply --confirm-within */
+	unsigned timeout_s; /* 0: none */
 	char how[128];	    /* the command, for the history */
 	bool confirmed;	    /* it may change what waits to be confirmed */
 	dmm_u64 only_if;    /* not 0: the generation that must be in force */
@@ -127,6 +131,7 @@ int ctl_explain(const struct ctl *c, int argc, char **argv);
 int ctl_rule_disable(const struct ctl *c, int argc, char **argv);
 int ctl_rule_enable(const struct ctl *c, int argc, char **argv);
 int ctl_stack_disable(const struct ctl *c, int argc, char **argv);
+int ctl_stack_drain(const struct ctl *c, int argc, char **argv);
 int ctl_stack_enable(const struct ctl *c, int argc, char **argv);
 int ctl_group_disable(const struct ctl *c, int argc, char **argv);
 int ctl_group_enable(const struct ctl *c, int argc, char **argv);
@@ -166,6 +171,36 @@ void ctl_state_close(struct ctl_state *s);
 /* The same with everything that is counted; closed by ctl_state_close(). */
 struct telemetry;
 int ctl_telemetry_open(const struct ctl *c, struct ctl_state *ret, struct telemetry *m);
+
+/* Live sockets as a list. */
+struct ctl_sockets {
+	struct dmm_flow_row *row;
+	size_t n;
+};
+/* Those that the options --stack, --group, --rule, --pid and --old choose. CTL_OK, or CTL_FAILED
+ * with a message. ret->row is the caller's to free in any case. */
+int ctl_sockets_read(const struct ctl *c, struct ctl_state *s, struct ctl_sockets *ret);
+/* A table of them. */
+void ctl_sockets_print(const struct ctl_state *s, const struct ctl_sockets *l);
+
+/* How the end of sockets went. */
+struct ctl_ended {
+	size_t ended, gone, kept; /* gone: by themselves; kept: listening */
+	struct ctl_sockets failed;
+	int *error; /* of each that failed */
+};
+/* End all of l that are connected. CTL_OK, or CTL_FAILED with a message when none could be tried.
+ * ret is to be finished in any case. */
+int ctl_sockets_end(struct ctl_sockets *l, struct ctl_ended *ret);
+void ctl_ended_fini(struct ctl_ended *e);
+/* One line, and one for each that could not be ended. */
+void ctl_ended_print(const struct ctl_ended *e);
+json_t *ctl_ended_json(const struct ctl_ended *e, const struct dmm_class *class);
+/* flows --terminate */
+int ctl_terminate(const struct ctl *c, struct ctl_state *s);
+
+/* Switch a stack off or on; s holds the writers' lock. 0, or -errno with a message. */
+int ctl_switch_stack(struct ctl_state *s, const char *name, bool off, bool *ret_changed);
 
 /* Put p in force, as apply does; takes p over. */
 int ctl_put(const struct ctl *c, struct dmm_policy *p);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* flows: the live sockets, what each got and why. */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/addr.h"
@@ -11,14 +13,6 @@
 #include "policyd/words.h"
 
 #define WORD(words, i) ((i) < ARRAY_SIZE(words) && (words)[i] ? (words)[i] : "?")
-
-struct lister {
-	const struct ctl *c;
-	const struct dmm_class *class;
-	struct table table;
-	json_t *list; /* NULL: text */
-	dmm_u64 now;
-};
 
 static const char *stack_name(const struct dmm_class *class, unsigned id)
 {
@@ -35,14 +29,58 @@ static const char *rule_name(const struct dmm_sock *s)
 	return s->rule == DMM_RULE_NONE ? "default" : s->rule_name;
 }
 
-static bool wanted(const struct lister *l, const struct dmm_sock *s)
-{
-	const struct ctl *c = l->c;
+/* ---- choosing ---- */
 
-	return (!c->stack || strcmp(c->stack, stack_name(l->class, s->stack)) == 0) &&
-	       (!c->group || strcmp(c->group, group_name(l->class, s->group)) == 0) &&
-	       (!c->rule || strcmp(c->rule, rule_name(s)) == 0);
+struct chooser {
+	const struct ctl *c;
+	const struct ctl_state *s;
+	struct ctl_sockets *list;
+	size_t room;
+};
+
+static bool wanted(const struct chooser *w, const struct dmm_sock *s)
+{
+	const struct dmm_class *class = w->s->class;
+	const struct ctl *c = w->c;
+
+	return (!c->stack || strcmp(c->stack, stack_name(class, s->stack)) == 0) &&
+	       (!c->group || strcmp(c->group, group_name(class, s->group)) == 0) &&
+	       (!c->rule || strcmp(c->rule, rule_name(s)) == 0) &&
+	       (!(c->given & CTL_PID) || c->pid == s->pid) &&
+	       (!(c->given & CTL_OLD) || s->generation < w->s->generation);
 }
+
+static int choose(const struct dmm_flow_row *f, void *ctx)
+{
+	struct chooser *w = ctx;
+	struct dmm_flow_row *row;
+
+	if (!wanted(w, &f->sock))
+		return 0;
+	if (w->list->n == w->room) {
+		w->room = w->room ? 2 * w->room : 64;
+		row = reallocarray(w->list->row, w->room, sizeof(*row));
+		if (!row)
+			return -ENOMEM;
+		w->list->row = row;
+	}
+	w->list->row[w->list->n++] = *f;
+	return 0;
+}
+
+int ctl_sockets_read(const struct ctl *c, struct ctl_state *s, struct ctl_sockets *ret)
+{
+	struct chooser w = {.c = c, .s = s, .list = ret};
+	int r;
+
+	*ret = (struct ctl_sockets){0};
+	r = maps_flows(&s->tree, choose, &w);
+	if (r < 0)
+		log_err("the sockets cannot be listed: %s", strerror(-r));
+	return r < 0 ? CTL_FAILED : CTL_OK;
+}
+
+/* ---- telling ---- */
 
 static void endpoint_cell(struct table *t, const struct dmm_addr *a)
 {
@@ -54,17 +92,17 @@ static void endpoint_cell(struct table *t, const struct dmm_addr *a)
 		table_cell(t, "%s", addr_format(a, text, sizeof(text)));
 }
 
-static void flow_row(struct lister *l, const struct dmm_flow_row *f)
+static void flow_row(struct table *t, const struct dmm_class *class, const struct dmm_flow_row *f,
+		     dmm_u64 now)
 {
 	const struct dmm_sock *s = &f->sock;
-	struct table *t = &l->table;
 	char text[TABLE_TEXT];
 
-	table_cell(t, "%s", stack_name(l->class, s->stack));
+	table_cell(t, "%s", stack_name(class, s->stack));
 	table_cell(t, "%s", WORD(words_carrier, s->carrier));
 	table_cell(t, "%s", WORD(words_reason, s->reason));
 	table_cell(t, "%s", rule_name(s));
-	table_cell(t, "%s", group_name(l->class, s->group));
+	table_cell(t, "%s", group_name(class, s->group));
 	table_cell(t, "%s", WORD(words_role, s->role));
 	table_cell(t, "%s", WORD(words_tcp_state, f->tcp_state));
 	endpoint_cell(t, &s->local);
@@ -72,28 +110,35 @@ static void flow_row(struct lister *l, const struct dmm_flow_row *f)
 	table_cell(t, "%s", text_bytes(f->rx_bytes, text));
 	table_cell(t, "%s", text_bytes(f->tx_bytes, text));
 	table_cell(t, "%u/%.*s", s->pid, (int)sizeof(s->comm), s->comm);
-	table_cell(t, "%s", text_age(l->now > s->since_ns ? l->now - s->since_ns : 0, text));
+	table_cell(t, "%s", text_age(now > s->since_ns ? now - s->since_ns : 0, text));
 }
 
-static int flow_add(const struct dmm_flow_row *f, void *ctx)
-{
-	struct lister *l = ctx;
-
-	if (!wanted(l, &f->sock))
-		return 0;
-	if (l->list)
-		json_array_append_new(l->list, json_flow(f, l->class));
-	else
-		flow_row(l, f);
-	return 0;
-}
-
-int ctl_flows(const struct ctl *c, int argc, char **argv)
+void ctl_sockets_print(const struct ctl_state *s, const struct ctl_sockets *l)
 {
 	static const char *const headers[] = {"STACK", "?CARRIER",  "REASON",  "~RULE",	  "?GROUP",
 					      "?ROLE", "STATE",	    "?~LOCAL", "~REMOTE", "?>RX",
 					      "?>TX",  "~PID/COMM", "?>AGE"};
-	struct lister l = {.c = c, .now = now_ns()};
+	dmm_u64 now = now_ns();
+	struct table t;
+
+	table_init(&t, headers, ARRAY_SIZE(headers));
+	for (size_t i = 0; i < l->n; i++)
+		flow_row(&t, s->class, &l->row[i], now);
+	table_print(&t, stdout);
+}
+
+static int flows_json(const struct ctl *c, const struct ctl_state *s, const struct ctl_sockets *l)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < l->n; i++)
+		json_array_append_new(list, json_flow(&l->row[i], s->class));
+	return ctl_print_json(c, list);
+}
+
+int ctl_flows(const struct ctl *c, int argc, char **argv)
+{
+	struct ctl_sockets l;
 	struct ctl_state s;
 	int r;
 
@@ -102,20 +147,17 @@ int ctl_flows(const struct ctl *c, int argc, char **argv)
 	r = ctl_state_open(c, &s);
 	if (r != CTL_OK)
 		return r;
-	l.class = s.class;
-	if (c->given & CTL_JSON)
-		l.list = json_array();
-	else
-		table_init(&l.table, headers, ARRAY_SIZE(headers));
-	r = maps_flows(&s.tree, flow_add, &l);
+	if (c->given & CTL_TERMINATE) {
+		r = ctl_terminate(c, &s);
+		ctl_state_close(&s);
+		return r;
+	}
+	r = ctl_sockets_read(c, &s, &l);
+	if (r == CTL_OK && c->given & CTL_JSON)
+		r = flows_json(c, &s, &l);
+	else if (r == CTL_OK)
+		ctl_sockets_print(&s, &l);
+	free(l.row);
 	ctl_state_close(&s);
-	if (r < 0)
-		log_err("the sockets cannot be listed: %s", strerror(-r));
-	if (l.list && r < 0)
-		json_decref(l.list);
-	else if (l.list)
-		return ctl_print_json(c, l.list);
-	else
-		table_print(&l.table, stdout);
-	return r < 0 ? CTL_FAILED : CTL_OK;
+	return r;
 }

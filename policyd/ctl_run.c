@@ -69,6 +69,8 @@ static int option_take(struct ctl *c, unsigned bit, const char *arg)
 	c->given |= bit;
 	if (bit == CTL_CONFIRM)
 		return option_time(arg, &c->confirm_s);
+	if (bit == CTL_TIMEOUT)
+		return option_time(arg, &c->timeout_s);
 	if (bit == CTL_PID)
 		return option_number(arg, &c->pid);
 	if (bit == CTL_FD)

@@ -12,7 +12,7 @@
 #include "loader/attach.h"
 #include "policyd/ctl.h"
 
-static int switch_stack(struct ctl_state *s, const char *name, bool off, bool *ret_changed)
+int ctl_switch_stack(struct ctl_state *s, const char *name, bool off, bool *ret_changed)
 {
 	int id = class_stack(s->class, name);
 
@@ -85,12 +85,12 @@ static int switch_all(const struct ctl *c, int argc, char **argv, bool off, cons
 
 int ctl_stack_disable(const struct ctl *c, int argc, char **argv)
 {
-	return switch_all(c, argc, argv, true, "stack", switch_stack);
+	return switch_all(c, argc, argv, true, "stack", ctl_switch_stack);
 }
 
 int ctl_stack_enable(const struct ctl *c, int argc, char **argv)
 {
-	return switch_all(c, argc, argv, false, "stack", switch_stack);
+	return switch_all(c, argc, argv, false, "stack", ctl_switch_stack);
 }
 
 int ctl_group_disable(const struct ctl *c, int argc, char **argv)

@@ -7,6 +7,9 @@
  *
  * An IPv6 wildcard that takes IPv4 too is two addresses here, one of each family. Several listeners
  * may share an address (SO_REUSEPORT): the kernel chooses among them when the carrier connects.
+ *
+ * While the operator has switched off the stack, or the groups of all listeners of an address, XDP
+ * leaves that port to the kernel's listener: connections that exist go on, new ones take its way.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -18,6 +21,7 @@
 #include "lib/base/addr.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
+#include "loader/attach.h"
 #include "loader/maps.h"
 #include "userstack/stack.h"
 
@@ -31,6 +35,7 @@ struct announced {
 	TAILQ_ENTRY(announced) entry;
 	struct dmm_listener l;
 	bool present; /* of listen_sync() */
+	bool off;     /* its group is switched off */
 };
 
 /* An address that the engine listens on. */
@@ -38,6 +43,7 @@ struct listening {
 	TAILQ_ENTRY(listening) entry;
 	struct dmm_addr addr;
 	struct engine_listener *el;
+	bool steered;			   /* XDP gives the port to us */
 	TAILQ_HEAD(, announced) announced; /* not empty */
 };
 
@@ -98,8 +104,31 @@ static void listen_steer_again(struct stack *s, uint16_t port)
 	struct listening *g;
 
 	TAILQ_FOREACH(g, &s->listening, entry)
-	if (g->addr.port == port)
+	if (g->addr.port == port && g->steered)
 		listen_steer_all(s, g, true);
+}
+
+/* Take the port, or leave it to the kernel. */
+static void listen_update(struct stack *s, struct listening *g)
+{
+	const struct announced *a;
+	bool on = false;
+
+	TAILQ_FOREACH(a, &g->announced, entry)
+	on |= !a->off && !s->rt->off;
+	if (on == g->steered)
+		return;
+	g->steered = on;
+	listen_steer_all(s, g, on);
+	if (!on)
+		listen_steer_again(s, g->addr.port);
+}
+
+static bool listen_group_off(struct stack *s, unsigned group)
+{
+	struct dmm_group_rec rec;
+
+	return maps_group(&s->tree, group, &rec) == 0 && attach_group_off(&s->tree, &rec);
 }
 
 static struct listening *listen_find(struct stack *s, const struct dmm_addr *a)
@@ -131,20 +160,16 @@ static struct listening *listen_open(struct stack *s, const struct dmm_addr *a)
 		return NULL;
 	}
 	TAILQ_INSERT_TAIL(&s->listening, g, entry);
-	listen_steer_all(s, g, true);
 	log_debug("listening on %s", addr_format(a, text, sizeof(text)));
 	return g;
 }
 
 static void listen_shut(struct stack *s, struct listening *g)
 {
-	uint16_t port = g->addr.port;
-
-	listen_steer_all(s, g, false);
+	listen_update(s, g); /* nobody listens any more */
 	TAILQ_REMOVE(&s->listening, g, entry);
 	s->c.engine->unlisten(g->el);
 	free(g);
-	listen_steer_again(s, port);
 }
 
 static struct announced *listen_announced(struct listening *g, dmm_u64 cookie)
@@ -179,7 +204,9 @@ void listen_add(struct stack *s, const struct dmm_listener *l)
 			continue;
 		}
 		a->l = *l;
+		a->off = listen_group_off(s, l->group);
 		TAILQ_INSERT_TAIL(&g->announced, a, entry);
+		listen_update(s, g);
 	}
 }
 
@@ -197,6 +224,8 @@ void listen_del(struct stack *s, const struct dmm_listener *l)
 		free(a);
 		if (TAILQ_EMPTY(&g->announced))
 			listen_shut(s, g);
+		else
+			listen_update(s, g);
 	}
 }
 
@@ -205,7 +234,8 @@ void listen_addr(struct stack *s, const dmm_u8 ip[16], bool add)
 	struct listening *g;
 
 	TAILQ_FOREACH(g, &s->listening, entry)
-	listen_steer(s, g, ip, add);
+	if (g->steered)
+		listen_steer(s, g, ip, add);
 }
 
 /* Where the application's listener is reached over loopback. */
@@ -326,8 +356,31 @@ int listen_sync(struct stack *s)
 		}
 		if (TAILQ_EMPTY(&g->announced))
 			listen_shut(s, g);
+		else
+			listen_update(s, g);
 	}
 	return 0;
+}
+
+/* What the operator switched since it was looked at last. */
+static void listen_check_off(struct stack *s)
+{
+	enum { UNKNOWN, ON, OFF } group[DMM_MAX_GROUPS] = {0};
+	struct listening *g;
+	struct announced *a;
+
+	TAILQ_FOREACH(g, &s->listening, entry)
+	{
+		TAILQ_FOREACH(a, &g->announced, entry)
+		{
+			unsigned id = a->l.group % DMM_MAX_GROUPS;
+
+			if (group[id] == UNKNOWN)
+				group[id] = listen_group_off(s, id) ? OFF : ON;
+			a->off = group[id] == OFF;
+		}
+		listen_update(s, g);
+	}
 }
 
 /* Events that found the ring full are gone; the listeners of a dropped group go without an event,
@@ -356,6 +409,7 @@ void listen_tick(struct stack *s)
 	struct flow *f, *next;
 
 	listen_check_lost(s);
+	listen_check_off(s);
 	for (f = TAILQ_FIRST(&s->flows); f; f = next) {
 		next = TAILQ_NEXT(f, entry);
 		if (f->state == FLOW_JOINING && s->now - f->since > JOIN_WAIT_NS)

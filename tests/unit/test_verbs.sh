@@ -3,6 +3,7 @@
 # Every verb and option of dmm-policy is in its help, in its man page and in bash's completion, and the
 # exit status is what they say. Needs no root.
 #   test_verbs.sh DMM_POLICY MAN_PAGE
+# shellcheck disable=SC2317 # functions are called by check
 set -u
 policy=$(realpath "$1") man=$(realpath "$2")
 failed=0
@@ -97,7 +98,7 @@ ends() { # ends STATUS WORD...
 	local want=$1 r=0
 	shift
 	"$policy" "$@" >"$TMP/out" 2>&1 || r=$?
-	same $r "$want"
+	same "$r" "$want"
 }
 check "0" ends 0 version
 check "1" ends 1 show

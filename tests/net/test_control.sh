@@ -1,0 +1,194 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Live control on real traffic: what is switched off gets no new sockets, in both roles, and existing
+# ones go on; drain waits for them; --terminate ends those that are chosen, in every network namespace,
+# and no others. No application is restarted. dmm-policy runs outside of the namespaces here.
+# shellcheck source=tests/net/lib.sh
+. "$(dirname "$0")/lib.sh"
+need python3
+setup "$@"
+jq_says() { jq -e "$@" >/dev/null; }
+[ "$DMM_BASELINE" != 1 ] || skip_all "only with DMM"
+
+# an echo server, and a client that sends a line for each that it reads, and says what became of it
+cat >"$TMP/server.py" <<'PY'
+import socket, sys, threading
+def serve(c):
+    while True:
+        try:
+            b = c.recv(4096)
+        except OSError as e:
+            print("far end:", e.strerror, flush=True)
+            return
+        if not b:
+            print("far end: closed", flush=True)
+            return
+        c.sendall(b)
+l = socket.create_server((sys.argv[1], int(sys.argv[2])))
+while True:
+    threading.Thread(target=serve, args=(l.accept()[0],), daemon=True).start()
+PY
+cat >"$TMP/client.py" <<'PY'
+import errno, os, socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10)
+print("connected", flush=True)
+for line in open(sys.argv[3]):
+    if line.strip() == "quit":
+        break
+    try:
+        s.sendall(line.encode())
+        print("echo", s.recv(4096).decode().strip(), flush=True)
+    except OSError as e:
+        print("error", errno.errorcode[e.errno], flush=True)
+        break
+PY
+
+# client NAME HOW ADDRESS PORT: say NAME WORD makes it send; quit NAME ends it
+client() {
+	local name=$1 how=$2
+	rm -f "$TMP/$name.in"
+	mkfifo "$TMP/$name.in"
+	if [ "$how" = far ]; then
+		spawn "$name" in_far python3 "$TMP/client.py" "$3" "$4" "$TMP/$name.in"
+	else
+		spawn "$name" run_managed "$how" python3 "$TMP/client.py" "$3" "$4" "$TMP/$name.in"
+	fi
+	eval "exec {${name}_fd}>\"$TMP/$name.in\""
+	wait_for grep -q connected "$TMP/$name.log"
+}
+say() {
+	local fd=${1}_fd
+	echo "$2" >&"${!fd}"
+}
+quit() {
+	local fd=${1}_fd
+	say "$1" quit
+	eval "exec ${!fd}>&-"
+}
+echoes() { # echoes NAME WORD
+	say "$1" "$2"
+	wait_for grep -q "echo $2" "$TMP/$1.log"
+}
+fails() { # fails NAME ERROR
+	say "$1" anything
+	wait_for grep -q "error $2" "$TMP/$1.log"
+}
+status() { # status STATUS COMMAND...
+	local want=$1 r=0
+	shift
+	"$@" >"$TMP/out" 2>&1 || r=$?
+	equal $r "$want" || { sed 's/^/# /' "$TMP/out"; return 1; }
+}
+on() { # on STACK COUNT [FILTER]: connected sockets of it
+	[ "$(flows ".stack == \"$1\" and .state == \"established\" and (${3:-true})")" = "$2" ]
+}
+
+config | start_policyd
+spawn server in_far python3 "$TMP/server.py" $FAR4 7000
+far_pid=$SPAWNED
+wait_for far_listens 7000
+
+# ---- terminate: of what a change came too late for
+client old web $FAR4 7000
+check "a flow through edge0" wait_for on edge0 1
+policy rule disable web-tcp >/dev/null
+client new web $FAR4 7000
+check "a new socket is on the kernel stack, admin-off" wait_for on kernel 1 '.reason == "admin-off"'
+check "the flow goes on" echoes old one
+check "without a choice nothing is ended" status 2 "$DMM_POLICY" flows --terminate
+check "a dry run" status 0 "$DMM_POLICY" flows --terminate --old --dry-run
+check "says what it would do" grep -q '^1 would be ended' "$TMP/out"
+check "and does not" echoes old two
+check "terminate by generation" status 0 "$DMM_POLICY" flows --terminate --old
+check "one is ended" grep -q '^1 ended' "$TMP/out"
+check "its application is told" fails old ECONNABORTED
+check "so is the far end" wait_for grep -q 'far end: Connection reset' "$TMP/server.log"
+check "the other one goes on" echoes new one
+check "a socket that the kernel carries is ended too" status 0 \
+	"$DMM_POLICY" -j flows --terminate --stack kernel --group web
+check "JSON says so" jq_says '.ended == 1 and .failed == []' "$TMP/out"
+check "its application is told" fails new ECONNABORTED
+check "nothing is left to end" status 0 "$DMM_POLICY" -j flows --terminate --group web
+check "and JSON says that" jq_says '.ended == 0' "$TMP/out"
+policy rule enable web-tcp >/dev/null
+
+# ---- drain
+client one web $FAR4 7000
+client two web $FAR4 7000
+check "two flows through edge0" wait_for on edge0 2
+check "a drain that takes too long: exit status 3" status 3 \
+	"$DMM_POLICY" stack drain edge0 --timeout 1s
+check "tells how many are left" grep -q 'stack edge0 is off, 2 left' "$TMP/out"
+check "once" equal "$(grep -c '2 left' "$TMP/out")" 2 # and at the end
+client three web $FAR4 7000
+check "new sockets stay on the kernel stack" wait_for on kernel 1 '.reason == "admin-off"'
+check "the old ones go on" echoes one one
+spawn drain "$DMM_POLICY" stack drain edge0
+drain_pid=$SPAWNED
+wait_for grep -q '2 left' "$TMP/drain.log"
+quit one
+check "progress" wait_for grep -q '1 left' "$TMP/drain.log"
+quit two
+check "drained" wait_for gone "$drain_pid"
+check "with exit status 0" wait "$drain_pid"
+check "and says so" grep -q '0 left' "$TMP/drain.log"
+check "the socket on the kernel stack is none of its business" echoes three one
+check "a stack that does not exist" status 1 "$DMM_POLICY" stack drain nowhere
+policy stack enable edge0 >/dev/null
+client four web $FAR4 7000
+check "enabled again" wait_for on edge0 1
+check "drain with terminate" status 0 "$DMM_POLICY" -j stack drain edge0 --terminate
+check "ends what is left" jq_says '.drained and .left == 0 and .terminated.ended == 1' "$TMP/out"
+check "its application is told" fails four ECONNABORTED
+check "on a terminal one line is drawn anew" \
+	[ "$(script -qec "$DMM_POLICY stack drain edge0" /dev/null </dev/null | tr -cd '\r' | wc -c)" -ge 1 ]
+policy stack enable edge0 >/dev/null
+
+# ---- listening: the ports go back to the kernel, and come again
+spawn managed run_managed web python3 "$TMP/server.py" $NEAR4 7100
+managed_pid=$SPAWNED
+wait_for near_listens 7100
+steered() { [ "$(flows '.stack == "edge0" and .state == "listen"')" = 1 ]; }
+wait_for steered
+server_flow() { # server_flow NAME STACK REASON: a new connection from far is on this stack
+	client "$1" far $NEAR4 7100
+	echoes "$1" hello
+	wait_for on "$2" 1 ".role == \"server\" and .reason == \"$3\""
+}
+# A switch is seen within a second: ask again until a new connection goes the new way.
+try=0
+turned() { # turned STACK REASON
+	for _ in $(seq 12); do
+		sleep 0.25
+		try=$((try + 1))
+		client "probe$try" far $NEAR4 7100
+		echoes "probe$try" hello
+		sleep 0.05
+		if [ "$(flows ".role == \"server\" and .stack == \"$1\" and .reason == \"$2\" and
+			.state == \"established\"")" -ge 1 ]; then
+			quit "probe$try"
+			wait_for on "$1" "${3:-0}" '.role == "server"'
+			return
+		fi
+		quit "probe$try"
+	done
+	echo "# no new connection got $1, $2"
+	return 1
+}
+check "a connection that the engine accepted" server_flow first edge0 rule
+policy stack disable edge0 >/dev/null
+check "stack off: the kernel's listener answers, admin-off" turned kernel admin-off
+check "the connection that exists goes on" echoes first again
+policy stack enable edge0 >/dev/null
+check "on again: the engine answers" turned edge0 rule 1
+policy group disable web >/dev/null
+check "group off: the kernel's listener answers, admin-off" turned kernel admin-off
+policy group enable web >/dev/null
+check "on again: the engine answers" turned edge0 rule 1
+check "the first connection has seen nothing of it" echoes first still
+check "the server was not restarted" kill -0 "$managed_pid"
+check "terminate leaves what listens alone" status 0 "$DMM_POLICY" flows --terminate --pid "$managed_pid"
+check "and says so" grep -q '1 listening: left alone' "$TMP/out"
+check "the server is still there" turned edge0 rule
+check "nor was the far server" kill -0 "$far_pid"
+finish

@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 3
+#define DMM_ABI_VERSION 4
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -87,7 +87,11 @@ struct dmm_meta {
 	dmm_u64 committed_ns; /* CLOCK_REALTIME ns of the last commit */
 	dmm_u32 abi;	      /* DMM_ABI_VERSION */
 	dmm_u32 pad;
+	dmm_u64 monitor_until_ns; /* until then verdicts are told in dmm_monitor; who listens puts
+				     it off again and again */
+	dmm_u64 monitor_told;	  /* how many ever were */
 };
+#define DMM_MONITOR_NS 3000000000ULL /* how far who listens puts it off */
 
 /* dmm_class[slot]: sizes of one generation. */
 struct dmm_class_hdr {
@@ -242,6 +246,17 @@ struct dmm_sock {
 #define DMM_SF_INSTANCE 32u /* the instance's end of a carrier */
 
 /*
+ * dmm_monitor[n % DMM_MONITOR_SLOTS], mmapable: verdict number n, as the socket got it. Nobody
+ * takes them out: a slot is written again after DMM_MONITOR_SLOTS verdicts, and each reader sees by
+ * itself what it was too slow for. So any number may listen, and who is killed leaves nothing.
+ */
+struct dmm_monitor_slot {
+	dmm_u64 seq; /* n + 1 once all of sock is there; 0: never, or being written */
+	struct dmm_sock sock;
+};
+#define DMM_MONITOR_SLOTS 4096
+
+/*
  * dmm_plain, an array: the verdict of a connecting socket that was left on the kernel stack. Socket
  * storage would cost it more than the whole decision. Whose the slots are stands apart, in
  * dmm_owner: a socket has one of the DMM_PLAIN_WAYS slots of its set, from set * DMM_PLAIN_WAYS,
@@ -369,12 +384,13 @@ struct dmm_xport_key {
 
 #define DMM_ASSERT(name, cond) typedef char dmm_assert_##name[(cond) ? 1 : -1]
 DMM_ASSERT(addr, sizeof(struct dmm_addr) == 20);
-DMM_ASSERT(meta, sizeof(struct dmm_meta) == 32);
+DMM_ASSERT(meta, sizeof(struct dmm_meta) == 48);
 DMM_ASSERT(stack_rt, sizeof(struct dmm_stack_rt) == 48);
 DMM_ASSERT(match, sizeof(struct dmm_match) == 48);
 DMM_ASSERT(tuple, sizeof(struct dmm_tuple) == 48);
 DMM_ASSERT(flow, sizeof(struct dmm_flow) == 72);
 DMM_ASSERT(sock, sizeof(struct dmm_sock) == 160);
+DMM_ASSERT(monitor_slot, sizeof(struct dmm_monitor_slot) == 168);
 DMM_ASSERT(plain, sizeof(struct dmm_plain) == 128);
 DMM_ASSERT(owner, sizeof(struct dmm_owner) == 64);
 DMM_ASSERT(listener, sizeof(struct dmm_listener) == 48);

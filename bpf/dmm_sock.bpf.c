@@ -5,6 +5,7 @@
  * application the addresses that it would see without DMM. sock_release forgets.
  */
 #include "bpf/dmm_match.bpf.h"
+#include "bpf/dmm_monitor.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -311,12 +312,25 @@ __noinline int count_client(__u32 stack, __u32 reason)
 	return 0;
 }
 
+static __always_inline void tell_monitor(const struct walk *k)
+{
+	struct dmm_monitor_slot *slot;
+	__u64 seq;
+
+	slot = monitor_begin(&seq);
+	if (!slot)
+		return;
+	keep_in_storage(&slot->sock, k);
+	monitor_end(slot, seq);
+}
+
 /* Storage that is there is used again: it holds what the socket got before. NULL: in a slot. */
 static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_sock *sk)
 {
 	struct dmm_sock *st = NULL;
 
 	count_client(k->stack, k->why);
+	tell_monitor(k);
 	if (!k->fresh || k->outcome == GO_INSTANCE)
 		st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
 	if (!st) {

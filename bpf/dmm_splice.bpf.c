@@ -8,6 +8,7 @@
  * instance through dmm_listen and an event (LISTEN_CB), and withdrawn when it closes (STATE_CB).
  */
 #include "bpf/dmm_match.bpf.h"
+#include "bpf/dmm_monitor.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -250,6 +251,7 @@ static __always_inline void on_plain_accept(struct bpf_sock_ops *ctx, struct dmm
 	remote_name(ctx, &st->remote);
 	watch_state(ctx, false);
 	count_verdict(st->stack % DMM_MAX_STACKS, DMM_ROLE_SERVER, st->reason % DMM_REASON_SPACE);
+	monitor_tell(st);
 }
 
 static __always_inline void on_passive(struct bpf_sock_ops *ctx, bool instance)
@@ -293,9 +295,11 @@ static __always_inline void on_passive(struct bpf_sock_ops *ctx, bool instance)
 		st->local = flow->local;
 		st->carrier = DMM_CARRIER_TCP;
 		st->stack = flow->stack;
-		if (!instance)
+		if (!instance) {
 			count_verdict(flow->stack % DMM_MAX_STACKS, DMM_ROLE_SERVER,
 				      st->reason % DMM_REASON_SPACE);
+			monitor_tell(st);
+		}
 	} else {
 		count(DMM_C_STORAGE_FAIL);
 	}
@@ -481,6 +485,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm
 		announce(ctx, sk, st, &c);
 	}
 	count_verdict(st->stack % DMM_MAX_STACKS, DMM_ROLE_SERVER, st->reason % DMM_REASON_SPACE);
+	monitor_tell(st);
 }
 
 /* A connecting end that gave up, a listener that closed, a spliced socket that ended. */

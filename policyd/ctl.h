@@ -27,6 +27,7 @@ enum ctl_names {
 	CTL_N_ADD,	  /* the name of a rule, then its keys and their values */
 	CTL_N_PROPERTIES, /* of a socket, and their values */
 	CTL_N_SHELL,
+	CTL_N_EVENT,
 };
 
 /* Options, by their bit in ctl_verb.options. */
@@ -48,6 +49,9 @@ enum ctl_option {
 	CTL_OLD = 1 << 22,
 	CTL_TERMINATE = 1 << 23,
 	CTL_TIMEOUT = 1 << 24,
+	CTL_COUNT = 1 << 25,
+	CTL_DELAY = 1 << 26,
+	CTL_BATCH = 1 << 27,
 	/* of every verb */
 	CTL_JSON = 1 << 8,
 	CTL_PRETTY = 1 << 9,
@@ -65,9 +69,11 @@ struct ctl {
 	unsigned pid, fd;
 	unsigned confirm_s; /* apply --confirm-within */
 	unsigned timeout_s; /* 0: none */
-	char how[128];	    /* the command, for the history */
-	bool confirmed;	    /* it may change what waits to be confirmed */
-	dmm_u64 only_if;    /* not 0: the generation that must be in force */
+	unsigned count;	    /* 0: no end */
+	unsigned delay_ms;
+	char how[128];	 /* the command, for the history */
+	bool confirmed;	 /* it may change what waits to be confirmed */
+	dmm_u64 only_if; /* not 0: the generation that must be in force */
 	const char *from, *map[CTL_MAX_MAP];
 	unsigned n_map; /* given; what is beyond CTL_MAX_MAP is not kept */
 };
@@ -103,6 +109,8 @@ const struct ctl_verb *ctl_find_verb(int argc, char **argv, int *ret_words, int 
 /* Words of `verb` that argv begins with, abbreviated unless exact; -1: it is another verb. */
 int ctl_words_match(const char *verb, int argc, char **argv, bool exact);
 
+/* Kinds of events of monitor, NULL-terminated. */
+extern const char *const ctl_events[];
 /* Topics of help beside the verbs, NULL-terminated. */
 extern const char *const ctl_help_topics[];
 
@@ -138,6 +146,8 @@ int ctl_group_enable(const struct ctl *c, int argc, char **argv);
 int ctl_stack_list(const struct ctl *c, int argc, char **argv);
 int ctl_group_list(const struct ctl *c, int argc, char **argv);
 int ctl_flows(const struct ctl *c, int argc, char **argv);
+int ctl_top(const struct ctl *c, int argc, char **argv);
+int ctl_monitor(const struct ctl *c, int argc, char **argv);
 int ctl_stats(const struct ctl *c, int argc, char **argv);
 int ctl_probe(const struct ctl *c, int argc, char **argv);
 int ctl_detach(const struct ctl *c, int argc, char **argv);
@@ -180,6 +190,14 @@ struct ctl_sockets {
 /* Those that the options --stack, --group, --rule, --pid and --old choose. CTL_OK, or CTL_FAILED
  * with a message. ret->row is the caller's to free in any case. */
 int ctl_sockets_read(const struct ctl *c, struct ctl_state *s, struct ctl_sockets *ret);
+/* Is it one of those? */
+bool ctl_socket_chosen(const struct ctl *c, const struct ctl_state *s, const struct dmm_sock *k);
+/* Cells of a table. */
+struct table;
+void ctl_endpoint_cell(struct table *t, const struct dmm_addr *a);
+const char *ctl_stack_name(const struct dmm_class *class, unsigned id);
+const char *ctl_group_name(const struct dmm_class *class, unsigned id);
+const char *ctl_rule_name(const struct dmm_sock *s);
 /* A table of them. */
 void ctl_sockets_print(const struct ctl_state *s, const struct ctl_sockets *l);
 

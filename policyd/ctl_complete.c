@@ -215,6 +215,9 @@ static void offer_names(const struct typed *t, enum ctl_names names, int n)
 	case CTL_N_PROPERTIES:
 		offer_keys(t, before, false);
 		break;
+	case CTL_N_EVENT:
+		offer_words(t, ctl_events);
+		break;
 	case CTL_N_SHELL:
 		if (n == 0)
 			offer_words(t, shells);

@@ -14,17 +14,17 @@
 
 #define WORD(words, i) ((i) < ARRAY_SIZE(words) && (words)[i] ? (words)[i] : "?")
 
-static const char *stack_name(const struct dmm_class *class, unsigned id)
+const char *ctl_stack_name(const struct dmm_class *class, unsigned id)
 {
 	return id < DMM_MAX_STACKS && class->stack[id].name[0] ? class->stack[id].name : "-";
 }
 
-static const char *group_name(const struct dmm_class *class, unsigned id)
+const char *ctl_group_name(const struct dmm_class *class, unsigned id)
 {
 	return id && id < DMM_MAX_GROUPS && class->group[id].name[0] ? class->group[id].name : "-";
 }
 
-static const char *rule_name(const struct dmm_sock *s)
+const char *ctl_rule_name(const struct dmm_sock *s)
 {
 	return s->rule == DMM_RULE_NONE ? "default" : s->rule_name;
 }
@@ -38,16 +38,13 @@ struct chooser {
 	size_t room;
 };
 
-static bool wanted(const struct chooser *w, const struct dmm_sock *s)
+bool ctl_socket_chosen(const struct ctl *c, const struct ctl_state *s, const struct dmm_sock *k)
 {
-	const struct dmm_class *class = w->s->class;
-	const struct ctl *c = w->c;
-
-	return (!c->stack || strcmp(c->stack, stack_name(class, s->stack)) == 0) &&
-	       (!c->group || strcmp(c->group, group_name(class, s->group)) == 0) &&
-	       (!c->rule || strcmp(c->rule, rule_name(s)) == 0) &&
-	       (!(c->given & CTL_PID) || c->pid == s->pid) &&
-	       (!(c->given & CTL_OLD) || s->generation < w->s->generation);
+	return (!c->stack || strcmp(c->stack, ctl_stack_name(s->class, k->stack)) == 0) &&
+	       (!c->group || strcmp(c->group, ctl_group_name(s->class, k->group)) == 0) &&
+	       (!c->rule || strcmp(c->rule, ctl_rule_name(k)) == 0) &&
+	       (!(c->given & CTL_PID) || c->pid == k->pid) &&
+	       (!(c->given & CTL_OLD) || k->generation < s->generation);
 }
 
 static int choose(const struct dmm_flow_row *f, void *ctx)
@@ -55,7 +52,7 @@ static int choose(const struct dmm_flow_row *f, void *ctx)
 	struct chooser *w = ctx;
 	struct dmm_flow_row *row;
 
-	if (!wanted(w, &f->sock))
+	if (!ctl_socket_chosen(w->c, w->s, &f->sock))
 		return 0;
 	if (w->list->n == w->room) {
 		w->room = w->room ? 2 * w->room : 64;
@@ -82,7 +79,7 @@ int ctl_sockets_read(const struct ctl *c, struct ctl_state *s, struct ctl_socket
 
 /* ---- telling ---- */
 
-static void endpoint_cell(struct table *t, const struct dmm_addr *a)
+void ctl_endpoint_cell(struct table *t, const struct dmm_addr *a)
 {
 	char text[ADDR_STRLEN];
 
@@ -98,15 +95,15 @@ static void flow_row(struct table *t, const struct dmm_class *class, const struc
 	const struct dmm_sock *s = &f->sock;
 	char text[TABLE_TEXT];
 
-	table_cell(t, "%s", stack_name(class, s->stack));
+	table_cell(t, "%s", ctl_stack_name(class, s->stack));
 	table_cell(t, "%s", WORD(words_carrier, s->carrier));
 	table_cell(t, "%s", WORD(words_reason, s->reason));
-	table_cell(t, "%s", rule_name(s));
-	table_cell(t, "%s", group_name(class, s->group));
+	table_cell(t, "%s", ctl_rule_name(s));
+	table_cell(t, "%s", ctl_group_name(class, s->group));
 	table_cell(t, "%s", WORD(words_role, s->role));
 	table_cell(t, "%s", WORD(words_tcp_state, f->tcp_state));
-	endpoint_cell(t, &s->local);
-	endpoint_cell(t, &s->remote);
+	ctl_endpoint_cell(t, &s->local);
+	ctl_endpoint_cell(t, &s->remote);
 	table_cell(t, "%s", text_bytes(f->rx_bytes, text));
 	table_cell(t, "%s", text_bytes(f->tx_bytes, text));
 	table_cell(t, "%u/%.*s", s->pid, (int)sizeof(s->comm), s->comm);

@@ -64,6 +64,33 @@ static int option_time(const char *arg, unsigned *ret)
 	return CTL_OK;
 }
 
+/* "2", "0.5": from a tenth of a second to a day. */
+static int option_seconds(const char *arg, unsigned *ret_ms)
+{
+	char *end;
+	double s = strtod(arg, &end);
+
+	if (*end || end == arg || !(s >= 0.1 && s <= 86400)) {
+		fprintf(stderr, "dmm-policy: \"%s\" is not a number of seconds, at least 0.1\n",
+			arg);
+		return CTL_USAGE;
+	}
+	*ret_ms = (unsigned)(s * 1000);
+	return CTL_OK;
+}
+
+static int option_count(const char *arg, unsigned *ret)
+{
+	dmm_u64 n;
+
+	if (value_parse_number(arg, INT32_MAX, &n) < 0 || n == 0) {
+		fprintf(stderr, "dmm-policy: \"%s\" is not a number from 1\n", arg);
+		return CTL_USAGE;
+	}
+	*ret = (unsigned)n;
+	return CTL_OK;
+}
+
 static int option_take(struct ctl *c, unsigned bit, const char *arg)
 {
 	c->given |= bit;
@@ -71,6 +98,10 @@ static int option_take(struct ctl *c, unsigned bit, const char *arg)
 		return option_time(arg, &c->confirm_s);
 	if (bit == CTL_TIMEOUT)
 		return option_time(arg, &c->timeout_s);
+	if (bit == CTL_COUNT)
+		return option_count(arg, &c->count);
+	if (bit == CTL_DELAY)
+		return option_seconds(arg, &c->delay_ms);
 	if (bit == CTL_PID)
 		return option_number(arg, &c->pid);
 	if (bit == CTL_FD)

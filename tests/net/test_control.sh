@@ -3,6 +3,7 @@
 # Live control on real traffic: what is switched off gets no new sockets, in both roles, and existing
 # ones go on; drain waits for them; --terminate ends those that are chosen, in every network namespace,
 # and no others. No application is restarted. dmm-policy runs outside of the namespaces here.
+# shellcheck disable=SC2317 # functions are called by check
 # shellcheck source=tests/net/lib.sh
 . "$(dirname "$0")/lib.sh"
 need python3
@@ -77,7 +78,7 @@ status() { # status STATUS COMMAND...
 	local want=$1 r=0
 	shift
 	"$@" >"$TMP/out" 2>&1 || r=$?
-	equal $r "$want" || { sed 's/^/# /' "$TMP/out"; return 1; }
+	equal "$r" "$want" || { sed 's/^/# /' "$TMP/out"; return 1; }
 }
 on() { # on STACK COUNT [FILTER]: connected sockets of it
 	[ "$(flows ".stack == \"$1\" and .state == \"established\" and (${3:-true})")" = "$2" ]

@@ -328,6 +328,9 @@ struct dmm_listener {
 	dmm_u8 v6only; /* 1: an IPv6 listener that takes no IPv4 */
 	dmm_u8 family; /* 4 or 6, of the socket */
 	dmm_u8 nonblock;
+	dmm_u8 off; /* 1: its stack, group or rule is switched off, and the kernel answers; the
+		       instance writes it */
+	dmm_u8 pad[7];
 };
 
 /* Key of dmm_route, a longest-prefix-match trie: what an instance can reach. */
@@ -393,7 +396,7 @@ DMM_ASSERT(sock, sizeof(struct dmm_sock) == 160);
 DMM_ASSERT(monitor_slot, sizeof(struct dmm_monitor_slot) == 168);
 DMM_ASSERT(plain, sizeof(struct dmm_plain) == 128);
 DMM_ASSERT(owner, sizeof(struct dmm_owner) == 64);
-DMM_ASSERT(listener, sizeof(struct dmm_listener) == 48);
+DMM_ASSERT(listener, sizeof(struct dmm_listener) == 56);
 DMM_ASSERT(route, sizeof(struct dmm_route_key) == 24);
 DMM_ASSERT(xflow, sizeof(struct dmm_xflow_key) == 40);
 DMM_ASSERT(xport, sizeof(struct dmm_xport_key) == 20);

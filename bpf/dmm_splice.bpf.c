@@ -221,13 +221,12 @@ static __always_inline void splice_join(struct bpf_sock_ops *ctx, struct dmm_flo
 		count(DMM_C_SPLICE_PAIRED);
 }
 
-/* Why did a connection not come through the listener's instance? */
-static __always_inline __u32 why_plain(struct bpf_sock_ops *ctx, __u32 stack)
+/* Why did a connection not come through the instance of its listener? */
+static __always_inline __u32 why_plain(__u64 listener)
 {
-	struct dmm_cgroup_val *cg = bpf_get_local_storage(&dmm_cgroup, 0);
+	struct dmm_listener *l = bpf_map_lookup_elem(&dmm_listen, &listener);
 
-	return (cg->flags & DMM_CG_OFF) || stack_off(stack) ? DMM_REASON_ADMIN_OFF
-							    : DMM_REASON_NO_ROUTE;
+	return l && l->off ? DMM_REASON_ADMIN_OFF : DMM_REASON_NO_ROUTE;
 }
 
 /* A connection that reached a managed listener by the kernel's own path. */
@@ -240,13 +239,13 @@ static __always_inline void on_plain_accept(struct bpf_sock_ops *ctx, struct dmm
 	st->flags = 0;
 	st->kernel_sk = 0;
 	st->since_ns = bpf_ktime_get_ns();
-	st->cookie = bpf_get_socket_cookie(ctx);
 	if (st->carrier != DMM_CARRIER_NONE) {
 		/* the listener is an instance's, this peer came another way */
 		st->carrier = DMM_CARRIER_NONE;
-		st->reason = why_plain(ctx, st->stack);
 		st->stack = DMM_STACK_KERNEL;
+		st->reason = why_plain(st->cookie); /* so far it is the listener's */
 	}
+	st->cookie = bpf_get_socket_cookie(ctx);
 	local_name(ctx, &st->local);
 	remote_name(ctx, &st->remote);
 	watch_state(ctx, false);

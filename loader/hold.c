@@ -189,6 +189,18 @@ int hold_listeners(struct hold *h, void (*cb)(const struct dmm_listener *l, void
 	return 0;
 }
 
+int hold_listener_off(struct hold *h, dmm_u64 cookie, bool off)
+{
+	int map = h->tree->map[TREE_LISTEN];
+	struct dmm_listener l;
+
+	if (bpf_map_lookup_elem(map, &cookie, &l) < 0)
+		return -errno;
+	l.off = off;
+	/* it may be withdrawn meanwhile: then it stays so */
+	return bpf_map_update_elem(map, &cookie, &l, BPF_EXIST) < 0 ? -errno : 0;
+}
+
 int hold_route_set(struct hold *h, const dmm_u8 ip[16], unsigned plen, enum dmm_route_type type)
 {
 	struct dmm_route_key key = {.plen = 32 + plen, .stack = h->stack};

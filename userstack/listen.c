@@ -8,8 +8,9 @@
  * An IPv6 wildcard that takes IPv4 too is two addresses here, one of each family. Several listeners
  * may share an address (SO_REUSEPORT): the kernel chooses among them when the carrier connects.
  *
- * While the operator has switched off the stack, or the groups of all listeners of an address, XDP
- * leaves that port to the kernel's listener: connections that exist go on, new ones take its way.
+ * While the operator has switched off the stack, or the group or the rule of every listener of an
+ * address, XDP leaves that port to the kernel's listener: connections that exist go on, new ones
+ * take its way.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -35,7 +36,8 @@ struct announced {
 	TAILQ_ENTRY(announced) entry;
 	struct dmm_listener l;
 	bool present; /* of listen_sync() */
-	bool off;     /* its group is switched off */
+	bool rule_off;
+	bool off; /* its stack, group or rule is switched off */
 };
 
 /* An address that the engine listens on. */
@@ -115,7 +117,7 @@ static void listen_update(struct stack *s, struct listening *g)
 	bool on = false;
 
 	TAILQ_FOREACH(a, &g->announced, entry)
-	on |= !a->off && !s->rt->off;
+	on |= !a->off;
 	if (on == g->steered)
 		return;
 	g->steered = on;
@@ -129,6 +131,14 @@ static bool listen_group_off(struct stack *s, unsigned group)
 	struct dmm_group_rec rec;
 
 	return maps_group(&s->tree, group, &rec) == 0 && attach_group_off(&s->tree, &rec);
+}
+
+static void listen_switch(struct stack *s, struct announced *a, bool off)
+{
+	if (a->off == off)
+		return;
+	a->off = off;
+	hold_listener_off(s->hold, a->l.cookie, off); /* -ENOENT: it has closed */
 }
 
 static struct listening *listen_find(struct stack *s, const struct dmm_addr *a)
@@ -204,7 +214,8 @@ void listen_add(struct stack *s, const struct dmm_listener *l)
 			continue;
 		}
 		a->l = *l;
-		a->off = listen_group_off(s, l->group);
+		a->off = l->off;
+		listen_switch(s, a, s->rt->off || listen_group_off(s, l->group));
 		TAILQ_INSERT_TAIL(&g->announced, a, entry);
 		listen_update(s, g);
 	}
@@ -362,13 +373,55 @@ int listen_sync(struct stack *s)
 	return 0;
 }
 
-/* What the operator switched since it was looked at last. */
+/* ---- what is switched off ---- */
+
+struct rules_off {
+	struct stack *s;
+	struct dmm_class *class;
+};
+
+/* Listeners keep the rule that they got, by name: its number changes with the generation. */
+static int listen_rule_off(const struct dmm_flow_row *f, void *ctx)
+{
+	const struct rules_off *o = ctx;
+	struct listening *g;
+	struct announced *a;
+	bool off = false;
+
+	if (!(f->sock.flags & DMM_SF_LISTEN) || f->sock.stack != o->s->id)
+		return 0;
+	for (unsigned i = 0; i < o->class->hdr.rules; i++)
+		off |= o->class->rule[i].off &&
+		       strcmp(o->class->rule[i].name, f->sock.rule_name) == 0;
+	TAILQ_FOREACH(g, &o->s->listening, entry)
+	if ((a = listen_announced(g, f->sock.cookie)))
+		a->rule_off = off;
+	return 0;
+}
+
+static void listen_read_rules(struct stack *s)
+{
+	_cleanup_free_ struct dmm_class *class = malloc(sizeof(*class));
+	struct rules_off o = {.s = s, .class = class};
+	dmm_u64 generation;
+
+	if (!class || maps_read(&s->tree, class, &generation) < 0 ||
+	    maps_flows(&s->tree, listen_rule_off, &o) < 0)
+		return; /* the next tick tries again */
+	s->rules_seen = generation;
+}
+
+/* Look at the switches, once a second. */
 static void listen_check_off(struct stack *s)
 {
 	enum { UNKNOWN, ON, OFF } group[DMM_MAX_GROUPS] = {0};
 	struct listening *g;
 	struct announced *a;
 
+	if (TAILQ_EMPTY(&s->listening))
+		return;
+	if (s->rules_seen != s->tree.meta->generation)
+		listen_read_rules(s);
 	TAILQ_FOREACH(g, &s->listening, entry)
 	{
 		TAILQ_FOREACH(a, &g->announced, entry)
@@ -377,7 +430,7 @@ static void listen_check_off(struct stack *s)
 
 			if (group[id] == UNKNOWN)
 				group[id] = listen_group_off(s, id) ? OFF : ON;
-			a->off = group[id] == OFF;
+			listen_switch(s, a, s->rt->off || group[id] == OFF || a->rule_off);
 		}
 		listen_update(s, g);
 	}

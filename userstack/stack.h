@@ -132,6 +132,7 @@ struct stack {
 	uint64_t generation_seen; /* listen.c */
 	bool sync_again;
 	uint64_t lost_due;
+	dmm_u64 rules_seen; /* generation whose rules the listeners were held against */
 };
 
 #define STACK_COUNT(s, name, n) ((s)->counters[DMM_I_##name] += (n))

@@ -186,6 +186,10 @@ policy group disable web >/dev/null
 check "group off: the kernel's listener answers, admin-off" turned kernel admin-off
 policy group enable web >/dev/null
 check "on again: the engine answers" turned edge0 rule 1
+policy rule disable web-tcp >/dev/null
+check "rule off: the kernel's listener answers, admin-off" turned kernel admin-off
+policy rule enable web-tcp >/dev/null
+check "on again: the engine answers" turned edge0 rule 1
 check "the first connection has seen nothing of it" echoes first still
 check "the server was not restarted" kill -0 "$managed_pid"
 check "terminate leaves what listens alone" status 0 "$DMM_POLICY" flows --terminate --pid "$managed_pid"

@@ -76,9 +76,9 @@ struct table_look table_look(FILE *out)
 
 /* ---- layout ---- */
 
-#define GAP 2	    /* blanks between columns */
-#define CUT_MIN 8   /* columns that a cut cell keeps at least */
-#define WRAP_MIN 16 /* the same of a wrapped one */
+#define GAP 2 /* blanks between columns */
+#define LEAST_MIN \
+	15 /* characters that a cut or wrapped cell keeps: an address and a port of IPv4 */
 
 struct column {
 	size_t width, least; /* as it is shown; what it can be cut to */
@@ -123,7 +123,7 @@ static void column_read(struct column *col, char *header)
 		col->wrap |= header[i] == '+';
 	}
 	memmove(header, header + signs, strlen(header + signs) + 1);
-	col->least = MAX((size_t)(col->wrap ? WRAP_MIN : CUT_MIN), text_width(header));
+	col->least = MAX((size_t)LEAST_MIN, text_width(header));
 }
 
 static size_t row_width(const struct column *col, size_t n, bool least)
@@ -140,11 +140,18 @@ static size_t row_width(const struct column *col, size_t n, bool least)
 	return sum;
 }
 
-/* Leave columns out until the others can be cut to what there is; then cut the widest first. */
+/* Leave columns out until the others can be cut to what there is, take narrow ones back in, then
+ * cut the widest first. */
 static void layout_fit(struct column *col, size_t n, size_t limit)
 {
 	for (size_t i = n; i-- > 0 && row_width(col, n, true) > limit;)
 		col[i].hidden = col[i].optional;
+	for (size_t i = 0; i < n; i++) {
+		bool was = col[i].hidden;
+
+		col[i].hidden = false;
+		col[i].hidden = was && row_width(col, n, true) > limit;
+	}
 	while (row_width(col, n, false) > limit) {
 		struct column *widest = NULL;
 
@@ -228,7 +235,7 @@ static void print_rows(const struct table *t, FILE *out, const struct column *co
 		const struct table_cell *cell = &t->cell[i];
 		const struct column *c = &col[i % n];
 		const char *tint = colour ? tint_begin(cell->tint, i < n) : NULL;
-		bool end = i % n == last || i + 1 == t->cells;
+		bool end = i % n == last || (i % n < last && i + 1 == t->cells);
 
 		if (!c->hidden && c->wrap && i >= n)
 			print_wrapped(out, c, cell->text, indent);

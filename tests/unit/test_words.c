@@ -232,7 +232,7 @@ static void test_text(void)
 	free(text);
 }
 
-/* A table of four columns of all kinds, for this look. */
+/* A table with columns of all kinds, for this look. */
 static void check_look(struct table_look look, const char *want)
 {
 	static const char *const headers[] = {"A", "?>LEFT-OUT", "~CUT", "+WRAPPED"};
@@ -245,7 +245,7 @@ static void check_look(struct table_look look, const char *want)
 	table_cell(&t, "up");
 	table_tint(&t, TINT_GOOD);
 	table_cell(&t, "12");
-	table_cell(&t, "a…long…word");
+	table_cell(&t, "a…very…long…word");
 	table_cell(&t, "some words in a row");
 	table_print_as(&t, out, &look);
 	fclose(out);
@@ -255,33 +255,66 @@ static void check_look(struct table_look look, const char *want)
 
 static void test_look(void)
 {
-	const char *wide = "A   LEFT-OUT  CUT          WRAPPED\n"
-			   "up        12  a…long…word  some words in a row\n";
+	const char *wide = "A   LEFT-OUT  CUT               WRAPPED\n"
+			   "up        12  a…very…long…word  some words in a row\n";
 
 	check_look((struct table_look){0}, wide);
-	check_look((struct table_look){.width = 46}, wide);
-	check_look((struct table_look){.width = 45}, "A   LEFT-OUT  CUT          WRAPPED\n"
-						     "up        12  a…long…word  some words in a\n"
-						     "                           row\n");
-	check_look((struct table_look){.width = 43}, "A   LEFT-OUT  CUT          WRAPPED\n"
-						     "up        12  a…long…word  some words in a\n"
-						     "                           row\n");
-	check_look((struct table_look){.width = 41}, "A   LEFT-OUT  CUT        WRAPPED\n"
-						     "up        12  a…long…w…  some words in a\n"
-						     "                         row\n");
-	check_look((struct table_look){.width = 32}, "A   CUT         WRAPPED\n"
-						     "up  a…long…wo…  some words in a\n"
-						     "                row\n"
+	check_look((struct table_look){.width = 51}, wide);
+	check_look((struct table_look){.width = 50},
+		   "A   LEFT-OUT  CUT               WRAPPED\n"
+		   "up        12  a…very…long…word  some words in a\n"
+		   "                                row\n");
+	check_look((struct table_look){.width = 46},
+		   "A   LEFT-OUT  CUT              WRAPPED\n"
+		   "up        12  a…very…long…wo…  some words in a\n"
+		   "                               row\n");
+	check_look((struct table_look){.width = 45}, "A   CUT               WRAPPED\n"
+						     "up  a…very…long…word  some words in a row\n"
 						     "(too narrow for: LEFT-OUT)\n");
 	/* narrower than possible: nothing is lost beyond what may be */
-	check_look((struct table_look){.width = 5}, "A   CUT       WRAPPED\n"
-						    "up  a…long……  some words in a\n"
-						    "              row\n"
+	check_look((struct table_look){.width = 5}, "A   CUT              WRAPPED\n"
+						    "up  a…very…long…wo…  some words in a\n"
+						    "                     row\n"
 						    "(too narrow for: LEFT-OUT)\n");
 	check_look((struct table_look){.colour = true},
-		   "\033[1mA\033[0m   \033[1mLEFT-OUT\033[0m  \033[1mCUT\033[0m          "
-		   "\033[1mWRAPPED\033[0m\n"
-		   "\033[32mup\033[0m        12  a…long…word  some words in a row\n");
+		   "\033[1mA\033[0m   \033[1mLEFT-OUT\033[0m  "
+		   "\033[1mCUT\033[0m               \033[1mWRAPPED\033[0m\n"
+		   "\033[32mup\033[0m        12  a…very…long…word  some words in a row\n");
+}
+
+/* The last column is the one that is left out; the last row is not whole. */
+static void test_last_column(void)
+{
+	static const char *const headers[] = {"A", "~CUT", "?LEFT-OUT"};
+	struct table_look look = {.width = 20};
+	char *text = NULL;
+	size_t len;
+	struct table t;
+	FILE *out = open_memstream(&text, &len);
+
+	table_init(&t, headers, 3);
+	for (int i = 0; i < 7; i++)
+		table_cell(&t, "%d", i);
+	table_print_as(&t, out, &look);
+	fclose(out);
+	CU_ASSERT_STRING_EQUAL(text, "A  CUT  LEFT-OUT\n"
+				     "0  1    2\n"
+				     "3  4    5\n"
+				     "6\n");
+	free(text);
+	out = open_memstream(&text, &len);
+	look.width = 15;
+	table_init(&t, headers, 3);
+	for (int i = 0; i < 7; i++)
+		table_cell(&t, "%d", i);
+	table_print_as(&t, out, &look);
+	fclose(out);
+	CU_ASSERT_STRING_EQUAL(text, "A  CUT\n"
+				     "0  1\n"
+				     "3  4\n"
+				     "6\n"
+				     "(too narrow for: LEFT-OUT)\n");
+	free(text);
 }
 
 static void test_numbers(void)
@@ -310,6 +343,7 @@ int main(void)
 		{"keys", test_keys},
 		{"tables", test_text},
 		{"tables on terminals", test_look},
+		{"tables without their last column", test_last_column},
 		{"sizes, times", test_numbers},
 		CU_TEST_INFO_NULL,
 	};

@@ -25,7 +25,8 @@ def serve(c):
             print("far end: closed", flush=True)
             return
         c.sendall(b)
-l = socket.create_server((sys.argv[1], int(sys.argv[2])))
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+l = socket.create_server((sys.argv[1], int(sys.argv[2])), family=family)
 while True:
     threading.Thread(target=serve, args=(l.accept()[0],), daemon=True).start()
 PY
@@ -85,6 +86,7 @@ on() { # on STACK COUNT [FILTER]: connected sockets of it
 }
 
 config | start_policyd
+spawn server6 in_far python3 "$TMP/server.py" $FAR6 7000
 spawn server in_far python3 "$TMP/server.py" $FAR4 7000
 far_pid=$SPAWNED
 wait_for far_listens 7000
@@ -112,6 +114,48 @@ check "its application is told" fails new ECONNABORTED
 check "nothing is left to end" status 0 "$DMM_POLICY" -j flows --terminate --group web
 check "and JSON says that" jq_says '.ended == 0' "$TMP/out"
 policy rule enable web-tcp >/dev/null
+client six web $FAR6 7000
+check "IPv6: a flow through edge0" wait_for on edge0 1
+check "terminate" status 0 "$DMM_POLICY" flows --terminate --stack edge0
+check "its application is told" fails six ECONNABORTED
+# connected UDP, and a connection in a namespace that has neither a name nor a process any more
+cat >"$TMP/odd.py" <<'PY'
+import ctypes, errno, os, socket, sys
+if sys.argv[1] == "udp":
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.connect((sys.argv[2], 7000))
+else:
+    libc = ctypes.CDLL(None, use_errno=True)
+    home = os.open("/proc/self/ns/net", os.O_RDONLY)
+    if libc.setns(os.open("/run/netns/" + sys.argv[2], os.O_RDONLY), 0) < 0:
+        raise OSError(ctypes.get_errno(), "setns")
+    l = socket.create_server(("127.0.0.1", 7000))
+    s = socket.create_connection(("127.0.0.1", 7000))
+    libc.setns(home, 0)
+    os.closerange(s.fileno() + 1, 64)
+print("connected", flush=True)
+try:
+    s.recv(1)
+except OSError as e:
+    print("error", errno.errorcode[e.errno], flush=True)
+PY
+spawn udp run_managed web python3 "$TMP/odd.py" udp $FAR4
+udp_pid=$SPAWNED
+wait_for grep -q connected "$TMP/udp.log"
+check "connected UDP is ended" status 0 "$DMM_POLICY" -j flows --terminate --pid "$udp_pid"
+check "it was one" jq_says '.ended == 1' "$TMP/out"
+check "its application is told" wait_for grep -q "error ECONNABORTED" "$TMP/udp.log"
+lost=dmm-lost-$ID
+ip netns add "$lost"
+ip -n "$lost" link set lo up
+spawn lost run_managed web python3 "$TMP/odd.py" tcp "$lost"
+lost_pid=$SPAWNED
+wait_for grep -q connected "$TMP/lost.log"
+ip netns del "$lost"
+check "one that cannot be reached: exit status 1" status 1 "$DMM_POLICY" flows --terminate --pid "$lost_pid"
+check "is named, with the reason" grep -qE \
+	"  $lost_pid/python3, .* to 127.0.0.1:7000: its network namespace cannot be found" "$TMP/out"
+end "$lost_pid"
 
 # ---- drain
 client one web $FAR4 7000

@@ -372,6 +372,14 @@ struct dmm_xflow_key {
 	dmm_u8 proto;
 	dmm_u8 pad[3];
 };
+/* Value of dmm_xport: what of a listening port is the instance's. */
+enum dmm_xport {
+	DMM_XPORT_NONE,	 /* not in the map */
+	DMM_XPORT_LEFT,	 /* new connections are the kernel's: only packets of those that it does not
+			    have, as of handshakes that the instance has begun */
+	DMM_XPORT_OWNED, /* all but packets of connections that the kernel has */
+};
+
 /* Key of dmm_xport (XDP): a listening port of one address. */
 struct dmm_xport_key {
 	dmm_u8 local[16];

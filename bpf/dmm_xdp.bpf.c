@@ -66,12 +66,14 @@ static __always_inline bool port_concerns(__u16 port)
 	return bits && (*bits >> (port % 64) & 1);
 }
 
-static __always_inline bool port_owned(const struct dmm_xflow_key *k)
+static __always_inline enum dmm_xport port_owned(const struct dmm_xflow_key *k)
 {
 	struct dmm_xport_key p = {.port = k->local_port, .proto = k->proto};
+	__u8 *how;
 
 	__builtin_memcpy(p.local, k->local, 16);
-	return bpf_map_lookup_elem(&dmm_xport, &p);
+	how = bpf_map_lookup_elem(&dmm_xport, &p);
+	return how ? *how : DMM_XPORT_NONE;
 }
 
 /*
@@ -100,7 +102,8 @@ static __always_inline bool kernel_has(void *ctx, const struct dmm_xflow_key *k)
 	}
 	if (!sk)
 		return false;
-	has = sk->state != TCP_LISTEN;
+	/* what waits for a late FIN must not keep its port from a new connection */
+	has = sk->state != TCP_LISTEN && sk->state != BPF_TCP_TIME_WAIT;
 	bpf_sk_release(sk);
 	return has;
 }
@@ -109,6 +112,7 @@ static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l4, void 
 						      struct dmm_xflow_key *k)
 {
 	struct tcphdr *th = l4;
+	enum dmm_xport port;
 
 	if ((void *)(th + 1) > end)
 		return DMM_X_PASS_SHORT;
@@ -119,7 +123,10 @@ static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l4, void 
 	k->proto = IPPROTO_TCP;
 	if (bpf_map_lookup_elem(&dmm_xflow, k))
 		return DMM_X_FLOW;
-	if (port_owned(k) && ((th->syn && !th->ack) || !kernel_has(ctx, k)))
+	port = port_owned(k);
+	if (port == DMM_XPORT_NONE)
+		return DMM_X_PASS_MISS;
+	if (th->syn && !th->ack ? port == DMM_XPORT_OWNED : !kernel_has(ctx, k))
 		return DMM_X_PORT;
 	return DMM_X_PASS_MISS;
 }

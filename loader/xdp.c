@@ -344,12 +344,11 @@ int xdp_xskmap_fd(const struct xdp *x)
 	return bpf_map__fd(x->skel->maps.xsks_map);
 }
 
-static int set(const struct bpf_map *map, const void *key, bool add)
+/* value 0: no entry. */
+static int set(const struct bpf_map *map, const void *key, dmm_u8 value)
 {
-	dmm_u8 one = 1;
-
-	if (add)
-		return bpf_map_update_elem(bpf_map__fd(map), key, &one, 0) < 0 ? -errno : 0;
+	if (value)
+		return bpf_map_update_elem(bpf_map__fd(map), key, &value, 0) < 0 ? -errno : 0;
 	return bpf_map_delete_elem(bpf_map__fd(map), key) < 0 && errno != ENOENT ? -errno : 0;
 }
 
@@ -393,21 +392,11 @@ int xdp_flow_del(struct xdp *x, const struct dmm_addr *remote, const struct dmm_
 	return flow_set(x, remote, local, false);
 }
 
-static int port_set(struct xdp *x, const struct dmm_addr *local, bool add)
+int xdp_port_set(struct xdp *x, const struct dmm_addr *local, enum dmm_xport how)
 {
 	struct dmm_xport_key k = {.port = htons(local->port), .proto = IPPROTO_TCP};
-	int r = add ? concern(x, local->port) : 0;
+	int r = how != DMM_XPORT_NONE ? concern(x, local->port) : 0;
 
 	memcpy(k.local, local->ip, 16);
-	return r < 0 ? r : set(x->skel->maps.dmm_xport, &k, add);
-}
-
-int xdp_port_add(struct xdp *x, const struct dmm_addr *local)
-{
-	return port_set(x, local, true);
-}
-
-int xdp_port_del(struct xdp *x, const struct dmm_addr *local)
-{
-	return port_set(x, local, false);
+	return r < 0 ? r : set(x->skel->maps.dmm_xport, &k, (dmm_u8)how);
 }

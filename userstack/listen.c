@@ -45,7 +45,7 @@ struct listening {
 	TAILQ_ENTRY(listening) entry;
 	struct dmm_addr addr;
 	struct engine_listener *el;
-	bool steered;			   /* XDP gives the port to us */
+	enum dmm_xport steer;		   /* what of the port XDP gives to us */
 	TAILQ_HEAD(, announced) announced; /* not empty */
 };
 
@@ -72,7 +72,8 @@ static unsigned listen_addrs(const struct dmm_listener *l, struct dmm_addr ret[2
 }
 
 /* XDP knows exact addresses only: a wildcard is every own address of its family. */
-static void listen_steer(struct stack *s, const struct listening *g, const dmm_u8 ip[16], bool add)
+static void listen_steer(struct stack *s, const struct listening *g, const dmm_u8 ip[16],
+			 enum dmm_xport how)
 {
 	struct dmm_addr a = g->addr;
 	char text[ADDR_STRLEN];
@@ -83,7 +84,7 @@ static void listen_steer(struct stack *s, const struct listening *g, const dmm_u
 	if (!addr_is_any(a.ip) && memcmp(a.ip, ip, 16))
 		return;
 	memcpy(a.ip, ip, 16);
-	r = add ? xdp_port_add(s->xdp, &a) : xdp_port_del(s->xdp, &a);
+	r = xdp_port_set(s->xdp, &a, how);
 	if (!r)
 		return;
 	STACK_COUNT(s, LISTEN_FAIL, 1);
@@ -91,39 +92,47 @@ static void listen_steer(struct stack *s, const struct listening *g, const dmm_u
 		addr_format(&a, text, sizeof(text)), strerror(-r));
 }
 
-static void listen_steer_all(struct stack *s, const struct listening *g, bool add)
+static void listen_steer_all(struct stack *s, const struct listening *g, enum dmm_xport how)
 {
 	const dmm_u8 *ip;
 
 	for (unsigned i = 0; (ip = net_addr(s->net, i)); i++)
-		listen_steer(s, g, ip, add);
+		listen_steer(s, g, ip, how);
 }
 
-/* A wildcard and an exact address may both want a port steered: removing one must not take it from
- * the other. */
-static void listen_steer_again(struct stack *s, uint16_t port)
+/* A wildcard and an exact address may both want a port: what one does must not take it from the
+ * other, so who owns it has the last word. ip NULL: of all addresses; port 0: all ports. */
+static void listen_steer_again(struct stack *s, uint16_t port, const dmm_u8 *ip)
 {
 	struct listening *g;
 
-	TAILQ_FOREACH(g, &s->listening, entry)
-	if (g->addr.port == port && g->steered)
-		listen_steer_all(s, g, true);
+	for (enum dmm_xport how = DMM_XPORT_LEFT; how <= DMM_XPORT_OWNED; how++)
+		TAILQ_FOREACH(g, &s->listening, entry)
+		{
+			if (g->steer != how || (port && g->addr.port != port))
+				continue;
+			if (ip)
+				listen_steer(s, g, ip, how);
+			else
+				listen_steer_all(s, g, how);
+		}
 }
 
-/* Take the port, or leave it to the kernel. */
+/* Take the port, leave it to the kernel, or give it up when nobody listens any more. */
 static void listen_update(struct stack *s, struct listening *g)
 {
+	enum dmm_xport how = TAILQ_EMPTY(&g->announced) ? DMM_XPORT_NONE : DMM_XPORT_LEFT;
 	const struct announced *a;
-	bool on = false;
 
 	TAILQ_FOREACH(a, &g->announced, entry)
-	on |= !a->off;
-	if (on == g->steered)
+	if (!a->off)
+		how = DMM_XPORT_OWNED;
+	if (how == g->steer)
 		return;
-	g->steered = on;
-	listen_steer_all(s, g, on);
-	if (!on)
-		listen_steer_again(s, g->addr.port);
+	g->steer = how;
+	listen_steer_all(s, g, how);
+	if (how != DMM_XPORT_OWNED)
+		listen_steer_again(s, g->addr.port, NULL);
 }
 
 static bool listen_group_off(struct stack *s, unsigned group)
@@ -244,9 +253,12 @@ void listen_addr(struct stack *s, const dmm_u8 ip[16], bool add)
 {
 	struct listening *g;
 
+	if (add) {
+		listen_steer_again(s, 0, ip);
+		return;
+	}
 	TAILQ_FOREACH(g, &s->listening, entry)
-	if (g->steered)
-		listen_steer(s, g, ip, add);
+	listen_steer(s, g, ip, DMM_XPORT_NONE);
 }
 
 /* Where the application's listener is reached over loopback. */

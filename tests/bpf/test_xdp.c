@@ -193,15 +193,20 @@ static void own_flow(const char *remote, const char *local, unsigned rport, unsi
 	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xflow), &k, &one, 0), 0);
 }
 
-static void own_port(const char *local, unsigned port)
+static void set_port(const char *local, unsigned port, enum dmm_xport how)
 {
 	struct dmm_xport_key k = {.proto = IPPROTO_TCP};
-	dmm_u8 one = 1;
+	dmm_u8 value = (dmm_u8)how;
 
 	mapped(k.local, local);
 	concern(port);
 	k.port = htons((unsigned short)port);
-	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xport), &k, &one, 0), 0);
+	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xport), &k, &value, 0), 0);
+}
+
+static void own_port(const char *local, unsigned port)
+{
+	set_port(local, port, DMM_XPORT_OWNED);
 }
 
 static void test_flows(void)
@@ -231,7 +236,7 @@ static void test_ports(void)
 static void test_kernel_connection(void)
 {
 	struct sockaddr_in server = {.sin_family = AF_INET}, client;
-	int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0);
+	int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0), a;
 	socklen_t len = sizeof(server);
 	struct frame f;
 
@@ -250,7 +255,22 @@ static void test_kernel_connection(void)
 	f = tcp4("127.0.0.2", "127.0.0.1", ntohs(client.sin_port), ntohs(server.sin_port));
 	f.b[f.len - 7] = 0x10; /* the listener is there, the connection is not */
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	/* left to the kernel: new connections are its own, what it does not know is the instance's
+	 */
+	set_port("127.0.0.1", ntohs(server.sin_port), DMM_XPORT_LEFT);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f.b[f.len - 7] = 0x02; /* SYN */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
+	f = tcp4("127.0.0.1", "127.0.0.1", ntohs(client.sin_port), ntohs(server.sin_port));
+	f.b[f.len - 7] = 0x10; /* ACK */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
+	/* the kernel's end of it in TIME_WAIT: its ports may be used again, by the instance */
+	own_port("127.0.0.1", ntohs(server.sin_port));
+	a = accept(l, NULL, NULL);
+	shutdown(a, SHUT_RDWR);
 	close(c);
+	close(a);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
 	close(l);
 }
 

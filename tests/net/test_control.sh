@@ -236,6 +236,30 @@ policy rule enable web-tcp >/dev/null
 check "on again: the engine answers" turned edge0 rule 1
 check "the first connection has seen nothing of it" echoes first still
 check "the server was not restarted" kill -0 "$managed_pid"
+# new connections one after the other while the switch is turned: none is lost, none is slow
+cat >"$TMP/turns.py" <<'PY'
+import socket, sys, time
+end, n, slow = time.time() + 6, 0, 0
+while time.time() < end:
+    began = time.time()
+    s = socket.create_connection((sys.argv[1], 7100), timeout=5)
+    s.sendall(b"x")
+    assert s.recv(10) == b"x"
+    s.close()
+    n += 1
+    slow += time.time() - began > 0.9
+print(n, "connections,", slow, "slow")
+PY
+spawn turns in_far python3 "$TMP/turns.py" $NEAR4
+turns_pid=$SPAWNED
+for _ in 1 2; do
+	sleep 1.2
+	policy stack disable edge0 >/dev/null
+	sleep 1.2
+	policy stack enable edge0 >/dev/null
+done
+check "no connection is lost while it is turned" wait "$turns_pid"
+check "nor has to try twice" grep -q 'connections, 0 slow' "$TMP/turns.log"
 check "terminate leaves what listens alone" status 0 "$DMM_POLICY" flows --terminate --pid "$managed_pid"
 check "and says so" grep -q '1 listening: left alone' "$TMP/out"
 check "the server is still there" turned edge0 rule

@@ -138,6 +138,8 @@ int ctl_import(const struct ctl *c, int argc, char **argv);
 int ctl_explain(const struct ctl *c, int argc, char **argv);
 int ctl_rule_disable(const struct ctl *c, int argc, char **argv);
 int ctl_rule_enable(const struct ctl *c, int argc, char **argv);
+int ctl_capture_on(const struct ctl *c, int argc, char **argv);
+int ctl_capture_off(const struct ctl *c, int argc, char **argv);
 int ctl_stack_disable(const struct ctl *c, int argc, char **argv);
 int ctl_stack_drain(const struct ctl *c, int argc, char **argv);
 int ctl_stack_enable(const struct ctl *c, int argc, char **argv);

@@ -321,6 +321,16 @@ static void rule_enable(struct dmm_policy *p, size_t at)
 	p->rules[at].disabled = false;
 }
 
+static void rule_capture(struct dmm_policy *p, size_t at)
+{
+	p->rules[at].capture = true;
+}
+
+static void rule_uncapture(struct dmm_policy *p, size_t at)
+{
+	p->rules[at].capture = false;
+}
+
 int ctl_del(const struct ctl *c, int argc, char **argv)
 {
 	return change_rules(c, argc, argv, rule_remove);
@@ -334,6 +344,16 @@ int ctl_rule_disable(const struct ctl *c, int argc, char **argv)
 int ctl_rule_enable(const struct ctl *c, int argc, char **argv)
 {
 	return change_rules(c, argc, argv, rule_enable);
+}
+
+int ctl_capture_on(const struct ctl *c, int argc, char **argv)
+{
+	return change_rules(c, argc, argv, rule_capture);
+}
+
+int ctl_capture_off(const struct ctl *c, int argc, char **argv)
+{
+	return change_rules(c, argc, argv, rule_uncapture);
 }
 
 /* ---- files ---- */

@@ -157,6 +157,26 @@ check "is named, with the reason" grep -qE \
 	"  $lost_pid/python3, .* to 127.0.0.1:7000: its network namespace cannot be found" "$TMP/out"
 end "$lost_pid"
 
+# ---- capture
+if "$DMM_POLICY" capture on web-tcp --dry-run >/dev/null 2>&1; then
+	client wired web $FAR4 7000
+	check "a flow through edge0" wait_for on edge0 1
+	check "capture on" status 0 "$DMM_POLICY" capture on web-tcp
+	spawn near-tcpdump in_near tcpdump -i near0 -Z root -nn -l tcp port 7000 and src host $NEAR4
+	wait_for grep -q 'listening on' "$TMP/near-tcpdump.log"
+	client seen web $FAR4 7000
+	check "a new flow is on the kernel stack, capture" wait_for on kernel 1 '.reason == "capture"'
+	check "tcpdump sees it" wait_for grep -qF "> $FAR4.7000: Flags [S]" "$TMP/near-tcpdump.log"
+	check "the old one goes on" echoes wired one
+	check "capture off" status 0 "$DMM_POLICY" capture off web-tcp
+	client again web $FAR4 7000
+	check "a new flow is on edge0 again" wait_for on edge0 2
+	for name in wired seen again; do quit $name; done
+	wait_for on edge0 0
+else
+	skip "capture: the maps of this build cannot hold it"
+fi
+
 # ---- drain
 client one web $FAR4 7000
 client two web $FAR4 7000

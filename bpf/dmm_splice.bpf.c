@@ -274,6 +274,8 @@ static __always_inline void on_passive(struct bpf_sock_ops *ctx, bool instance)
 	if (!flow) {
 		if (connecting) /* of a connection that is over */
 			bpf_map_delete_elem(&dmm_tuple, &t);
+		if (st && st->cookie == bpf_get_socket_cookie(ctx))
+			return; /* these programs are attached above as well, and have seen it */
 		if (st && !instance)
 			on_plain_accept(ctx, st);
 		else if (st)

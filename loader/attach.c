@@ -258,6 +258,26 @@ static void leave_to_flows(struct tree *t, const char *dir, const struct dmm_gro
 		remove_links(dir);
 }
 
+static void instances_cgroup(const struct tree *t, char ret[DMM_PATH_LEN])
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s", t->path);
+	snprintf(ret, DMM_PATH_LEN, "%.100s/instances", basename(path));
+}
+
+int attach_allowed(const struct tree *t, const struct dmm_group_rec *rec)
+{
+	char instances[DMM_PATH_LEN];
+
+	instances_cgroup(t, instances);
+	if (!path_above(rec->cgroup, instances) && !path_above(instances, rec->cgroup))
+		return 0;
+	log_err("group %s: cgroup %s overlaps %s, where the instances run", rec->name, rec->cgroup,
+		instances);
+	return -EINVAL;
+}
+
 int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec)
 {
 	sweep_leaving(t);
@@ -400,7 +420,6 @@ int attach_detach(struct tree *t, const struct dmm_group_rec *rec)
 int attach_instance_self(struct tree *t)
 {
 	struct dmm_group_rec rec;
-	char path[PATH_MAX];
 	dmm_u32 id = 0;
 	int lock, r;
 
@@ -413,10 +432,8 @@ int attach_instance_self(struct tree *t)
 		/* another instance may have been faster */
 		bpf_map_lookup_elem(t->map[TREE_GROUP], &id, &rec);
 		if (!rec.name[0]) {
-			snprintf(path, sizeof(path), "%s", t->path);
 			snprintf(rec.name, sizeof(rec.name), "%s", ATTACH_INSTANCES);
-			snprintf(rec.cgroup, sizeof(rec.cgroup), "%.100s/instances",
-				 basename(path));
+			instances_cgroup(t, rec.cgroup);
 			r = attach(t, id, &rec, true);
 		}
 		close(lock);

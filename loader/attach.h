@@ -12,6 +12,9 @@
  * path>/instances". */
 #define ATTACH_INSTANCES "@instances"
 
+/* May a group have this cgroup? -EINVAL: it overlaps the instances'. */
+int attach_allowed(const struct tree *t, const struct dmm_group_rec *rec);
+
 /* Attach to rec->cgroup, made if it does not exist; fills rec->cgroup_id and rec->made. */
 int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec);
 

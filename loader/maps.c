@@ -188,6 +188,9 @@ int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generati
 	struct timespec ts;
 	int r;
 
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
+		if (c->group[i].name[0] && attach_allowed(t, &c->group[i]) < 0)
+			return -EINVAL;
 	r = read_range(t->map[TREE_GROUP], 0, old, sizeof(old[0]), DMM_MAX_GROUPS);
 	if (r == 0)
 		r = read_range(t->map[TREE_STACK], (dmm_u32)(generation & 1) * DMM_MAX_STACKS,

@@ -39,14 +39,6 @@ const char *check_place(const struct policy_pos *pos, char *buf, size_t len)
 
 /* ---- groups ---- */
 
-/* a is b or an ancestor of b. */
-static bool path_above(const char *a, const char *b)
-{
-	size_t n = strlen(a);
-
-	return strncmp(a, b, n) == 0 && (b[n] == '\0' || b[n] == '/');
-}
-
 static void check_cgroup(const struct check *c, const struct policy_group *g)
 {
 	if (!g->cgroup[0])

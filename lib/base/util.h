@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Small helpers of every file: cleanup by attribute, array sizes, the clock. */
+/* Small helpers of every file: cleanup by attribute, array sizes, paths, the clock. */
 #ifndef DMM_BASE_UTIL_H
 #define DMM_BASE_UTIL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,6 +33,14 @@ static inline void fclose_ptr(FILE **f)
 #define _cleanup_close_ __attribute__((cleanup(close_ptr)))
 #define _cleanup_free_ __attribute__((cleanup(free_ptr)))
 #define _cleanup_fclose_ __attribute__((cleanup(fclose_ptr)))
+
+/* Is the path a the same as b, or a directory above it? Both without a slash at the end. */
+static inline bool path_above(const char *a, const char *b)
+{
+	size_t n = strlen(a);
+
+	return strncmp(a, b, n) == 0 && (b[n] == '\0' || b[n] == '/');
+}
 
 /* CLOCK_MONOTONIC: the clock of bpf_ktime_get_ns(). */
 static inline uint64_t now_ns(void)

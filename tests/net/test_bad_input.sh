@@ -84,6 +84,10 @@ check "with the right one the instance is up" wait_for stack_up
 check "it carries" wait_for via_instance
 now=$(generation)
 refused "dmm-policy apply" policy apply -f
+sed "s|$CGROUP/web|$(basename "$DMM_BPFFS")/instances/web|" "$TMP/dmm.yaml" >"$TMP/inside.yaml"
+says "a group in the cgroup of this tree's instances" 1 'overlaps .*/instances, where the instances run' \
+	policy apply -f "$TMP/inside.yaml"
+check "is not in force" equal "$(generation)" "$now"
 cp "$TMP/malformed.yaml" "$TMP/dmm.yaml"
 kill -HUP "$POLICYD_PID"
 check "a bad file on SIGHUP: the log says so" wait_for logged 'the policy in force stays'

@@ -8,7 +8,7 @@
 static const char *const poll_words[] = {"sleep", "busy", NULL};
 static const char *const mode_words[] = {"auto", "native", "tc", "generic", NULL};
 static const char *const driver_words[] = {"xsk", NULL};
-static const char *const engine_words[] = {"lwip", NULL};
+static const char *const engine_words[] = {"lwip", "native", NULL};
 static const char *const kind_words[] = {"kernel", "userspace", NULL};
 
 static int read_kind(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
@@ -112,7 +112,7 @@ static int read_port(const struct keys_at *at, const struct key *k, const struct
 const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 	KEY_WORD("kind", read_kind, struct policy_stack, rec.kind, kind_words,
 		 "kernel or userspace", "userspace is implied by an engine"),
-	KEY_WORD("engine", key_read_word, struct policy_stack, rec.engine, engine_words, "lwip",
+	KEY_WORD("engine", key_read_word, struct policy_stack, rec.engine, engine_words, "lwip or native",
 		 "userspace: the transport implementation"),
 	{.name = "port",
 	 .read = read_port,

@@ -135,6 +135,6 @@ struct engine_ops {
 	void (*too_big)(struct engine_conn *c, uint32_t seq, uint32_t mtu);
 };
 
-extern const struct engine_ops engine_lwip;
+extern const struct engine_ops engine_lwip, engine_native;
 
 #endif

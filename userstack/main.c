@@ -14,7 +14,7 @@
 
 const char *argp_program_version = "dmm-stackd " DMM_VERSION;
 
-static const struct engine_ops *const engines[] = {&engine_lwip};
+static const struct engine_ops *const engines[] = {&engine_lwip, &engine_native};
 static const struct port_ops *const ports[] = {&port_xsk};
 
 static const struct {
@@ -32,7 +32,7 @@ enum { OPT_NAME = 256, OPT_ENGINE, OPT_DRIVER, OPT_MODE, OPT_BUSY, OPT_BPFFS, OP
 static const struct argp_option options[] = {
 	{"name", OPT_NAME, "NAME", 0, "Name of the stack in the policy (required)", 0},
 	{"interface", 'i', "IF", 0, "Network interface to share with the kernel (required)", 0},
-	{"engine", OPT_ENGINE, "ENGINE", 0, "Transport engine: lwip (default)", 0},
+	{"engine", OPT_ENGINE, "ENGINE", 0, "Transport engine: lwip (default), native", 0},
 	{"driver", OPT_DRIVER, "DRIVER", 0, "Packet I/O: xsk (default)", 0},
 	{"queue", 'q', "N", 0, "Receive queue of the interface (default 0)", 0},
 	{"mode", OPT_MODE, "MODE", 0,

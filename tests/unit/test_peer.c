@@ -10,6 +10,7 @@
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
 #include "tests/unit/unit.h"
+#include "tests/unit/unit_engine.h"
 #include "userstack/engine.h"
 #include "userstack/net/frame.h"
 
@@ -18,7 +19,7 @@
 #define OUR_PORT 80
 #define URG 0x20
 
-static const struct engine_ops *const ops = &engine_lwip;
+static const struct engine_ops *ops; /* the engine under test: argument 1 */
 static struct engine *engine;
 static struct engine_listener *listener;
 static uint64_t now = 1000000000ULL;
@@ -448,7 +449,7 @@ static void test_urgent_outside(void)
 	stop();
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	CU_TestInfo tests[] = {
 		{"a later SYN in TIME-WAIT", test_time_wait_later},
@@ -460,5 +461,6 @@ int main(void)
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("peer", tests);
+	ops = unit_engine(argc, argv);
+	return ops ? unit_run("peer", tests) : EXIT_FAILURE;
 }

@@ -19,8 +19,7 @@ static void sip_round(uint64_t v[4])
 	v[2] = ROTL(v[2], 32);
 }
 
-/* SipHash-2-4 of whole words. */
-static uint64_t sip_hash(const uint8_t key[16], const uint64_t *m, unsigned n)
+uint64_t sip_hash(const uint8_t key[16], const uint64_t *m, unsigned n)
 {
 	uint64_t k[2], v[4], last = (uint64_t)(n * 8) << 56;
 

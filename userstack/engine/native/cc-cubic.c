@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+/* CUBIC (RFC 9438), with HyStart++ (RFC 9406). Windows are in segments, time in seconds. */
+#include <math.h>
+
+#include "lib/base/util.h"
+#include "userstack/engine/native/native.h"
+
+#define CUBIC_C 0.4
+#define CUBIC_BETA 0.7
+#define RENO_ALPHA (3 * (1 - CUBIC_BETA) / (1 + CUBIC_BETA))
+#define HYSTART_SAMPLES 8
+#define HYSTART_MIN_US 4000u
+#define HYSTART_MAX_US 16000u
+#define HYSTART_CSS_ROUNDS 5
+#define HYSTART_CSS_DIVISOR 4
+
+static void cubic_init(struct engine_conn *c)
+{
+	c->cc_state.cubic = (struct cubic){.last_min_us = UINT32_MAX, .min_us = UINT32_MAX};
+	c->cc_state.cubic.round_end = c->snd_nxt;
+}
+
+/* The delay grows: the queue does. First slow start becomes slower; if it was no mistake, it ends.
+ */
+static void hystart(struct engine_conn *c, uint32_t rtt_us)
+{
+	struct cubic *q = &c->cc_state.cubic;
+	uint32_t thresh;
+
+	if (seq_lt(q->round_end, c->snd_una)) { /* a round is over */
+		if (q->css_rounds && ++q->css_rounds > HYSTART_CSS_ROUNDS)
+			c->ssthresh = c->cwnd;
+		q->last_min_us = q->min_us;
+		q->min_us = UINT32_MAX;
+		q->samples = 0;
+		q->round_end = c->snd_nxt;
+	}
+	if (!rtt_us)
+		return;
+	q->min_us = MIN(q->min_us, rtt_us);
+	if (q->samples < HYSTART_SAMPLES)
+		q->samples++;
+	if (q->samples < HYSTART_SAMPLES || q->last_min_us == UINT32_MAX)
+		return;
+	if (q->css_rounds) {
+		if (q->min_us < q->css_min_us)
+			q->css_rounds = 0; /* it shrank again: go on as before */
+		return;
+	}
+	thresh = MIN(MAX(q->last_min_us / 8, HYSTART_MIN_US), HYSTART_MAX_US);
+	if (q->min_us >= q->last_min_us + thresh) {
+		q->css_min_us = q->min_us;
+		q->css_rounds = 1;
+	}
+}
+
+static void cubic_begin(struct engine_conn *c, struct cubic *q)
+{
+	double cwnd = (double)c->cwnd / c->mss;
+
+	q->epoch = c->e->now;
+	q->w_est = cwnd;
+	q->credit = 0;
+	if (q->w_max <= cwnd) {
+		q->w_max = cwnd;
+		q->k = 0;
+	} else {
+		q->k = cbrt((q->w_max - cwnd) / CUBIC_C);
+	}
+}
+
+static void cubic_avoid(struct engine_conn *c, uint32_t bytes)
+{
+	struct cubic *q = &c->cc_state.cubic;
+	double cwnd = (double)c->cwnd / c->mss, acked = (double)bytes / c->mss, t, target;
+
+	if (!q->epoch)
+		cubic_begin(c, q);
+	t = (double)(c->e->now - q->epoch) / 1e9 + c->srtt_us / 1e6 - q->k;
+	target = CUBIC_C * t * t * t + q->w_max;
+	target = MIN(MAX(target, cwnd), 1.5 * cwnd);
+	q->w_est += (q->w_est < q->w_max ? RENO_ALPHA : 1.0) * acked / cwnd;
+	if (target < q->w_est) /* where Reno would be faster, as it would */
+		target = q->w_est;
+	q->credit += (target - cwnd) * acked / cwnd;
+	if (q->credit >= 1) {
+		c->cwnd += (uint32_t)q->credit * c->mss;
+		q->credit -= (uint32_t)q->credit;
+	}
+}
+
+static void cubic_grow(struct engine_conn *c, uint32_t bytes, uint32_t rtt_us)
+{
+	if (c->cwnd < c->ssthresh) {
+		hystart(c, rtt_us);
+		if (c->cc_state.cubic.css_rounds)
+			c->cwnd += bytes / HYSTART_CSS_DIVISOR;
+		else
+			bytes = cc_slow_start(c, bytes);
+	}
+	if (bytes && c->cwnd >= c->ssthresh)
+		cubic_avoid(c, bytes);
+}
+
+static uint32_t cubic_shrink(struct engine_conn *c, bool ecn)
+{
+	struct cubic *q = &c->cc_state.cubic;
+	double cwnd = (double)c->cwnd / c->mss;
+
+	(void)ecn;
+	/* fast convergence: one that loses again and again makes room for others */
+	q->w_max = cwnd < q->w_max ? cwnd * (1 + CUBIC_BETA) / 2 : cwnd;
+	q->epoch = 0;
+	q->css_rounds = 0;
+	return MAX((uint32_t)(c->cwnd * CUBIC_BETA), 2 * c->mss);
+}
+
+static void cubic_restart(struct engine_conn *c)
+{
+	c->cc_state.cubic.epoch = 0;
+}
+
+const struct cc_ops cc_cubic = {
+	.name = "cubic",
+	.init = cubic_init,
+	.grow = cubic_grow,
+	.shrink = cubic_shrink,
+	.restart = cubic_restart,
+};

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the congestion controls share, and the plain one. */
+#include "lib/base/util.h"
+#include "userstack/engine/native/native.h"
+
+uint32_t cc_initial_window(uint32_t mss)
+{
+	return MIN(10 * mss, MAX(2 * mss, 14600u));
+}
+
+uint32_t cc_slow_start(struct engine_conn *c, uint32_t bytes)
+{
+	uint32_t room;
+
+	if (c->cwnd >= c->ssthresh)
+		return bytes;
+	room = MIN(bytes, c->ssthresh - c->cwnd);
+	c->cwnd += room;
+	return bytes - room;
+}
+
+/* Appropriate byte counting (RFC 3465): a segment for each window's worth of bytes. */
+uint32_t cc_avoidance(uint32_t cwnd, uint32_t mss, uint32_t bytes, uint32_t *credit)
+{
+	*credit += bytes;
+	if (*credit < cwnd)
+		return cwnd;
+	*credit -= cwnd;
+	return cwnd + mss;
+}
+
+static void reno_init(struct engine_conn *c)
+{
+	c->cc_state.reno_credit = 0;
+}
+
+static void reno_grow(struct engine_conn *c, uint32_t bytes, uint32_t rtt_us)
+{
+	(void)rtt_us;
+	bytes = cc_slow_start(c, bytes);
+	if (bytes)
+		c->cwnd = cc_avoidance(c->cwnd, c->mss, bytes, &c->cc_state.reno_credit);
+}
+
+uint32_t cc_half(struct engine_conn *c, bool ecn)
+{
+	(void)ecn;
+	return MAX(c->cwnd / 2, 2 * c->mss);
+}
+
+const struct cc_ops cc_reno = {
+	.name = "reno",
+	.init = reno_init,
+	.grow = reno_grow,
+	.shrink = cc_half,
+};

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Which segments a connection sends when it has its turn. */
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "lib/base/util.h"
+#include "userstack/engine/native/native.h"
+
+#define OUTPUT_IOV 20
+#define PACE_RTT_MIN_US 2000 /* a shorter path has no queue worth smoothing for */
+#define PACE_BURST (1 * MS)
+
+uint32_t output_window_edge(const struct engine_conn *c)
+{
+	uint32_t used = c->rcv_nxt - c->rcv_read;
+	uint32_t room = used < c->rcv_buf ? c->rcv_buf - used : 0, edge;
+
+	if (!c->rcv_scale)
+		room = MIN(room, 65535u);
+	/* No silly windows (RFC 9293, 3.8.6.2.2): it opens by a segment at least. */
+	edge = c->rcv_nxt + room;
+	if (!seq_lt(c->rcv_adv + MIN(c->rcv_buf / 2, MAX(c->rcv_mss, c->mss)) - 1, edge))
+		edge = c->rcv_adv;
+	return seq_max(c->rcv_adv, edge);
+}
+
+/* The window to be put into a segment; what was promised once is not taken back. */
+static uint16_t output_window(struct engine_conn *c)
+{
+	uint32_t edge = output_window_edge(c), window = edge - c->rcv_nxt;
+
+	window = MIN((window + (1u << c->rcv_scale) - 1) >> c->rcv_scale, 65535u);
+	c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt + (window << c->rcv_scale));
+	return (uint16_t)window;
+}
+
+static void put_sack(struct packet *k, const struct range *r, unsigned n)
+{
+	uint8_t *p = k->options + k->options_len;
+	uint32_t v[2];
+
+	if (!n)
+		return;
+	memcpy(p, (uint8_t[]){1, 1, 5, (uint8_t)(2 + 8 * n)}, 4);
+	for (unsigned i = 0; i < n; i++) {
+		v[0] = htonl(r[i].from);
+		v[1] = htonl(r[i].to);
+		memcpy(p + 4 + 8 * i, v, 8);
+	}
+	k->options_len += 4 + 8 * n;
+}
+
+/* What every segment of the connection has; and it acknowledges. */
+static struct packet output_packet(struct engine_conn *c, uint32_t seq, uint8_t flags)
+{
+	struct packet k = {.key = &c->key, .seq = seq, .ack = c->rcv_nxt, .flags = flags};
+
+	k.window = output_window(c);
+	if (c->ece_out)
+		k.flags |= TCP_ECE;
+	if (c->timestamps)
+		packet_option_ts(&k, conn_ts(c), c->ts_recent);
+	c->rcv_acked = c->rcv_nxt;
+	c->ack_now = false;
+	c->due[DUE_ACK] = NEVER;
+	return k;
+}
+
+void output_ack(struct engine_conn *c)
+{
+	struct packet k = output_packet(c, c->snd_nxt, TCP_ACK);
+	struct range sack[4];
+
+	if (c->sack)
+		put_sack(&k, sack, gap_sack(c, sack, c->timestamps ? 3 : 4));
+	packet_send(c->e, &k);
+}
+
+/* len bytes from seq on, and a FIN behind them. */
+static void output_segment(struct engine_conn *c, uint32_t seq, size_t len, bool fin, bool again)
+{
+	struct packet k = output_packet(c, seq, TCP_ACK);
+	struct iovec iov[OUTPUT_IOV];
+
+	k.data = iov;
+	k.data_n = stream_iov(&c->tx, seq, &len, iov, OUTPUT_IOV);
+	if (fin)
+		k.flags |= TCP_FIN;
+	if (seq + len == c->snd_end)
+		k.flags |= TCP_PSH;
+	if (c->urgent_out && len && c->snd_up - seq - 1 < 0xffff) {
+		k.flags |= TCP_URG;
+		k.urgent = (uint16_t)(c->snd_up - seq);
+	}
+	if (c->ecn && len && !again) {
+		k.ecn = IP_ECT0;
+		k.flags |= c->cwr_out ? TCP_CWR : 0;
+		c->cwr_out = false;
+	}
+	packet_send(c->e, &k);
+	c->sent_at = c->e->now;
+	c->quick = 0; /* a dialogue: what we send carries the ACKs */
+	if (c->congestion == CONGESTION_RECOVER || c->congestion == CONGESTION_REDUCE)
+		c->prr_out += (uint32_t)len + fin;
+}
+
+/* The next len bytes. False: no memory to remember them by. */
+static bool output_new_segment(struct engine_conn *c, uint32_t len, bool fin)
+{
+	struct sent *t = pool_get(&c->e->sents);
+
+	if (!t)
+		return false;
+	*t = (struct sent){
+		.at = c->e->now,
+		.seq = c->snd_nxt,
+		.end = c->snd_nxt + len + fin,
+		.fin = fin,
+		.state = SENT_FLYING,
+	};
+	if (TAILQ_EMPTY(&c->sent))
+		c->rto_from = c->progress_at = c->e->now;
+	TAILQ_INSERT_TAIL(&c->sent, t, entry);
+	TAILQ_INSERT_TAIL(&c->flight, t, time_entry);
+	c->flying += t->end - t->seq;
+	c->snd_nxt = t->end;
+	c->fin_sent |= fin;
+	output_segment(c, t->seq, len, fin, false);
+	return true;
+}
+
+bool output_again(struct engine_conn *c, struct sent *t)
+{
+	uint32_t len = t->end - t->seq - t->fin, payload = conn_payload(c);
+
+	if (len > payload) { /* the path or the peer takes less than it did */
+		if (!sent_split(c, t, t->seq + payload))
+			return false;
+		len = payload;
+	}
+	if (t->state == SENT_FLYING)
+		sent_set_state(c, t, SENT_LOST);
+	t->at = c->e->now;
+	t->again = true;
+	sent_set_state(c, t, SENT_FLYING);
+	if (!c->undo_again++)
+		c->undo_ts = conn_ts(c);
+	if (t == TAILQ_FIRST(&c->sent))
+		c->rto_from = c->e->now;
+	output_segment(c, t->seq, len, t->fin, true);
+	return true;
+}
+
+/* Pacing. True: not yet; the timer is set. */
+static bool output_wait(struct engine_conn *c)
+{
+	if (c->pace_at <= c->e->now + PACE_BURST)
+		return false;
+	conn_set_due(c, DUE_PACE, c->pace_at - PACE_BURST / 2);
+	return true;
+}
+
+/* len bytes went: when is the next to go? Twice the window in a round trip in slow start, else 1.2
+ * of it. */
+static void output_pace(struct engine_conn *c, uint32_t len)
+{
+	uint64_t rate; /* bytes a second */
+
+	if (!c->e->tune.pacing || c->srtt_us < PACE_RTT_MIN_US)
+		return;
+	rate = (uint64_t)c->cwnd * 1000000 / c->srtt_us;
+	rate = c->cwnd < c->ssthresh ? 2 * rate : rate * 6 / 5;
+	c->pace_at = MAX(c->pace_at, c->e->now) + len * SECOND / MAX(rate, 1ull);
+}
+
+static bool output_fits(struct engine_conn *c, uint32_t len)
+{
+	uint32_t flying = conn_flying(c);
+
+	if (!flying || flying + len <= c->cwnd)
+		return true;
+	c->cwnd_full = true;
+	return false;
+}
+
+/* In the order of the sequence, which is that of the need. False: no more may be sent now. */
+static bool output_lost(struct engine_conn *c)
+{
+	struct sent *t, *next;
+
+	if (!c->lost || c->frto == 2)
+		return true;
+	for (t = TAILQ_FIRST(&c->sent); t && c->lost; t = next) {
+		if (t->state == SENT_LOST) {
+			if (!output_fits(c, MIN(t->end - t->seq, c->mss)) || output_wait(c))
+				return false;
+			if (!output_again(c, t))
+				return false;
+			output_pace(c, t->end - t->seq);
+		}
+		next = TAILQ_NEXT(t, entry);
+	}
+	return true;
+}
+
+/* Bytes of new data that the peer has room for. */
+static uint32_t output_sendable(const struct engine_conn *c)
+{
+	uint32_t edge = seq_min(c->snd_una + c->snd_wnd, c->snd_end);
+
+	return seq_lt(c->snd_nxt, edge) ? edge - c->snd_nxt : 0;
+}
+
+/* RFC 9293, 3.8.6.2.1; RFC 896. */
+static bool output_small_enough(const struct engine_conn *c, uint32_t len)
+{
+	if (len < c->snd_end - c->snd_nxt) /* the window cuts it */
+		return len >= c->snd_wnd_max / 2;
+	return !c->e->tune.nagle || c->fin_queued || c->snd_una == c->snd_nxt;
+}
+
+static void output_new(struct engine_conn *c)
+{
+	uint32_t payload = conn_payload(c), left = output_sendable(c), len;
+	bool fin;
+
+	/* After a pause nothing is known of the path any more (RFC 5681, 4.1). */
+	if (left && !c->flying && c->sent_at && c->e->now - c->sent_at > conn_rto(c)) {
+		c->cwnd = MIN(c->cwnd, cc_initial_window(c->mss));
+		if (c->cc->restart)
+			c->cc->restart(c);
+	}
+	for (; left || (c->fin_queued && !c->fin_sent && c->snd_nxt == c->snd_end); left -= len) {
+		len = MIN(left, payload);
+		fin = c->fin_queued && c->snd_nxt + len == c->snd_end;
+		if (len < payload && !fin && !output_small_enough(c, len))
+			return;
+		if (!output_fits(c, len) || output_wait(c))
+			return;
+		if (!output_new_segment(c, len, fin)) {
+			conn_set_due(c, DUE_PACE, c->e->now + 10 * MS);
+			return;
+		}
+		output_pace(c, len);
+		if (fin)
+			return;
+	}
+}
+
+bool output_probe_new(struct engine_conn *c)
+{
+	uint32_t len = MIN(output_sendable(c), conn_payload(c));
+
+	return len && output_new_segment(c, len, c->fin_queued && c->snd_nxt + len == c->snd_end);
+}
+
+/* An old number makes the peer answer with an ACK, which has its window. */
+void output_window_probe(struct engine_conn *c)
+{
+	struct packet k = output_packet(c, c->snd_una - 1, TCP_ACK);
+
+	packet_send(c->e, &k);
+}
+
+void output_conn(struct engine_conn *c)
+{
+	if (c->out_queued)
+		TAILQ_REMOVE(&c->e->out, c, out_entry);
+	c->out_queued = false;
+	if (conn_synchronized(c) && c->state != TCP_FIN_WAIT_2 && c->state != TCP_TIME_WAIT) {
+		if (output_lost(c))
+			output_new(c);
+		loss_arm(c);
+	}
+	if (c->ack_now)
+		output_ack(c);
+}

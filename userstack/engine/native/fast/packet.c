@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A segment as bytes: headers in one buffer, data where it lies. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "lib/base/addr.h"
+#include "userstack/engine/isn.h"
+#include "userstack/engine/native/native.h"
+#include "userstack/net/frame.h"
+
+#define PACKET_IOV 24 /* a frame of 64 KiB in chunks, and the headers */
+#define TTL 64
+
+static void put16(uint8_t *p, uint32_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+static void put32(uint8_t *p, uint32_t v)
+{
+	v = htonl(v);
+	memcpy(p, &v, 4);
+}
+
+/* Don't fragment: the path's MTU is found by what comes back. The ID means nothing then (RFC 6864).
+ * The header is shorter than an IPv6 one; returns its length. */
+static size_t packet_ip(uint8_t *p, const struct packet *k, size_t l4_len, uint64_t *ret_pseudo)
+{
+	const dmm_u8 *src = k->key->local.ip, *dst = k->key->remote.ip;
+	uint16_t sum;
+
+	*ret_pseudo = frame_pseudo(src, dst, IPPROTO_TCP, l4_len);
+	if (!addr_is_v4(dst)) {
+		put32(p, 6u << 28 | (uint32_t)k->ecn << 20);
+		put16(p + 4, (uint32_t)l4_len);
+		p[6] = IPPROTO_TCP;
+		p[7] = TTL;
+		memcpy(p + 8, src, 16);
+		memcpy(p + 24, dst, 16);
+		return 40;
+	}
+	p[0] = 0x45;
+	p[1] = k->ecn;
+	put16(p + 2, (uint32_t)(20 + l4_len));
+	put32(p + 4, 0x4000);
+	p[8] = TTL;
+	p[9] = IPPROTO_TCP;
+	put16(p + 10, 0);
+	memcpy(p + 12, src + 12, 4);
+	memcpy(p + 16, dst + 12, 4);
+	sum = (uint16_t)~frame_fold(frame_sum(p, 20, 0));
+	memcpy(p + 10, &sum, 2);
+	return 20;
+}
+
+/* Pieces of odd length shift the bytes of what follows: its sum is swapped. */
+static uint64_t packet_sum(const struct packet *k, uint64_t sum)
+{
+	bool odd = false;
+	uint16_t part;
+
+	for (unsigned i = 0; i < k->data_n; i++) {
+		part = frame_fold(frame_sum(k->data[i].iov_base, k->data[i].iov_len, 0));
+		sum += odd ? (uint16_t)(part << 8 | part >> 8) : part;
+		odd ^= k->data[i].iov_len & 1;
+	}
+	return sum;
+}
+
+void packet_send(struct engine *e, const struct packet *k)
+{
+	uint8_t hdr[40 + 60], *tcp;
+	struct iovec iov[PACKET_IOV];
+	size_t tcp_len = 20 + k->options_len, l4_len = tcp_len, ip_len;
+	uint64_t pseudo;
+	uint16_t sum;
+
+	if (k->data_n >= PACKET_IOV)
+		return;
+	for (unsigned i = 0; i < k->data_n; i++) {
+		iov[1 + i] = k->data[i];
+		l4_len += k->data[i].iov_len;
+	}
+	ip_len = packet_ip(hdr, k, l4_len, &pseudo);
+	tcp = hdr + ip_len;
+	put16(tcp, k->key->local.port);
+	put16(tcp + 2, k->key->remote.port);
+	put32(tcp + 4, k->seq);
+	put32(tcp + 8, k->ack);
+	tcp[12] = (uint8_t)(tcp_len / 4 << 4);
+	tcp[13] = k->flags;
+	put16(tcp + 14, k->window);
+	put16(tcp + 16, 0);
+	put16(tcp + 18, k->urgent);
+	memcpy(tcp + 20, k->options, k->options_len);
+	sum = (uint16_t)~frame_fold(packet_sum(k, frame_sum(tcp, tcp_len, pseudo)));
+	memcpy(tcp + 16, &sum, 2);
+	iov[0] = (struct iovec){hdr, ip_len + tcp_len};
+	e->c.host->output(e->c.host->ctx, iov, k->data_n + 1);
+}
+
+void packet_option_ts(struct packet *k, uint32_t value, uint32_t echo)
+{
+	uint8_t *p = k->options + k->options_len;
+
+	put32(p, 0x0101080a); /* NOP, NOP, timestamps */
+	put32(p + 4, value);
+	put32(p + 8, echo);
+	k->options_len += TCP_OPTIONS_TS;
+}
+
+/* Milliseconds, from another point for each pair of hosts: a later connection of theirs continues
+ * the clock of an earlier one (RFC 7323, 5.4; RFC 6191). */
+uint32_t engine_ts_offset(const struct engine *e, const struct conn_key *key)
+{
+	uint64_t m[4];
+
+	memcpy(m, key->remote.ip, 16);
+	memcpy(m + 2, key->local.ip, 16);
+	return (uint32_t)sip_hash(e->c.secret, m, 4);
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What of that which was sent is where: flying, arrived out of order (SACKED), or lost. A segment
+ * is lost when one that was sent later has arrived and some time has passed (RACK, RFC 8985).
+ */
+#include "lib/base/util.h"
+#include "userstack/engine/native/native.h"
+
+#define TAIL_ACK_DELAY (200 * MS) /* what a peer may wait with an ACK of a single segment */
+
+static uint32_t *sent_account(struct engine_conn *c, enum sent_state state)
+{
+	return state == SENT_FLYING ? &c->flying : state == SENT_SACKED ? &c->sacked : &c->lost;
+}
+
+/* By time of transmission; almost always that is the end. */
+static void flight_insert(struct engine_conn *c, struct sent *t)
+{
+	struct sent *after = TAILQ_LAST(&c->flight, sent_list);
+
+	while (after && after->at > t->at)
+		after = TAILQ_PREV(after, sent_list, time_entry);
+	if (after)
+		TAILQ_INSERT_AFTER(&c->flight, after, t, time_entry);
+	else
+		TAILQ_INSERT_HEAD(&c->flight, t, time_entry);
+}
+
+void sent_set_state(struct engine_conn *c, struct sent *t, enum sent_state state)
+{
+	uint32_t len = t->end - t->seq;
+
+	*sent_account(c, t->state) -= len;
+	*sent_account(c, state) += len;
+	if (t->state == SENT_FLYING)
+		TAILQ_REMOVE(&c->flight, t, time_entry);
+	if (state == SENT_FLYING)
+		flight_insert(c, t);
+	t->state = state;
+}
+
+void sent_free(struct engine_conn *c, struct sent *t)
+{
+	*sent_account(c, t->state) -= t->end - t->seq;
+	if (t->state == SENT_FLYING)
+		TAILQ_REMOVE(&c->flight, t, time_entry);
+	TAILQ_REMOVE(&c->sent, t, entry);
+	pool_put(&c->e->sents, t);
+}
+
+void sent_cut(struct engine_conn *c, struct sent *t, uint32_t at)
+{
+	*sent_account(c, t->state) -= at - t->seq;
+	t->seq = at;
+}
+
+bool sent_split(struct engine_conn *c, struct sent *t, uint32_t at)
+{
+	struct sent *rest = pool_get(&c->e->sents);
+
+	if (!rest)
+		return false;
+	*rest = *t;
+	rest->seq = t->end = at;
+	t->fin = false;
+	TAILQ_INSERT_AFTER(&c->sent, t, rest, entry);
+	if (t->state == SENT_FLYING)
+		TAILQ_INSERT_AFTER(&c->flight, t, rest, time_entry);
+	return true;
+}
+
+/* RFC 2883, section 4: the first block is about bytes that are acknowledged, or in the second one.
+ */
+static bool sack_is_duplicate(const struct segment *s)
+{
+	if (seq_le(s->sack[0].to, s->ack))
+		return true;
+	return s->sacks > 1 && seq_le(s->sack[1].from, s->sack[0].from) &&
+	       seq_le(s->sack[0].to, s->sack[1].to);
+}
+
+void loss_sack(struct engine_conn *c, const struct segment *s, struct delivery *d)
+{
+	struct sent *t;
+	unsigned i = 0;
+
+	if (sack_is_duplicate(s)) {
+		d->dsack = true;
+		i = 1;
+	}
+	for (; i < s->sacks; i++) {
+		uint32_t from = s->sack[i].from, to = s->sack[i].to;
+
+		if (!seq_lt(from, to) || seq_lt(from, c->snd_una) || seq_lt(c->snd_nxt, to))
+			continue; /* nonsense, or long ago */
+		/* what is new is rather at the end */
+		TAILQ_FOREACH_REVERSE(t, &c->sent, sent_list, entry)
+		{
+			if (seq_lt(t->seq, from))
+				break;
+			if (seq_lt(to, t->end) || t->state == SENT_SACKED)
+				continue;
+			ack_delivered(c, d, t, c->e->now);
+			d->sacked += t->end - t->seq;
+			sent_set_state(c, t, SENT_SACKED);
+		}
+	}
+}
+
+/* RFC 8985, 6.2 step 4: how long a segment may be overtaken. */
+static uint64_t reorder_window(const struct engine_conn *c)
+{
+	uint64_t us = (uint64_t)c->reorder_mult * c->min_rtt_us / 4;
+
+	if (!c->reorder_seen && (c->congestion >= CONGESTION_RECOVER || c->sacked > 2 * c->mss))
+		return 0;
+	return MIN(us, c->srtt_us) * 1000;
+}
+
+/* Without SACK: the first segment, after three hints, or in recovery with every ACK of a part. */
+static bool loss_detect_reno(struct engine_conn *c)
+{
+	struct sent *t = TAILQ_FIRST(&c->sent);
+
+	if (!t || t->state != SENT_FLYING || c->congestion == CONGESTION_LOSS)
+		return false;
+	if (c->congestion == CONGESTION_RECOVER ? t->at >= c->recover_at : c->dupacks < 3)
+		return false;
+	sent_set_state(c, t, SENT_LOST);
+	return true;
+}
+
+bool loss_detect(struct engine_conn *c)
+{
+	uint64_t window, lost_at, wait = 0;
+	struct sent *t, *next;
+	bool lost = false;
+
+	c->due[DUE_REORDER] = NEVER;
+	if (!c->sack)
+		return loss_detect_reno(c);
+	if (!c->rack_at)
+		return false;
+	window = reorder_window(c);
+	for (t = TAILQ_FIRST(&c->flight); t; t = next) {
+		next = TAILQ_NEXT(t, time_entry);
+		if (t->at > c->rack_at || (t->at == c->rack_at && seq_le(c->rack_end, t->end)))
+			break;
+		lost_at = t->at + c->rack_rtt_us * 1000ull + window;
+		if (lost_at > c->e->now) {
+			wait = MAX(wait, lost_at);
+			continue;
+		}
+		sent_set_state(c, t, SENT_LOST);
+		lost = true;
+	}
+	if (wait)
+		conn_set_due(c, DUE_REORDER, wait);
+	return lost;
+}
+
+/* A timeout: all that is not known to have arrived. If the first segment was SACKED, the peer has
+ * changed its mind (RFC 2018, section 8). */
+void loss_all(struct engine_conn *c)
+{
+	bool reneged = !TAILQ_EMPTY(&c->sent) && TAILQ_FIRST(&c->sent)->state == SENT_SACKED;
+	struct sent *t;
+
+	TAILQ_FOREACH(t, &c->sent, entry)
+	if (t->state == SENT_FLYING || (reneged && t->state == SENT_SACKED))
+		sent_set_state(c, t, SENT_LOST);
+}
+
+/* RFC 8985, 7.3: a probe is sent if nothing says yet that anything is wrong. */
+static bool tail_may_probe(const struct engine_conn *c)
+{
+	return c->sack && c->congestion == CONGESTION_OPEN && !c->tlp_out && !c->sacked &&
+	       !c->lost && c->flying && c->srtt_us;
+}
+
+/* Set the timer for what is under way, or what cannot go. */
+void loss_arm(struct engine_conn *c)
+{
+	uint64_t rto = MIN(conn_rto(c) << MIN(c->backoff, 16), RTO_MAX), due, tail;
+
+	if (c->state == TCP_CLOSED)
+		return;
+	if (TAILQ_EMPTY(&c->sent)) {
+		bool stuck = c->snd_end != c->snd_nxt && c->due[DUE_PACE] == NEVER;
+
+		if (!stuck)
+			c->probe = PROBE_NONE;
+		else if (c->probe == PROBE_WINDOW && c->due[DUE_RETRANSMIT] != NEVER)
+			return;
+		else
+			c->probe = PROBE_WINDOW;
+		conn_set_due(c, DUE_RETRANSMIT, stuck ? c->e->now + rto : NEVER);
+		return;
+	}
+	due = c->rto_from + rto;
+	c->probe = PROBE_RTO;
+	if (tail_may_probe(c)) {
+		tail = c->rto_from + c->srtt_us * 2000ull + 2 * MS;
+		if (c->flying <= c->mss)
+			tail += TAIL_ACK_DELAY;
+		if (tail < due) {
+			due = tail;
+			c->probe = PROBE_TAIL;
+		}
+	}
+	conn_set_due(c, DUE_RETRANSMIT, due);
+}
+
+/* RFC 8985, 7.4.2: was the probe the repair of a loss? Then congestion control is to know. */
+void loss_tail_acked(struct engine_conn *c, const struct delivery *d, uint32_t ack)
+{
+	if (!c->tlp_out || seq_lt(ack, c->tlp_end))
+		return;
+	c->tlp_out = false;
+	if (!c->tlp_again || d->dsack || d->dup || c->congestion != CONGESTION_OPEN)
+		return;
+	recovery_enter(c, CONGESTION_REDUCE);
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Handshakes: RFC 9293, 3.5, from both ends at once too. */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/base/util.h"
+#include "userstack/engine/isn.h"
+#include "userstack/engine/native/native.h"
+
+static void put_mss(struct packet *k, uint32_t mss)
+{
+	uint8_t *p = k->options + k->options_len;
+
+	p[0] = 2;
+	p[1] = 4;
+	p[2] = (uint8_t)(mss >> 8);
+	p[3] = (uint8_t)mss;
+	k->options_len += 4;
+}
+
+static void put4(struct packet *k, uint8_t a, uint8_t b, uint8_t c, uint8_t d)
+{
+	uint8_t *p = k->options + k->options_len;
+
+	p[0] = a;
+	p[1] = b;
+	p[2] = c;
+	p[3] = d;
+	k->options_len += 4;
+}
+
+/* A SYN, or a SYN with an ACK if the peer's has come: then it has what both can. */
+void open_send_syn(struct engine_conn *c)
+{
+	bool answer = c->state == TCP_SYN_RCVD;
+	struct packet k = {.key = &c->key, .seq = c->iss, .flags = TCP_SYN};
+
+	if (answer) {
+		k.flags |= TCP_ACK;
+		k.ack = c->rcv_nxt;
+		c->rcv_acked = c->rcv_nxt;
+	}
+	if (answer ? c->ecn : c->e->tune.ecn)
+		k.flags |= answer ? TCP_ECE : TCP_ECE | TCP_CWR;
+	k.window = (uint16_t)MIN(c->rcv_buf, 65535u);
+	put_mss(&k, MIN(c->e->c.mtu, 65535u) - (c->v6 ? 60 : 40));
+	if (!answer || c->sack)
+		put4(&k, 1, 1, 4, 2);
+	if (!answer || c->timestamps)
+		packet_option_ts(&k, conn_ts(c), c->ts_recent);
+	if (!answer || c->rcv_scale)
+		put4(&k, 1, 3, 3, TCP_WSCALE);
+	c->sent_at = c->e->now;
+	conn_set_due(c, DUE_RETRANSMIT, c->e->now + (RTO_INITIAL << c->backoff));
+	packet_send(c->e, &k);
+}
+
+/* What both ends can, as the peer's SYN says. */
+static void open_negotiate(struct engine_conn *c, const struct segment *s)
+{
+	struct path *p = engine_path(c->e, c->key.remote.ip);
+	bool known = c->e->now < p->until && !memcmp(p->ip, c->key.remote.ip, 16);
+
+	c->irs = s->seq;
+	c->rcv_nxt = c->rcv_read = c->rcv_acked = c->tune_seq = s->seq + 1;
+	c->rcv_adv = c->rcv_nxt + MIN(c->rcv_buf, 65535u);
+	c->mss_peer = s->mss ? s->mss : c->v6 ? TCP_MSS_DEFAULT6 : TCP_MSS_DEFAULT;
+	c->mss_peer = MAX(c->mss_peer, TCP_MSS_MIN);
+	conn_set_mtu(c, known ? p->mtu : c->e->c.mtu);
+	c->rcv_mss = c->mss;
+	c->sack = s->sack_ok;
+	c->timestamps = s->has_ts;
+	c->ts_recent = s->ts;
+	c->ts_recent_at = c->e->now;
+	if (s->has_scale) {
+		c->snd_scale = s->scale;
+		c->rcv_scale = TCP_WSCALE;
+	}
+	c->snd_wnd = c->snd_wnd_max = s->window;
+	c->snd_wl1 = s->seq;
+	c->cwnd = cc_initial_window(c->mss);
+	c->cc->init(c);
+}
+
+static void open_number(struct engine_conn *c)
+{
+	c->iss = isn_make(c->e->c.secret, &c->key.local, &c->key.remote, c->e->now);
+	c->ts_offset = engine_ts_offset(c->e, &c->key);
+	c->snd_una = c->iss;
+	c->snd_nxt = c->snd_end = c->recover = c->fack = c->ecn_from = c->iss + 1;
+	c->snd_wl2 = c->reorder_end = c->iss;
+}
+
+int open_connect(struct engine *e, const struct conn_key *key, void *user, struct engine_conn **ret)
+{
+	struct engine_conn *c = conn_new(e, key);
+
+	if (!c)
+		return -ENOMEM;
+	c->state = TCP_SYN_SENT;
+	c->user = user;
+	c->host_knows = c->connecting = true;
+	open_number(c);
+	*ret = c;
+	open_send_syn(c);
+	return 0;
+}
+
+void open_listen(struct engine_listener *l, const struct conn_key *key, const struct segment *s)
+{
+	struct engine *e = l->e;
+	struct engine_conn *c;
+
+	if (s->flags & TCP_RST)
+		return;
+	if (!(s->flags & TCP_SYN) || (s->flags & (TCP_ACK | TCP_FIN))) {
+		close_refuse(e, key, s);
+		return;
+	}
+	if (e->half_open_n >= e->tune.half_open_max) /* the oldest makes room */
+		conn_end(TAILQ_FIRST(&e->half_open));
+	c = conn_new(e, key);
+	if (!c)
+		return;
+	c->state = TCP_SYN_RCVD;
+	c->listener = l;
+	conn_move(c, &e->half_open);
+	open_number(c);
+	open_negotiate(c, s);
+	c->ecn = (s->flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR);
+	open_send_syn(c);
+}
+
+/* The ACK of our SYN, in SYN-RECEIVED. */
+void open_established(struct engine_conn *c, const struct segment *s)
+{
+	if (!c->backoff)
+		rtt_sample(c, c->e->now - c->sent_at);
+	c->state = TCP_ESTABLISHED;
+	c->snd_una = s->ack;
+	c->backoff = 0;
+	c->due[DUE_RETRANSMIT] = NEVER;
+	c->snd_wnd = c->snd_wnd_max = (uint32_t)s->window << c->snd_scale;
+	c->snd_wl1 = s->seq;
+	c->snd_wl2 = s->ack;
+	c->sent_at = 0;
+	c->progress_at = c->e->now;
+	if (c->connecting) {
+		c->connecting = false;
+		conn_event(c, ENGINE_CONNECTED, 0);
+		return;
+	}
+	conn_move(c, &c->e->unreported);
+	conn_event(c, 0, 0);
+}
+
+void open_syn_sent(struct engine_conn *c, const struct segment *s)
+{
+	bool ack = s->flags & TCP_ACK;
+
+	if (ack && s->ack != c->snd_nxt) {
+		close_refuse(c->e, &c->key, s);
+		return;
+	}
+	if (s->flags & TCP_RST) {
+		if (ack)
+			conn_fail(c, ECONNREFUSED);
+		return;
+	}
+	if (!(s->flags & TCP_SYN))
+		return;
+	open_negotiate(c, s);
+	if (!ack) { /* both called each other */
+		c->state = TCP_SYN_RCVD;
+		c->backoff = 0;
+		open_send_syn(c);
+		return;
+	}
+	c->ecn = c->e->tune.ecn && (s->flags & (TCP_ECE | TCP_CWR)) == TCP_ECE;
+	open_established(c, s);
+	c->snd_wnd = c->snd_wnd_max = s->window; /* that of a SYN is not scaled */
+	c->ack_now = true;
+	output_conn(c);
+}

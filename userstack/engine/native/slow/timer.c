@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is due. */
+#include <errno.h>
+
+#include "lib/base/util.h"
+#include "userstack/engine/native/native.h"
+
+#define ORPHAN_TIMEOUT (100 * SECOND) /* for the last bytes of a connection that the host closed \
+				       */
+#define KEEPALIVES 9
+#define KEEPALIVE_EVERY (75 * SECOND)
+
+static void timer_syn(struct engine_conn *c)
+{
+	if (c->backoff >= SYN_RETRIES) {
+		conn_fail(c, ETIMEDOUT);
+		return;
+	}
+	c->backoff++;
+	open_send_syn(c);
+}
+
+/* A tail loss probe: new data if there is some, else the last segment once more. */
+static void timer_tail(struct engine_conn *c)
+{
+	c->tlp_again = !output_probe_new(c);
+	if (c->tlp_again && !output_again(c, TAILQ_LAST(&c->sent, sent_list)))
+		return;
+	c->tlp_out = true;
+	c->tlp_end = c->snd_nxt;
+	c->rto_from = c->e->now;
+}
+
+/* The window is closed, or too small for what waits: that goes as it is, for the override timeout
+ * of RFC 9293, 3.8.6.2.1. */
+static void timer_window(struct engine_conn *c)
+{
+	if (c->backoff < UINT8_MAX)
+		c->backoff++;
+	if (!output_probe_new(c))
+		output_window_probe(c);
+}
+
+static void timer_retransmit(struct engine_conn *c)
+{
+	uint64_t limit = c->e->tune.user_timeout;
+
+	if (c->state == TCP_SYN_SENT || c->state == TCP_SYN_RCVD) {
+		timer_syn(c);
+		return;
+	}
+	if (c->closed)
+		limit = MIN(limit, ORPHAN_TIMEOUT);
+	if (c->e->now - c->progress_at >= limit) {
+		conn_fail(c, ETIMEDOUT);
+		return;
+	}
+	if (c->probe == PROBE_TAIL)
+		timer_tail(c);
+	else if (c->probe == PROBE_WINDOW)
+		timer_window(c);
+	else if (c->probe == PROBE_RTO)
+		recovery_timeout(c);
+	output_conn(c);
+}
+
+static void timer_reorder(struct engine_conn *c)
+{
+	if (!loss_detect(c))
+		return;
+	if (c->congestion == CONGESTION_OPEN || c->congestion == CONGESTION_REDUCE) {
+		recovery_enter(c, CONGESTION_RECOVER);
+		c->cwnd = conn_flying(c) + c->mss;
+	}
+	output_conn(c);
+}
+
+static void timer_life(struct engine_conn *c)
+{
+	if (c->state == TCP_TIME_WAIT || (c->state == TCP_FIN_WAIT_2 && c->closed))
+		conn_end(c);
+}
+
+static void timer_due(struct engine_conn *c, enum due what)
+{
+	switch (what) {
+	case DUE_RETRANSMIT:
+		timer_retransmit(c);
+		break;
+	case DUE_REORDER:
+		timer_reorder(c);
+		break;
+	case DUE_ACK:
+		output_ack(c);
+		break;
+	case DUE_PACE:
+		output_conn(c);
+		break;
+	case DUE_LIFE:
+	case DUES:
+		timer_life(c);
+		break;
+	}
+}
+
+static void timer_conn(struct engine_conn *c, uint64_t now)
+{
+	uint64_t next = NEVER;
+
+	for (unsigned i = 0; i < DUES && c->state != TCP_CLOSED; i++)
+		if (c->due[i] <= now) {
+			c->due[i] = NEVER;
+			timer_due(c, i);
+		}
+	if (c->state == TCP_CLOSED)
+		return;
+	for (unsigned i = 0; i < DUES; i++)
+		next = MIN(next, c->due[i]);
+	if (next != NEVER && (!c->timer.tick || next / WHEEL_TICK_NS + 1 < c->timer.tick))
+		wheel_arm(&c->e->wheel, &c->timer, next);
+}
+
+void timer_run(struct engine *e)
+{
+	struct timer *t;
+
+	while ((t = wheel_expire(&e->wheel, e->now)))
+		timer_conn(container_of(t, struct engine_conn, timer), e->now);
+}

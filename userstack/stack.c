@@ -370,6 +370,7 @@ static bool turn(struct stack *s)
 
 	s->c.engine->poll(s->engine, s->now, &s->engine_next);
 	relay_work(s);
+	s->c.engine->poll(s->engine, s->now, &s->engine_next); /* what the relay asked of it */
 	net_poll(s->net, s->now, &s->net_next);
 	if (s->now >= s->tick_due)
 		tick(s);

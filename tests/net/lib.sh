@@ -11,7 +11,8 @@
 # by side. A test: source this file, need PROGRAM..., setup "$@", check/ok/not_ok..., finish.
 #
 # DMM_BUILD: the build directory. DMM_BASELINE=1: run the same programs without DMM, checks of its
-# counters are skipped. `test_x.sh --shell`: set up, then a shell in the environment.
+# counters are skipped. DMM_ENGINE: of the instances, lwip or native. `test_x.sh --shell`: set up, then
+# a shell in the environment.
 set -euo pipefail
 shopt -s lastpipe # `config | start_policyd` runs in this shell
 
@@ -19,6 +20,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 DMM_BUILD=${DMM_BUILD:-$root/build}
 DMM_BASELINE=${DMM_BASELINE:-0}
+DMM_ENGINE=${DMM_ENGINE:-lwip}
 ID=$$
 NEAR=dmm-near-$ID
 FAR=dmm-far-$ID
@@ -206,7 +208,7 @@ config() {
 		groups:
 		  web: {cgroup: $CGROUP/web}
 		stacks:
-		  edge0: {engine: lwip, port: {driver: xsk, interface: near0}}
+		  edge0: {engine: $DMM_ENGINE, port: {driver: xsk, interface: near0}}
 		rules:
 		  - name: web-tcp
 		    match: {group: web, proto: tcp}

@@ -86,7 +86,7 @@ static void output_segment(struct engine_conn *c, uint32_t seq, size_t len, bool
 	k.data_n = stream_iov(&c->tx, seq, &len, iov, OUTPUT_IOV);
 	if (fin)
 		k.flags |= TCP_FIN;
-	if (seq + len == c->snd_end)
+	if (len && seq + len == c->snd_end)
 		k.flags |= TCP_PSH;
 	if (c->urgent_out && len && c->snd_up - seq - 1 < 0xffff) {
 		k.flags |= TCP_URG;

@@ -102,6 +102,8 @@ static void input_trim(struct engine_conn *c, struct segment *s)
 	if (seq_lt(s->seq, c->rcv_nxt) && s->len) {
 		old = MIN(c->rcv_nxt - s->seq, s->len);
 		gap_duplicate(c, s->seq, s->seq + old);
+		c->ack_now = true; /* ours was lost, or is late */
+		conn_queue(c);
 		s->seq += old;
 		s->data += old;
 		s->len -= old;

@@ -159,7 +159,7 @@ void ack_receive(struct engine_conn *c, const struct segment *s)
 	c->keepalives = 0;
 	if (!outstanding) { /* nothing to acknowledge; a window that opens lets bytes go */
 		c->progress_at = c->e->now;
-		if (window && c->snd_end != c->snd_nxt)
+		if (window && seq_lt(c->snd_nxt, c->snd_end))
 			conn_queue(c);
 		return;
 	}
@@ -181,7 +181,7 @@ void ack_receive(struct engine_conn *c, const struct segment *s)
 	if (d.acked)
 		ack_buffer(c);
 	loss_arm(c);
-	if (c->snd_end != c->snd_nxt || c->lost)
+	if (c->lost || seq_lt(c->snd_nxt, c->snd_end) || (c->fin_queued && !c->fin_sent))
 		conn_queue(c);
 	if (fin)
 		close_fin_acked(c);

@@ -186,7 +186,7 @@ void loss_arm(struct engine_conn *c)
 	if (c->state == TCP_CLOSED)
 		return;
 	if (TAILQ_EMPTY(&c->sent)) {
-		bool stuck = c->snd_end != c->snd_nxt && c->due[DUE_PACE] == NEVER;
+		bool stuck = seq_lt(c->snd_nxt, c->snd_end) && c->due[DUE_PACE] == NEVER;
 
 		if (!stuck)
 			c->probe = PROBE_NONE;

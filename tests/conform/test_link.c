@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Transfers over links that misbehave. Whatever the link does, as long as something gets through,
+ * all bytes arrive, in order, and both ends close; and no memory is left.
+ */
+#include <CUnit/CUnit.h>
+#include <arpa/inet.h>
+#include <stdio.h>
+
+#include "lib/base/util.h"
+#include "tests/conform/sim.h"
+
+#define SEEDS 400
+
+static struct sim sim;
+
+static void check_app(const struct sim_app *a, uint64_t sent, uint64_t received)
+{
+	CU_ASSERT_FALSE(a->bad || a->failed);
+	CU_ASSERT(a->closed);
+	CU_ASSERT_EQUAL(a->sent, sent);
+	CU_ASSERT_EQUAL(a->received, received);
+}
+
+static void check_empty(const struct sim *s)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		const struct engine *e = s->end[i].e;
+
+		CU_ASSERT_EQUAL(e->chunks.used, 0);
+		CU_ASSERT_EQUAL(e->sents.used, 0);
+		CU_ASSERT_EQUAL(e->gaps.used, 0);
+		CU_ASSERT_EQUAL(e->conns.used, 0);
+		CU_ASSERT_EQUAL(e->table.used, 0);
+	}
+}
+
+/* Both directions; returns the virtual seconds it took. */
+static double transfer(uint64_t seed, const struct sim_link *link, uint64_t up, uint64_t down,
+		       uint64_t limit, const struct native_tune *tune)
+{
+	struct sim_app *a;
+	uint64_t began;
+	unsigned failures = CU_get_number_of_failures();
+
+	sim_start(&sim, seed, link);
+	for (unsigned i = 0; tune && i < 2; i++)
+		sim.end[i].e->tune = *tune;
+	sim.server_total = down;
+	began = sim.now;
+	a = sim_connect(&sim, up, seed & 1);
+	CU_ASSERT(sim_run(&sim, limit));
+	CU_ASSERT_EQUAL_FATAL(sim.end[1].apps, 1);
+	check_app(a, up, down);
+	check_app(&sim.end[1].app[0], down, up);
+	began = MAX(a->done_at, sim.end[1].app[0].done_at) - began;
+	sim_rest(&sim, 300 * SECOND); /* TIME-WAIT */
+	check_empty(&sim);
+	sim_stop(&sim);
+	if (CU_get_number_of_failures() != failures)
+		printf("seed %llu failed\n", (unsigned long long)seed);
+	return (double)began / 1e9;
+}
+
+static void test_clean(void)
+{
+	struct sim_link link = {.delay = 5 * MS};
+	double s = transfer(1, &link, 10000000, 10000000, 100 * SECOND, NULL);
+
+	CU_ASSERT(s < 2);
+}
+
+/* The rate of the link is used, nearly all of it, also with a queue that is short. */
+static void test_rate(void)
+{
+	struct sim_link link = {.delay = 10 * MS, .rate = 1250000, .queue = 50000};
+	double s = transfer(2, &link, 5000000, 0, 100 * SECOND, NULL);
+
+	CU_ASSERT(s < 5000000 / 1250000.0 * 1.25);
+}
+
+static void test_seeds(void)
+{
+	struct rng r = {77};
+
+	for (unsigned seed = 1; seed <= SEEDS; seed++) {
+		struct sim_link link = {
+			.delay = rng_below(&r, 40) * MS + rng_below(&r, 1000) * 1000,
+			.jitter = rng_below(&r, 3) ? 0 : rng_below(&r, 5000000),
+			.rate = rng_below(&r, 2) ? 0 : 100000 + rng_below(&r, 10000000),
+			.queue = 15000 + rng_below(&r, 300000),
+			.loss = rng_below(&r, 3) ? 0 : rng_below(&r, 100),
+			.burst = rng_below(&r, 4) ? 0 : rng_below(&r, 10),
+			.reorder = rng_below(&r, 3) ? 0 : rng_below(&r, 200),
+			.duplicate = rng_below(&r, 4) ? 0 : rng_below(&r, 100),
+			.corrupt = rng_below(&r, 4) ? 0 : rng_below(&r, 30),
+		};
+
+		transfer(seed, &link, rng_below(&r, 300000), rng_below(&r, 300000), 4000 * SECOND,
+			 NULL);
+	}
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{"a clean link", test_clean},
+		{"a slow link is full", test_rate},
+		{"random links", test_seeds},
+		CU_TEST_INFO_NULL,
+	};
+
+	return unit_run("link", tests);
+}

@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 4
+#define DMM_ABI_VERSION 5
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -136,7 +136,7 @@ struct dmm_rule_rec {
 	dmm_u8 carrier; /* enum dmm_carrier wanted: TCP or SPLICE (where its gate allows) */
 	dmm_u8 origin;	/* 0 operator, 1 nRD */
 	dmm_u8 off;	/* 1: switched off; what matches stays on the kernel stack */
-	dmm_u8 pad;
+	dmm_u8 capture; /* 1: the same, for tcpdump to see it */
 };
 
 /*
@@ -328,8 +328,8 @@ struct dmm_listener {
 	dmm_u8 v6only; /* 1: an IPv6 listener that takes no IPv4 */
 	dmm_u8 family; /* 4 or 6, of the socket */
 	dmm_u8 nonblock;
-	dmm_u8 off; /* 1: its stack, group or rule is switched off, and the kernel answers; the
-		       instance writes it */
+	dmm_u8 off; /* not 0: the kernel answers, and why: enum dmm_reason ADMIN_OFF of its stack,
+		       group or rule, or CAPTURE; the instance writes it */
 	dmm_u8 pad[7];
 };
 

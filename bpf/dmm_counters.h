@@ -18,6 +18,7 @@
 	X(ADMIN_OFF, "admin-off", "switched off by the operator") \
 	X(NOT_MANAGED, "not-managed", "the group is not in force") \
 	X(REJECTED, "rejected", "a rule rejects this socket") \
+	X(CAPTURE, "capture", "a rule keeps it where tcpdump sees it") \
 	X(INTERNAL, "internal", "no socket storage, or a policy that names nothing usable")
 
 /* Counters of the BPF programs, summed over CPUs. X(NAME, metric, meaning) */

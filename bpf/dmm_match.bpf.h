@@ -71,7 +71,8 @@ struct choice {
 	__u32 slot;
 	__u64 use; /* the i-th stack id in bits 8i … 8i+7: the stack cannot be indexed by a variable
 		    */
-	__u8 n_use, strict, carrier, off;
+	__u8 n_use, strict, carrier;
+	__u8 keep; /* why it stays on the kernel stack, enum dmm_reason; 0: the list decides */
 	char name[DMM_NAME_LEN];
 };
 
@@ -123,7 +124,7 @@ static __always_inline bool choose(struct selector *s, struct choice *c)
 		c->use = pack_use(r->use);
 		c->n_use = r->n_use;
 		c->strict = r->strict;
-		c->off = r->off;
+		c->keep = r->off ? DMM_REASON_ADMIN_OFF : r->capture ? DMM_REASON_CAPTURE : 0;
 		c->carrier = r->carrier;
 		__builtin_memcpy(c->name, r->name, DMM_NAME_LEN);
 		return true;
@@ -131,7 +132,7 @@ static __always_inline bool choose(struct selector *s, struct choice *c)
 	c->use = pack_use(hdr->use);
 	c->n_use = hdr->n_use;
 	c->strict = hdr->strict;
-	c->off = 0;
+	c->keep = 0;
 	c->carrier = DMM_CARRIER_TCP;
 	__builtin_memset(c->name, 0, DMM_NAME_LEN);
 	return true;

@@ -385,8 +385,10 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 	if (cg->group == DMM_GROUP_NONE || !choose(&w->sel, &w->choice)) {
 		w->choice.rule = DMM_RULE_NONE;
 		k->why = DMM_REASON_NOT_MANAGED;
-	} else if ((cg->flags & DMM_CG_OFF) || w->choice.off) {
+	} else if (cg->flags & DMM_CG_OFF) {
 		k->why = DMM_REASON_ADMIN_OFF;
+	} else if (w->choice.keep) {
+		k->why = w->choice.keep;
 	} else {
 		k->outcome = GO_UNDECIDED;
 		k->why = w->choice.rule == DMM_RULE_NONE ? DMM_REASON_DEFAULT : DMM_REASON_RULE;

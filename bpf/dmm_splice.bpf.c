@@ -226,7 +226,7 @@ static __always_inline __u32 why_plain(__u64 listener)
 {
 	struct dmm_listener *l = bpf_map_lookup_elem(&dmm_listen, &listener);
 
-	return l && l->off ? DMM_REASON_ADMIN_OFF : DMM_REASON_NO_ROUTE;
+	return l && l->off ? l->off : DMM_REASON_NO_ROUTE;
 }
 
 /* A connection that reached a managed listener by the kernel's own path. */
@@ -463,8 +463,10 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm
 	k.sel = &sel;
 	k.choice = &c;
 	k.why = c.rule == DMM_RULE_NONE ? DMM_REASON_DEFAULT : DMM_REASON_RULE;
-	if ((cg->flags & DMM_CG_OFF) || c.off)
+	if (cg->flags & DMM_CG_OFF)
 		k.why = DMM_REASON_ADMIN_OFF;
+	else if (c.keep)
+		k.why = c.keep;
 	else
 		bpf_loop(DMM_MAX_USE, listen_step, &k, 0);
 	st->generation = c.generation;

@@ -189,7 +189,7 @@ int hold_listeners(struct hold *h, void (*cb)(const struct dmm_listener *l, void
 	return 0;
 }
 
-int hold_listener_off(struct hold *h, dmm_u64 cookie, bool off)
+int hold_listener_off(struct hold *h, dmm_u64 cookie, dmm_u8 off)
 {
 	int map = h->tree->map[TREE_LISTEN];
 	struct dmm_listener l;

@@ -41,7 +41,7 @@ void hold_forget(struct hold *h, int fd);
 int hold_listeners(struct hold *h, void (*cb)(const struct dmm_listener *l, void *ctx), void *ctx);
 
 /* A listener is left to the kernel, or taken again: for the reason of what connects to it. */
-int hold_listener_off(struct hold *h, dmm_u64 cookie, bool off);
+int hold_listener_off(struct hold *h, dmm_u64 cookie, dmm_u8 off);
 
 /* Publish what the instance can reach. plen in bits of the v4-mapped form (0 … 128). */
 int hold_route_set(struct hold *h, const dmm_u8 ip[16], unsigned plen, enum dmm_route_type type);

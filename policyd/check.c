@@ -296,7 +296,6 @@ static void check_not_yet(const struct check *c)
 						  m->n_local_port_set
 					  ? "sets"
 				  : weights_of(c, r) ? "weights"
-				  : r->capture	     ? "capture"
 						     : NULL;
 
 		if (key)

@@ -234,6 +234,7 @@ static int put_rule(const struct dmm_rule *rule, unsigned index, struct dmm_clas
 	rec->n_use = (dmm_u8)rule->n_use;
 	rec->strict = rule->strict;
 	rec->off = rule->disabled;
+	rec->capture = rule->capture;
 	rec->carrier = rule->carrier;
 	for (size_t k = 0; k < n; k++) {
 		int r = put_match(&rule->match, k, index, ret);

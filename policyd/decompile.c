@@ -114,6 +114,7 @@ static int read_rules(const struct dmm_class *c, struct dmm_policy *p)
 		rule->pos.line = rec->line;
 		rule->strict = rec->strict;
 		rule->disabled = rec->off;
+		rule->capture = rec->capture;
 		rule->carrier = rec->carrier;
 		rule->n_use = rec->n_use;
 		r = read_use(c, rec->use, rec->n_use, rule->use);

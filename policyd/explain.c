@@ -113,6 +113,10 @@ void explain_socket(const struct tree *t, const struct dmm_class *c, const struc
 	*ret = (struct explanation){.rule = eval_rule(c, s), .stack = DMM_STACK_KERNEL};
 	rule = ret->rule < DMM_MAX_RULES ? &c->rule[ret->rule] : NULL;
 	ret->reason = rule ? DMM_REASON_RULE : DMM_REASON_DEFAULT;
+	if (rule && rule->capture && !rule->off) {
+		ret->reason = DMM_REASON_CAPTURE;
+		return;
+	}
 	if ((rule && rule->off) ||
 	    (s->group && attach_group_off(t, &c->group[s->group % DMM_MAX_GROUPS]))) {
 		ret->reason = DMM_REASON_ADMIN_OFF;

@@ -112,8 +112,8 @@ static int read_port(const struct keys_at *at, const struct key *k, const struct
 const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 	KEY_WORD("kind", read_kind, struct policy_stack, rec.kind, kind_words,
 		 "kernel or userspace", "userspace is implied by an engine"),
-	KEY_WORD("engine", key_read_word, struct policy_stack, rec.engine, engine_words, "lwip or native",
-		 "userspace: the transport implementation"),
+	KEY_WORD("engine", key_read_word, struct policy_stack, rec.engine, engine_words,
+		 "lwip or native", "userspace: the transport implementation"),
 	{.name = "port",
 	 .read = read_port,
 	 .value = "{…}",

@@ -36,8 +36,9 @@ struct announced {
 	TAILQ_ENTRY(announced) entry;
 	struct dmm_listener l;
 	bool present; /* of listen_sync() */
-	bool rule_off;
-	bool off; /* its stack, group or rule is switched off */
+	dmm_u8 rule_off,
+		off; /* why the kernel answers, of its rule and of all: 0 or enum dmm_reason
+		      */
 };
 
 /* An address that the engine listens on. */
@@ -142,7 +143,7 @@ static bool listen_group_off(struct stack *s, unsigned group)
 	return maps_group(&s->tree, group, &rec) == 0 && attach_group_off(&s->tree, &rec);
 }
 
-static void listen_switch(struct stack *s, struct announced *a, bool off)
+static void listen_switch(struct stack *s, struct announced *a, dmm_u8 off)
 {
 	if (a->off == off)
 		return;
@@ -224,7 +225,8 @@ void listen_add(struct stack *s, const struct dmm_listener *l)
 		}
 		a->l = *l;
 		a->off = l->off;
-		listen_switch(s, a, s->rt->off || listen_group_off(s, l->group));
+		if (s->rt->off || listen_group_off(s, l->group))
+			listen_switch(s, a, DMM_REASON_ADMIN_OFF);
 		TAILQ_INSERT_TAIL(&g->announced, a, entry);
 		listen_update(s, g);
 	}
@@ -398,13 +400,16 @@ static int listen_rule_off(const struct dmm_flow_row *f, void *ctx)
 	const struct rules_off *o = ctx;
 	struct listening *g;
 	struct announced *a;
-	bool off = false;
+	dmm_u8 off = 0;
 
 	if (!(f->sock.flags & DMM_SF_LISTEN) || f->sock.stack != o->s->id)
 		return 0;
-	for (unsigned i = 0; i < o->class->hdr.rules; i++)
-		off |= o->class->rule[i].off &&
-		       strcmp(o->class->rule[i].name, f->sock.rule_name) == 0;
+	for (unsigned i = 0; i < o->class->hdr.rules; i++) {
+		const struct dmm_rule_rec *r = &o->class->rule[i];
+
+		if (strcmp(r->name, f->sock.rule_name) == 0)
+			off = r->off ? DMM_REASON_ADMIN_OFF : r->capture ? DMM_REASON_CAPTURE : 0;
+	}
 	TAILQ_FOREACH(g, &o->s->listening, entry)
 	if ((a = listen_announced(g, f->sock.cookie)))
 		a->rule_off = off;
@@ -442,7 +447,9 @@ static void listen_check_off(struct stack *s)
 
 			if (group[id] == UNKNOWN)
 				group[id] = listen_group_off(s, id) ? OFF : ON;
-			listen_switch(s, a, s->rt->off || group[id] == OFF || a->rule_off);
+			listen_switch(s, a,
+				      s->rt->off || group[id] == OFF ? DMM_REASON_ADMIN_OFF
+								     : a->rule_off);
 		}
 		listen_update(s, g);
 	}

@@ -158,24 +158,20 @@ check "is named, with the reason" grep -qE \
 end "$lost_pid"
 
 # ---- capture
-if "$DMM_POLICY" capture on web-tcp --dry-run >/dev/null 2>&1; then
-	client wired web $FAR4 7000
-	check "a flow through edge0" wait_for on edge0 1
-	check "capture on" status 0 "$DMM_POLICY" capture on web-tcp
-	spawn near-tcpdump in_near tcpdump -i near0 -Z root -nn -l tcp port 7000 and src host $NEAR4
-	wait_for grep -q 'listening on' "$TMP/near-tcpdump.log"
-	client seen web $FAR4 7000
-	check "a new flow is on the kernel stack, capture" wait_for on kernel 1 '.reason == "capture"'
-	check "tcpdump sees it" wait_for grep -qF "> $FAR4.7000: Flags [S]" "$TMP/near-tcpdump.log"
-	check "the old one goes on" echoes wired one
-	check "capture off" status 0 "$DMM_POLICY" capture off web-tcp
-	client again web $FAR4 7000
-	check "a new flow is on edge0 again" wait_for on edge0 2
-	for name in wired seen again; do quit $name; done
-	wait_for on edge0 0
-else
-	skip "capture: the maps of this build cannot hold it"
-fi
+client wired web $FAR4 7000
+check "a flow through edge0" wait_for on edge0 1
+check "capture on" status 0 "$DMM_POLICY" capture on web-tcp
+spawn near-tcpdump in_near tcpdump -i near0 -Z root -nn -l tcp port 7000 and src host $NEAR4
+wait_for grep -q 'listening on' "$TMP/near-tcpdump.log"
+client seen web $FAR4 7000
+check "a new flow is on the kernel stack, capture" wait_for on kernel 1 '.reason == "capture"'
+check "tcpdump sees it" wait_for grep -qF "> $FAR4.7000: Flags [S]" "$TMP/near-tcpdump.log"
+check "the old one goes on" echoes wired one
+check "capture off" status 0 "$DMM_POLICY" capture off web-tcp
+client again web $FAR4 7000
+check "a new flow is on edge0 again" wait_for on edge0 2
+for name in wired seen again; do quit $name; done
+wait_for on edge0 0
 
 # ---- drain
 client one web $FAR4 7000
@@ -253,6 +249,10 @@ check "on again: the engine answers" turned edge0 rule 1
 policy rule disable web-tcp >/dev/null
 check "rule off: the kernel's listener answers, admin-off" turned kernel admin-off
 policy rule enable web-tcp >/dev/null
+check "on again: the engine answers" turned edge0 rule 1
+policy capture on web-tcp >/dev/null
+check "capture on: the kernel's listener answers, capture" turned kernel capture
+policy capture off web-tcp >/dev/null
 check "on again: the engine answers" turned edge0 rule 1
 check "the first connection has seen nothing of it" echoes first still
 check "the server was not restarted" kill -0 "$managed_pid"

@@ -249,6 +249,7 @@ struct dmm_policy *gen_policy(struct rng *r)
 		rule->n_use = gen_use(r, p, rule->use);
 		rule->strict = rng_below(r, 4) == 0;
 		rule->disabled = rng_below(r, 8) == 0;
+		rule->capture = rng_below(r, 8) == 0;
 		rule->carrier = rng_below(r, 2) ? DMM_CARRIER_TCP : DMM_CARRIER_SPLICE;
 	}
 	p->n_def = gen_use(r, p, p->def);

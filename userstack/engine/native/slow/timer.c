@@ -5,8 +5,9 @@
 #include "lib/base/util.h"
 #include "userstack/engine/native/native.h"
 
-#define ORPHAN_TIMEOUT (100 * SECOND) /* for the last bytes of a connection that the host closed \
-				       */
+#define ORPHAN_TIMEOUT \
+	(100 * SECOND) /* for the last bytes of a connection that the host closed \
+			*/
 #define KEEPALIVES 9
 #define KEEPALIVE_EVERY (75 * SECOND)
 

@@ -112,7 +112,7 @@ static uint32_t cubic_shrink(struct engine_conn *c, bool ecn)
 	q->w_max = cwnd < q->w_max ? cwnd * (1 + CUBIC_BETA) / 2 : cwnd;
 	q->epoch = 0;
 	q->css_rounds = 0;
-	return MAX((uint32_t)(c->cwnd * CUBIC_BETA), 2 * c->mss);
+	return MAX((uint32_t)(c->cwnd * CUBIC_BETA + 0.5), 2 * c->mss);
 }
 
 static void cubic_restart(struct engine_conn *c)

@@ -8,7 +8,8 @@
  *           slow/loss.c    what was lost: RACK, TLP, RTO; slow/recovery.c: how fast it is sent
  * again slow/gap.c     bytes out of order, SACK output  fast/output.c  which segments go;
  * fast/packet.c: how one looks life    slow/open.c    handshakes; slow/close.c: FIN, reset,
- * TIME-WAIT; slow/timer.c
+ * TIME-WAIT; slow/timer.c;
+ *           slow/cookie.c
  *
  * A connection that has something to send is queued, and has its turn at the end of poll(): so a
  * batch of received packets makes one acknowledgment and one burst. Sequence space that was sent is
@@ -245,6 +246,7 @@ struct engine {
 	struct conn_list ended; /* the host has not closed them yet */
 	struct conn_list dead;	/* to be freed, when nobody can hold a pointer any more */
 	unsigned half_open_n, time_wait_n;
+	uint64_t cookie_at; /* when one was given last */
 	LIST_HEAD(, engine_listener) listeners[LISTENER_BUCKETS];
 	dmm_u8 addr[ADDRESSES_MAX][16];
 	unsigned addrs;
@@ -385,16 +387,26 @@ struct packet {
 };
 void packet_send(struct engine *e, const struct packet *p);
 void packet_option_ts(struct packet *p, uint32_t value, uint32_t echo);
+void packet_option_mss(struct packet *p, const struct engine *e);
+void packet_option_sack_ok(struct packet *p);
+void packet_option_scale(struct packet *p);
 uint32_t engine_ts_offset(const struct engine *e, const struct conn_key *key);
 
 /* slow/open.c */
 int open_connect(struct engine *e, const struct conn_key *key, void *user,
 		 struct engine_conn **ret);
 /* A segment for a listener. */
-void open_listen(struct engine_listener *l, const struct conn_key *key, const struct segment *s);
+void open_listen(struct engine_listener *l, const struct conn_key *key, struct segment *s);
 void open_syn_sent(struct engine_conn *c, const struct segment *s);
 void open_send_syn(struct engine_conn *c);
 void open_established(struct engine_conn *c, const struct segment *s);
+
+/* slow/cookie.c */
+/* Answer a SYN and forget it. */
+void cookie_answer(struct engine *e, const struct conn_key *key, const struct segment *s);
+/* True: s acknowledges such an answer, to this SYN. */
+bool cookie_check(const struct engine *e, const struct conn_key *key, const struct segment *s,
+		  struct segment *ret_syn);
 
 /* slow/close.c */
 int close_shutdown(struct engine_conn *c);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/base/addr.h"
+#include "lib/base/util.h"
 #include "userstack/engine/isn.h"
 #include "userstack/engine/native/native.h"
 #include "userstack/net/frame.h"
@@ -109,6 +110,29 @@ void packet_option_ts(struct packet *k, uint32_t value, uint32_t echo)
 	put32(p + 4, value);
 	put32(p + 8, echo);
 	k->options_len += TCP_OPTIONS_TS;
+}
+
+static void packet_option4(struct packet *k, uint32_t option)
+{
+	put32(k->options + k->options_len, option);
+	k->options_len += 4;
+}
+
+void packet_option_mss(struct packet *k, const struct engine *e)
+{
+	uint32_t headers = addr_is_v4(k->key->remote.ip) ? 40 : 60;
+
+	packet_option4(k, 2u << 24 | 4u << 16 | (MIN(e->c.mtu, 65535u) - headers));
+}
+
+void packet_option_sack_ok(struct packet *k)
+{
+	packet_option4(k, 0x01010402);
+}
+
+void packet_option_scale(struct packet *k)
+{
+	packet_option4(k, 0x01030300 | TCP_WSCALE);
 }
 
 /* Milliseconds, from another point for each pair of hosts: a later connection of theirs continues

@@ -7,28 +7,6 @@
 #include "userstack/engine/isn.h"
 #include "userstack/engine/native/native.h"
 
-static void put_mss(struct packet *k, uint32_t mss)
-{
-	uint8_t *p = k->options + k->options_len;
-
-	p[0] = 2;
-	p[1] = 4;
-	p[2] = (uint8_t)(mss >> 8);
-	p[3] = (uint8_t)mss;
-	k->options_len += 4;
-}
-
-static void put4(struct packet *k, uint8_t a, uint8_t b, uint8_t c, uint8_t d)
-{
-	uint8_t *p = k->options + k->options_len;
-
-	p[0] = a;
-	p[1] = b;
-	p[2] = c;
-	p[3] = d;
-	k->options_len += 4;
-}
-
 /* A SYN, or a SYN with an ACK if the peer's has come: then it has what both can. */
 void open_send_syn(struct engine_conn *c)
 {
@@ -43,13 +21,13 @@ void open_send_syn(struct engine_conn *c)
 	if (answer ? c->ecn : c->e->tune.ecn)
 		k.flags |= answer ? TCP_ECE : TCP_ECE | TCP_CWR;
 	k.window = (uint16_t)MIN(c->rcv_buf, 65535u);
-	put_mss(&k, MIN(c->e->c.mtu, 65535u) - (c->v6 ? 60 : 40));
+	packet_option_mss(&k, c->e);
 	if (!answer || c->sack)
-		put4(&k, 1, 1, 4, 2);
+		packet_option_sack_ok(&k);
 	if (!answer || c->timestamps)
 		packet_option_ts(&k, conn_ts(c), c->ts_recent);
 	if (!answer || c->rcv_scale)
-		put4(&k, 1, 3, 3, TCP_WSCALE);
+		packet_option_scale(&k);
 	c->sent_at = c->e->now;
 	conn_set_due(c, DUE_RETRANSMIT, c->e->now + (RTO_INITIAL << c->backoff));
 	packet_send(c->e, &k);
@@ -82,13 +60,18 @@ static void open_negotiate(struct engine_conn *c, const struct segment *s)
 	c->cc->init(c);
 }
 
+static void open_from(struct engine_conn *c)
+{
+	c->snd_una = c->iss;
+	c->snd_nxt = c->snd_end = c->recover = c->fack = c->ecn_from = c->iss + 1;
+	c->snd_wl2 = c->reorder_end = c->iss;
+}
+
 static void open_number(struct engine_conn *c)
 {
 	c->iss = isn_make(c->e->c.secret, &c->key.local, &c->key.remote, c->e->now);
 	c->ts_offset = engine_ts_offset(c->e, &c->key);
-	c->snd_una = c->iss;
-	c->snd_nxt = c->snd_end = c->recover = c->fack = c->ecn_from = c->iss + 1;
-	c->snd_wl2 = c->reorder_end = c->iss;
+	open_from(c);
 }
 
 int open_connect(struct engine *e, const struct conn_key *key, void *user, struct engine_conn **ret)
@@ -106,29 +89,49 @@ int open_connect(struct engine *e, const struct conn_key *key, void *user, struc
 	return 0;
 }
 
-void open_listen(struct engine_listener *l, const struct conn_key *key, const struct segment *s)
+/* A connection that a SYN asked for, in SYN-RECEIVED. */
+static struct engine_conn *open_passive(struct engine_listener *l, const struct conn_key *key,
+					const struct segment *syn)
+{
+	struct engine_conn *c = conn_new(l->e, key);
+
+	if (!c)
+		return NULL;
+	c->state = TCP_SYN_RCVD;
+	c->listener = l;
+	conn_move(c, &l->e->half_open);
+	open_number(c);
+	open_negotiate(c, syn);
+	c->ecn = (syn->flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR);
+	return c;
+}
+
+void open_listen(struct engine_listener *l, const struct conn_key *key, struct segment *s)
 {
 	struct engine *e = l->e;
 	struct engine_conn *c;
+	struct segment syn;
 
 	if (s->flags & TCP_RST)
 		return;
-	if (!(s->flags & TCP_SYN) || (s->flags & (TCP_ACK | TCP_FIN))) {
+	if ((s->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !(s->flags & TCP_FIN)) {
+		if (e->half_open_n >= e->tune.half_open_max)
+			cookie_answer(e, key, s);
+		else if ((c = open_passive(l, key, s)))
+			open_send_syn(c);
+		return;
+	}
+	if ((s->flags & (TCP_SYN | TCP_ACK)) != TCP_ACK || !cookie_check(e, key, s, &syn)) {
 		close_refuse(e, key, s);
 		return;
 	}
-	if (e->half_open_n >= e->tune.half_open_max) /* the oldest makes room */
-		conn_end(TAILQ_FIRST(&e->half_open));
-	c = conn_new(e, key);
+	c = open_passive(l, key, &syn);
 	if (!c)
 		return;
-	c->state = TCP_SYN_RCVD;
-	c->listener = l;
-	conn_move(c, &e->half_open);
-	open_number(c);
-	open_negotiate(c, s);
-	c->ecn = (s->flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR);
-	open_send_syn(c);
+	c->iss = s->ack - 1;
+	open_from(c);
+	c->backoff = 1; /* its round trip is not known */
+	slow_input(c, s);
 }
 
 /* The ACK of our SYN, in SYN-RECEIVED. */
@@ -145,6 +148,8 @@ void open_established(struct engine_conn *c, const struct segment *s)
 	c->snd_wl2 = s->ack;
 	c->sent_at = 0;
 	c->progress_at = c->e->now;
+	if (c->e->tune.keepalive)
+		conn_set_due(c, DUE_LIFE, c->e->now + c->e->tune.keepalive);
 	if (c->connecting) {
 		c->connecting = false;
 		conn_event(c, ENGINE_CONNECTED, 0);

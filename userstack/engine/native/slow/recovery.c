@@ -133,8 +133,8 @@ static void recovery_grow(struct engine_conn *c, const struct delivery *d)
 	uint32_t us = (uint32_t)MIN(d->rtt / 1000, (uint64_t)UINT32_MAX);
 
 	/* A window that was not used says nothing of what the path takes (RFC 7661). */
-	if (d->bytes && (c->cwnd_full || (c->cwnd < c->ssthresh && c->cwnd < 2 * d->flying)))
-		c->cc->grow(c, d->bytes, us);
+	if (d->acked && (c->cwnd_full || (c->cwnd < c->ssthresh && c->cwnd < 2 * d->flying)))
+		c->cc->grow(c, d->acked, us);
 	c->cwnd_full = false;
 }
 

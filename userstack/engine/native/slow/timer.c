@@ -76,10 +76,31 @@ static void timer_reorder(struct engine_conn *c)
 	output_conn(c);
 }
 
+/* RFC 9293, 3.8.4: does the peer still know of us? Only asked when it has been silent. */
+static void timer_keepalive(struct engine_conn *c)
+{
+	uint64_t due = c->received_at + c->e->tune.keepalive;
+
+	if (c->snd_una != c->snd_nxt) /* that is answered, or times out */
+		due = c->e->now + c->e->tune.keepalive;
+	if (due > c->e->now) {
+		conn_set_due(c, DUE_LIFE, due);
+		return;
+	}
+	if (c->keepalives++ == KEEPALIVES) {
+		conn_fail(c, ETIMEDOUT);
+		return;
+	}
+	output_window_probe(c);
+	conn_set_due(c, DUE_LIFE, c->e->now + KEEPALIVE_EVERY);
+}
+
 static void timer_life(struct engine_conn *c)
 {
 	if (c->state == TCP_TIME_WAIT || (c->state == TCP_FIN_WAIT_2 && c->closed))
 		conn_end(c);
+	else if (c->e->tune.keepalive)
+		timer_keepalive(c);
 }
 
 static void timer_due(struct engine_conn *c, enum due what)

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CUnit/CUnit.h>
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/util.h"
+#include "tests/conform/peer.h"
+#include "userstack/net/frame.h"
+
+struct peer peer;
+
+static void host_output(void *ctx, const struct iovec *iov, unsigned n)
+{
+	struct segment *s = &peer.sent[peer.head % ARRAY_SIZE(peer.sent)];
+	uint8_t pkt[2000];
+	struct frame f;
+	size_t len = 0;
+
+	(void)ctx;
+	for (unsigned i = 0; i < n; len += iov[i++].iov_len)
+		memcpy(pkt + len, iov[i].iov_base, iov[i].iov_len);
+	CU_ASSERT_EQUAL_FATAL(frame_parse_ip(pkt, len, &f), FRAME_TCP);
+	CU_ASSERT_EQUAL(frame_tcp_csum(pkt, &f), FRAME_CSUM_OK);
+	CU_ASSERT_FATAL(peer.head - peer.tail < ARRAY_SIZE(peer.sent));
+	CU_ASSERT_FATAL(segment_parse(pkt + f.l4_off, f.l4_len, s));
+	s->ecn = pkt[1] & 3;
+	if ((s->flags & TCP_SYN) && !(s->flags & TCP_RST))
+		peer.iss = s->seq;
+	s->seq -= peer.iss;
+	s->ack -= peer.isn;
+	for (unsigned i = 0; i < s->sacks; i++) {
+		s->sack[i].from -= peer.isn;
+		s->sack[i].to -= peer.isn;
+	}
+	peer.head++;
+}
+
+static void host_event(void *ctx, void *user, unsigned events, int error)
+{
+	(void)ctx;
+	(void)user;
+	peer.connected |= !!(events & ENGINE_CONNECTED);
+	peer.eof |= !!(events & ENGINE_EOF);
+	if (events & ENGINE_FAILED) {
+		peer.failed = true;
+		peer.error = error;
+	}
+}
+
+static void *host_accepted(void *ctx, void *user, struct engine_conn *c,
+			   const struct dmm_addr *remote, const struct dmm_addr *local)
+{
+	(void)ctx;
+	(void)user;
+	(void)remote;
+	(void)local;
+	peer.conn = c;
+	peer.accepted++;
+	return &peer;
+}
+
+static void host_released(void *ctx, void *user)
+{
+	(void)ctx;
+	(void)user;
+	peer.released++;
+}
+
+void peer_start(void)
+{
+	struct engine_config c = {.mtu = 1500, .secret = "0123456789abcde"};
+	struct dmm_addr a = {.port = 80};
+
+	memset(&peer, 0, sizeof(peer));
+	peer.now = peer.next = 1000 * SECOND;
+	peer.isn = PEER_ISN;
+	peer.port = 5000;
+	peer.window = 60000;
+	peer.host =
+		(struct engine_host){NULL, host_output, host_event, host_accepted, host_released};
+	c.host = &peer.host;
+	c.now = peer.now;
+	CU_ASSERT_EQUAL_FATAL(engine_native.start(&peer.e, &c), 0);
+	peer.e->tune.pacing = false; /* or every time would depend on it */
+	addr_parse_ip("10.0.0.2", a.ip);
+	CU_ASSERT_EQUAL_FATAL(engine_native.addr_add(peer.e, a.ip), 0);
+	CU_ASSERT_EQUAL_FATAL(engine_native.listen(peer.e, &a, &peer, &peer.listener), 0);
+}
+
+void peer_stop(void)
+{
+	engine_native.unlisten(peer.listener);
+	engine_native.stop(peer.e);
+}
+
+static void put32(uint8_t *p, uint32_t v)
+{
+	v = htonl(v);
+	memcpy(p, &v, 4);
+}
+
+static size_t put_options(uint8_t *p, const struct given *g)
+{
+	size_t n = 0;
+
+	if (g->mss) {
+		put32(p, 0x02040000u | g->mss);
+		n += 4;
+	}
+	if (g->sack_ok) {
+		put32(p + n, 0x01010402);
+		n += 4;
+	}
+	if (g->ts) {
+		put32(p + n, 0x0101080a);
+		put32(p + n + 4, g->tsval);
+		put32(p + n + 8, g->tsecr);
+		n += 12;
+	}
+	if (g->scale) {
+		put32(p + n, 0x01030300u | (uint32_t)g->scale);
+		n += 4;
+	}
+	if (g->sacks) {
+		put32(p + n, 0x01010500u | (2 + 8 * g->sacks));
+		n += 4;
+		for (unsigned i = 0; i < g->sacks; i++, n += 8) {
+			put32(p + n, g->sack[i][0] + peer.iss);
+			put32(p + n + 4, g->sack[i][1] + peer.iss);
+		}
+	}
+	return n;
+}
+
+void peer_give(const struct given *g)
+{
+	uint8_t pkt[40 + 40 + 65536] = {0x45, [8] = 64, [9] = 6}, *tcp = pkt + 20;
+	uint32_t src = inet_addr("10.0.0.9"), dst = inet_addr("10.0.0.2");
+	uint32_t window = g->window ? g->window : g->no_window ? 0 : peer.window;
+	size_t options = put_options(tcp + 20, g), len = 40 + options + g->len;
+
+	pkt[1] = g->ce ? IP_CE : 0;
+	pkt[2] = (uint8_t)(len >> 8);
+	pkt[3] = (uint8_t)len;
+	memcpy(pkt + 12, &src, 4);
+	memcpy(pkt + 16, &dst, 4);
+	put32(tcp, (uint32_t)peer.port << 16 | 80);
+	put32(tcp + 4, g->seq + peer.isn);
+	put32(tcp + 8, g->flags & TCP_ACK ? g->ack + peer.iss : 0);
+	put32(tcp + 12, (uint32_t)((20 + options) / 4) << 28 | (uint32_t)g->flags << 16 | window);
+	for (uint32_t i = 0; i < g->len; i++)
+		tcp[20 + options + i] = (uint8_t)(g->seq + i);
+	engine_native.input(peer.e, pkt, len, peer.now);
+	engine_native.poll(peer.e, peer.now, &peer.next);
+}
+
+void peer_pass(uint64_t ns)
+{
+	uint64_t until = peer.now + ns;
+
+	while (peer.now < until) {
+		engine_native.poll(peer.e, peer.now, &peer.next);
+		peer.now = MIN(MAX(peer.next, peer.now + 1), until);
+		engine_native.poll(peer.e, peer.now, &peer.next);
+	}
+}
+
+const struct segment *peer_take(void)
+{
+	if (peer.head == peer.tail)
+		return NULL;
+	return &peer.sent[peer.tail++ % ARRAY_SIZE(peer.sent)];
+}
+
+void peer_quiet(void)
+{
+	CU_ASSERT_EQUAL(peer.head - peer.tail, 0);
+	peer_forget();
+}
+
+void peer_forget(void)
+{
+	peer.tail = peer.head;
+}
+
+void peer_join(const struct given *syn)
+{
+	struct given g = *syn;
+	unsigned accepted = peer.accepted;
+	const struct segment *s;
+
+	g.flags |= TCP_SYN;
+	peer_give(&g);
+	s = peer_take();
+	CU_ASSERT_FATAL(s && s->flags & TCP_SYN && s->flags & TCP_ACK && s->ack == 1);
+	peer_pass(10 * MS); /* the round trip */
+	g = (struct given){.flags = TCP_ACK, .seq = 1, .ack = 1, .ts = syn->ts};
+	g.tsval = syn->tsval + 10;
+	g.tsecr = s->ts;
+	peer_give(&g);
+	CU_ASSERT_EQUAL_FATAL(peer.accepted, accepted + 1);
+	peer_forget();
+}
+
+void peer_send(size_t len)
+{
+	static const uint8_t data[65536];
+
+	CU_ASSERT_EQUAL(engine_native.send(peer.conn, data, len), (ssize_t)len);
+}
+
+void peer_expect(uint32_t seq, uint32_t len)
+{
+	const struct segment *s = peer_take();
+
+	CU_ASSERT_PTR_NOT_NULL(s);
+	if (!s)
+		return;
+	CU_ASSERT_EQUAL(s->seq, seq);
+	CU_ASSERT_EQUAL(s->len, len);
+}
+
+const struct segment *peer_expect_ack(uint32_t ack)
+{
+	static const struct segment none;
+	const struct segment *s = peer_take();
+
+	CU_ASSERT_PTR_NOT_NULL(s);
+	if (!s)
+		return &none;
+	CU_ASSERT_EQUAL(s->flags & (TCP_ACK | TCP_SYN | TCP_FIN | TCP_RST), TCP_ACK);
+	CU_ASSERT_EQUAL(s->len, 0);
+	CU_ASSERT_EQUAL(s->ack, ack);
+	return s;
+}
+
+void peer_ack(uint32_t ack)
+{
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = ack);
+}

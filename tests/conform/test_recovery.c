@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Loss and what is done about it, segment by segment: SACK, RACK-TLP, RTO, F-RTO, NewReno, PRR. */
+#include <CUnit/CUnit.h>
+#include <errno.h>
+
+#include "tests/conform/peer.h"
+
+static void join(bool sack)
+{
+	peer_start();
+	peer_join(&(struct given){.mss = MSS, .sack_ok = sack, .scale = 7});
+}
+
+static uint32_t at(unsigned segment) /* its first byte */
+{
+	return 1 + segment * MSS;
+}
+
+static void expect_burst(unsigned from, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		peer_expect(at(from + i), MSS);
+}
+
+/* RFC 6928: ten segments, then what is acknowledged twice over. */
+static void test_slow_start(void)
+{
+	join(true);
+	peer_send(40 * MSS);
+	expect_burst(0, 10);
+	peer_quiet();
+	peer_pass(10 * MS);
+	peer_ack(at(2));
+	expect_burst(10, 4);
+	peer_ack(at(10));
+	expect_burst(14, 16);
+	peer_quiet();
+	peer_stop();
+}
+
+/* Three segments above a hole: it is sent again at once, for there was no reordering yet. */
+static void test_fast_retransmit(void)
+{
+	join(true);
+	peer_send(10 * MSS);
+	expect_burst(0, 10);
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{at(1), at(2)}});
+	peer_quiet();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{at(1), at(3)}});
+	peer_quiet();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{at(1), at(4)}});
+	peer_expect(at(0), MSS);
+	peer_quiet();
+	CU_ASSERT_EQUAL(peer.conn->ssthresh, 7 * MSS); /* CUBIC: 0.7 */
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(10));
+	CU_ASSERT_EQUAL(peer.conn->cwnd, 7 * MSS);
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
+	peer_pass(10 * SECOND);
+	peer_quiet();
+	peer_stop();
+}
+
+/* Fewer than three: a quarter of the round trip decides (RFC 8985, 6.2). */
+static void test_rack_timer(void)
+{
+	join(true);
+	peer_send(3 * MSS);
+	expect_burst(0, 3);
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{at(1), at(2)}});
+	peer_pass(2 * MS);
+	peer_quiet();
+	peer_pass(1 * MS);
+	peer_expect(at(0), MSS);
+	peer_quiet();
+	peer_stop();
+}
+
+/* A lost retransmission is noticed by what was sent after it. */
+static void test_rack_again(void)
+{
+	join(true);
+	peer_send(20 * MSS);
+	expect_burst(0, 10);
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{at(1), at(5)}});
+	peer_expect(at(0), MSS); /* lost again */
+	peer_pass(1 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{at(1), at(10)}});
+	peer_expect(at(10), MSS);
+	peer_forget();
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 2,
+	     .sack = {{at(10), at(11)}, {at(1), at(10)}});
+	peer_expect(at(0), MSS);
+	peer_stop();
+}
+
+/* The tail is lost: the last segment goes again after two round trips, not after an RTO. */
+static void test_tail_loss(void)
+{
+	uint32_t cwnd;
+
+	join(true);
+	peer_send(4 * MSS);
+	expect_burst(0, 4);
+	peer_pass(10 * MS);
+	peer_ack(at(1));
+	cwnd = peer.conn->cwnd;
+	peer_pass(20 * MS);
+	peer_quiet();
+	peer_pass(5 * MS);
+	peer_expect(at(3), MSS);
+	peer_quiet();
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(1), .sacks = 1, .sack = {{at(3), at(4)}});
+	peer_pass(3 * MS);
+	peer_expect(at(1), MSS);
+	CU_ASSERT(peer.conn->ssthresh < cwnd);
+	peer_ack(at(2));
+	peer_expect(at(2), MSS);
+	peer_stop();
+}
+
+/* Only the last segment was lost and the probe repaired it: congestion control hears of it. */
+static void test_tail_repaired(void)
+{
+	join(true);
+	peer_send(4 * MSS);
+	expect_burst(0, 4);
+	peer_pass(10 * MS);
+	peer_ack(at(3));
+	peer_pass(300 * MS);
+	peer_expect(at(3), MSS);
+	peer_ack(at(4));
+	CU_ASSERT(peer.conn->ssthresh < 10 * MSS);
+	peer_stop();
+	/* It was there, its ACK was late: nothing happened. */
+	join(true);
+	peer_send(4 * MSS);
+	peer_pass(10 * MS);
+	peer_ack(at(3));
+	peer_pass(300 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(4), .sacks = 1, .sack = {{at(3), at(4)}});
+	CU_ASSERT_EQUAL(peer.conn->ssthresh, UINT32_MAX);
+	peer_stop();
+}
+
+/* RFC 6298: one second without a sample, doubled each time. */
+static void test_rto(void)
+{
+	join(false);
+	peer_send(MSS);
+	peer_expect(at(0), MSS);
+	peer_pass(205 * MS); /* srtt 10 ms, and 200 */
+	peer_quiet();
+	peer_pass(15 * MS);
+	peer_expect(at(0), MSS);
+	peer_pass(400 * MS);
+	peer_quiet();
+	peer_pass(20 * MS);
+	peer_expect(at(0), MSS);
+	CU_ASSERT_EQUAL(peer.conn->cwnd, MSS);
+	peer_ack(at(1));
+	CU_ASSERT_EQUAL(peer.conn->backoff, 0);
+	peer_stop();
+}
+
+static void test_user_timeout(void)
+{
+	join(true);
+	peer.e->tune.user_timeout = 30 * SECOND;
+	peer_send(MSS);
+	peer_pass(29 * SECOND);
+	CU_ASSERT_FALSE(peer.failed);
+	peer_pass(60 * SECOND);
+	CU_ASSERT(peer.failed && peer.error == ETIMEDOUT);
+	engine_native.abort(peer.conn);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	peer_stop();
+}
+
+/* RFC 5682: the path was only slow. What arrives after the timeout was sent before it. */
+static void test_frto(void)
+{
+	uint32_t cwnd;
+
+	join(true);
+	peer_send(30 * MSS);
+	peer_pass(10 * MS);
+	peer_ack(at(10)); /* 20 more */
+	peer_forget();
+	cwnd = peer.conn->cwnd;
+	peer_pass(26 * MS); /* the probe of the tail: the window is open, nothing new waits */
+	peer_expect(at(29), MSS);
+	peer_pass(300 * MS);
+	peer_expect(at(10), MSS);
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_LOSS);
+	peer_quiet();
+	peer_ack(at(12)); /* the second of these was sent once */
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
+	CU_ASSERT(peer.conn->cwnd >= cwnd);
+	CU_ASSERT_EQUAL(peer.conn->lost, 0);
+	peer_quiet();
+	peer_stop();
+}
+
+/* The same, but it was lost: what the timeout sent again is all that arrives. */
+static void test_frto_real(void)
+{
+	join(true);
+	peer_send(40 * MSS);
+	peer_pass(10 * MS);
+	peer_ack(at(10)); /* 20 more, ten are left */
+	peer_forget();
+	peer_pass(400 * MS);
+	peer_forget();
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_LOSS);
+	peer_ack(at(11)); /* step 2: new data, no retransmission */
+	peer_expect(at(31), MSS);
+	peer_expect(at(32), MSS);
+	peer_quiet();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(11), .sacks = 1, .sack = {{at(31), at(32)}});
+	peer_expect(at(11), MSS); /* step 3: now the rest goes again */
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_LOSS);
+	peer_stop();
+}
+
+/* RFC 5681, 6582, 3042 for peers without SACK. */
+static void test_newreno(void)
+{
+	join(false);
+	peer_send(30 * MSS);
+	expect_burst(0, 10);
+	peer_pass(10 * MS);
+	peer_ack(at(1));
+	expect_burst(10, 2);
+	peer_ack(at(1));
+	expect_burst(12, 1); /* limited transmit */
+	peer_ack(at(1));
+	expect_burst(13, 1);
+	peer_quiet();
+	peer_ack(at(1));
+	peer_expect(at(1), MSS);
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_RECOVER);
+	peer_forget();
+	peer_pass(10 * MS);
+	peer_ack(at(4)); /* a part of it: the next hole */
+	peer_expect(at(4), MSS);
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_RECOVER);
+	peer_forget();
+	peer_ack(peer.conn->snd_nxt - peer.iss);
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
+	peer_stop();
+}
+
+/* RFC 6937: in recovery segments leave in proportion to those that arrive, down to ssthresh. */
+static void test_prr(void)
+{
+	unsigned n = 0;
+
+	join(true);
+	peer_send(44 * MSS);
+	peer_pass(10 * MS);
+	peer_ack(at(10)); /* 20 in flight */
+	peer_forget();
+	peer_pass(10 * MS);
+	for (unsigned i = 11; i < 30; i++) { /* only the first is missing */
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(10), .sacks = 1,
+		     .sack = {{at(11), at(i + 1)}});
+		CU_ASSERT(peer.head - peer.tail <= 2);
+		for (; peer_take(); n++)
+			;
+	}
+	CU_ASSERT(n >= 12 && n <= 15); /* 0.7 of 20 */
+	peer_ack(at(30));
+	CU_ASSERT_EQUAL(peer.conn->cwnd, peer.conn->ssthresh);
+	peer_stop();
+}
+
+/* RFC 3708: everything that was sent again came twice. */
+static void test_dsack_undo(void)
+{
+	uint32_t cwnd;
+
+	join(true);
+	peer_send(10 * MSS);
+	peer_pass(10 * MS);
+	peer_forget();
+	cwnd = peer.conn->cwnd;
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{at(1), at(4)}});
+	peer_expect(at(0), MSS);
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_RECOVER);
+	peer_ack(at(4)); /* it was late */
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(4), .sacks = 1, .sack = {{at(0), at(1)}});
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
+	CU_ASSERT(peer.conn->cwnd >= cwnd);
+	CU_ASSERT_EQUAL(peer.conn->reorder_mult, 2);
+	peer_stop();
+}
+
+/* RFC 2018, 8: a SACK may be taken back; after a timeout it is not relied on. */
+static void test_renege(void)
+{
+	join(true);
+	peer_send(5 * MSS);
+	peer_pass(10 * MS);
+	peer_forget();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{at(1), at(5)}});
+	peer_expect(at(0), MSS);
+	peer_ack(at(1)); /* and the others are gone */
+	peer_forget();
+	peer_pass(SECOND);
+	peer_expect(at(1), MSS);
+	peer_ack(at(2));
+	peer_forget();
+	peer_pass(5 * SECOND);
+	CU_ASSERT(peer.head != peer.tail);
+	peer_stop();
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{"slow start", test_slow_start},
+		{"fast retransmit", test_fast_retransmit},
+		{"RACK, by time", test_rack_timer},
+		{"RACK, a lost retransmission", test_rack_again},
+		{"tail loss probe", test_tail_loss},
+		{"tail loss repaired", test_tail_repaired},
+		{"retransmission timeout", test_rto},
+		{"user timeout", test_user_timeout},
+		{"F-RTO, a mistake", test_frto},
+		{"F-RTO, a loss", test_frto_real},
+		{"NewReno", test_newreno},
+		{"proportional rate reduction", test_prr},
+		{"undo by DSACK", test_dsack_undo},
+		{"reneging", test_renege},
+		CU_TEST_INFO_NULL,
+	};
+
+	return unit_run("recovery", tests);
+}

@@ -58,14 +58,15 @@ void ack_delivered(struct engine_conn *c, struct delivery *d, struct sent *t, ui
 	}
 }
 
-/* RFC 9293, 3.10.7.4: only a segment that is not older than the last one may say it. */
+/* RFC 9293, 3.10.7.4: only a segment that is not older than the last one may say it. One that may
+ * be as old opens the window, or closes it. */
 static bool ack_window(struct engine_conn *c, const struct segment *s)
 {
 	uint32_t window = (uint32_t)s->window << c->snd_scale;
 
 	if (!seq_lt(c->snd_wl1, s->seq) &&
-	    !(c->snd_wl1 == s->seq &&
-	      (seq_lt(c->snd_wl2, s->ack) || (c->snd_wl2 == s->ack && window > c->snd_wnd))))
+	    !(c->snd_wl1 == s->seq && (seq_lt(c->snd_wl2, s->ack) ||
+				       (c->snd_wl2 == s->ack && (!window || window > c->snd_wnd)))))
 		return false;
 	c->snd_wl1 = s->seq;
 	c->snd_wl2 = s->ack;

@@ -1,0 +1,725 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the RFCs say of single segments: handshakes, acceptance, ACKs, windows, ECN, endings. */
+#include <CUnit/CUnit.h>
+#include <errno.h>
+#include <string.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/util.h"
+#include "tests/conform/peer.h"
+
+static const struct given usual = {.mss = MSS, .sack_ok = true, .scale = 7};
+static const struct given with_ts = {
+	.mss = MSS, .sack_ok = true, .scale = 7, .ts = true, .tsval = 1000};
+
+static void join(const struct given *syn)
+{
+	peer_start();
+	peer_join(syn);
+}
+
+static uint32_t unread(void)
+{
+	return conn_unread(peer.conn);
+}
+
+static void data(uint32_t seq, uint32_t len)
+{
+	GIVE(.flags = TCP_ACK, .seq = seq, .ack = 1, .len = len);
+}
+
+/* ---- handshakes ---- */
+
+static void test_options(void)
+{
+	const struct segment *s;
+
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = 1000, .sack_ok = true, .scale = 3, .ts = true, .tsval = 77);
+	s = peer_take();
+	CU_ASSERT_FATAL(s != NULL);
+	CU_ASSERT_EQUAL(s->flags, TCP_SYN | TCP_ACK);
+	CU_ASSERT_EQUAL(s->mss, 1460);
+	CU_ASSERT(s->sack_ok && s->has_scale && s->has_ts);
+	CU_ASSERT_EQUAL(s->scale, TCP_WSCALE);
+	CU_ASSERT_EQUAL(s->ts_echo, 77);
+	CU_ASSERT_EQUAL(s->window, 65535); /* not scaled in a SYN */
+	peer_stop();
+	/* What was not offered is not answered, and not used. */
+	peer_start();
+	GIVE(.flags = TCP_SYN);
+	s = peer_take();
+	CU_ASSERT_FATAL(s != NULL);
+	CU_ASSERT_FALSE(s->sack_ok || s->has_scale || s->has_ts);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1);
+	peer_send(1000);
+	peer_expect(1, 536);
+	peer_stop();
+	/* A window scale beyond 14 is 14; an MSS of next to nothing is not believed. */
+	peer_start();
+	peer_join(&(struct given){.mss = 1, .scale = 200});
+	CU_ASSERT_EQUAL(peer.conn->snd_scale, 14);
+	CU_ASSERT_EQUAL(peer.conn->mss, TCP_MSS_MIN);
+	peer_stop();
+}
+
+/* Our SYN-ACK is lost: it comes again with the peer's SYN, and by itself. */
+static void test_syn_ack_lost(void)
+{
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	peer_forget();
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	CU_ASSERT_EQUAL(peer.head - peer.tail, 1);
+	peer_forget();
+	peer_pass(1100 * MS);
+	CU_ASSERT_EQUAL(peer.head - peer.tail, 1);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1);
+	CU_ASSERT_EQUAL(peer.accepted, 1);
+	peer_stop();
+}
+
+/* An ACK of something else does not establish anything. */
+static void test_wrong_ack(void)
+{
+	const struct segment *s;
+
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	peer_forget();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 2);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == TCP_RST && s->seq == 2);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 0);
+	CU_ASSERT_EQUAL(peer.accepted, 0);
+	peer_stop();
+}
+
+static void call(void)
+{
+	struct dmm_addr remote = {.port = 5000}, local = {.port = 80};
+
+	peer_start();
+	addr_parse_ip("10.0.0.9", remote.ip);
+	addr_parse_ip("10.0.0.2", local.ip);
+	CU_ASSERT_EQUAL_FATAL(
+		engine_native.connect(peer.e, &remote, &local, &peer, peer.now, &peer.conn), 0);
+	peer_forget();
+}
+
+/* Both call each other: RFC 9293, figure 7. */
+static void test_simultaneous_open(void)
+{
+	const struct segment *s;
+
+	call();
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == (TCP_SYN | TCP_ACK) && s->seq == 0 && s->ack == 1);
+	GIVE(.flags = TCP_SYN | TCP_ACK, .seq = 0, .ack = 1, .mss = MSS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1);
+	CU_ASSERT(peer.connected);
+	data(1, 100);
+	CU_ASSERT_EQUAL(unread(), 100);
+	peer_stop();
+}
+
+static void test_syn_sent(void)
+{
+	const struct segment *s;
+
+	call();
+	GIVE(.flags = TCP_SYN | TCP_ACK, .ack = 7); /* of an old connection: RFC 9293, figure 9 */
+	s = peer_take();
+	CU_ASSERT(s && s->flags == TCP_RST && s->seq == 7);
+	GIVE(.flags = TCP_RST, .seq = 0); /* without an ACK anybody can send it */
+	GIVE(.flags = TCP_RST | TCP_ACK, .seq = 0, .ack = 9);
+	CU_ASSERT_FALSE(peer.failed);
+	GIVE(.flags = TCP_RST | TCP_ACK, .seq = 0, .ack = 1);
+	CU_ASSERT(peer.failed && peer.error == ECONNREFUSED);
+	engine_native.abort(peer.conn);
+	peer_stop();
+}
+
+/* RFC 4987: beyond so many half-open ones nothing is kept, and yet every option works. */
+static void test_cookies(void)
+{
+	const struct segment *s;
+	struct segment syn_ack;
+	uint32_t iss;
+
+	peer_start();
+	peer.e->tune.half_open_max = 10;
+	for (unsigned i = 0; i < 1000; i++) {
+		peer.port = (uint16_t)(6000 + i);
+		GIVE(.flags = TCP_SYN, .mss = MSS);
+	}
+	CU_ASSERT_EQUAL(peer.e->conns.used, 10);
+	peer_forget();
+	peer.port = 5000;
+	GIVE(.flags = TCP_SYN, .mss = 1400, .sack_ok = true, .scale = 9, .ts = true, .tsval = 5);
+	s = peer_take();
+	CU_ASSERT_FATAL(s != NULL);
+	syn_ack = *s;
+	iss = peer.iss;
+	CU_ASSERT_EQUAL(peer.e->conns.used, 10);
+	peer_pass(3 * SECOND);
+	peer_forget();
+	peer.iss = iss + 1; /* a guess */
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .ts = true, .tsval = 6, .tsecr = syn_ack.ts);
+	s = peer_take();
+	CU_ASSERT(s && s->flags & TCP_RST);
+	CU_ASSERT_EQUAL(peer.accepted, 0);
+	peer.iss = iss;
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .ts = true, .tsval = 6, .tsecr = syn_ack.ts,
+	     .len = 50);
+	CU_ASSERT_EQUAL_FATAL(peer.accepted, 1);
+	CU_ASSERT_EQUAL(unread(), 50);
+	CU_ASSERT(peer.conn->sack && peer.conn->timestamps);
+	CU_ASSERT_EQUAL(peer.conn->snd_scale, 9);
+	CU_ASSERT_EQUAL(peer.conn->mss, 1360);
+	peer_forget();
+	peer_send(3000);
+	peer_expect(1, 1360 - 12);
+	CU_ASSERT(seq_lt(syn_ack.ts, conn_ts(peer.conn)));
+	peer_stop();
+}
+
+/* ---- acceptance: RFC 5961, 7323 ---- */
+
+/* Nothing but one ACK comes of it, and the connection lives. */
+static void challenged(void)
+{
+	const struct segment *s = peer_expect_ack(1);
+
+	CU_ASSERT_EQUAL(s->seq, peer.conn->snd_nxt - peer.iss);
+	peer_quiet();
+	CU_ASSERT_FALSE(peer.failed);
+	CU_ASSERT_EQUAL(unread(), 0);
+	peer_pass(SECOND); /* the next challenge is allowed */
+	peer_forget();
+}
+
+static void test_challenges(void)
+{
+	join(&usual);
+	GIVE(.flags = TCP_RST, .seq = 2);
+	challenged();
+	GIVE(.flags = TCP_RST | TCP_ACK, .seq = 60000, .ack = 1);
+	challenged();
+	GIVE(.flags = TCP_SYN, .seq = 1);
+	challenged();
+	GIVE(.flags = TCP_SYN, .seq = 30000);
+	challenged();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 2, .len = 10); /* of what was never sent */
+	challenged();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = (uint32_t)-10000000, .len = 10); /* long ago */
+	challenged();
+	/* Nor do they come without end. */
+	for (unsigned i = 0; i < 1000; i++)
+		GIVE(.flags = TCP_RST, .seq = 2 + i);
+	CU_ASSERT_EQUAL(peer.head - peer.tail, 1);
+	peer_forget();
+	GIVE(.flags = TCP_RST, .seq = 200000); /* outside: silence */
+	peer_quiet();
+	GIVE(.flags = TCP_RST, .seq = 1);
+	CU_ASSERT(peer.failed && peer.error == ECONNRESET);
+	engine_native.abort(peer.conn);
+	peer_stop();
+}
+
+static void test_paws(void)
+{
+	join(&with_ts);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 10, .ts = true, .tsval = 2000);
+	CU_ASSERT_EQUAL(unread(), 10);
+	peer_pass(SECOND);
+	peer_forget();
+	GIVE(.flags = TCP_ACK, .seq = 11, .ack = 1, .len = 10, .ts = true, .tsval = 1999);
+	CU_ASSERT_EQUAL(unread(), 10);
+	peer_expect_ack(11);
+	GIVE(.flags = TCP_ACK, .seq = 11, .ack = 1, .len = 10, .ts = true, .tsval = 2000);
+	CU_ASSERT_EQUAL(unread(), 20);
+	/* After 24 days of silence the clock says nothing (5.5). */
+	peer_pass(25ull * 24 * 3600 * SECOND);
+	GIVE(.flags = TCP_ACK, .seq = 21, .ack = 1, .len = 10, .ts = true, .tsval = 1);
+	CU_ASSERT_EQUAL(unread(), 30);
+	peer_stop();
+}
+
+/* The timestamp that is echoed is that of the segment that an ACK waits for (RFC 7323, 4.3). */
+static void test_ts_echo(void)
+{
+	join(&with_ts);
+	peer.conn->quick = 0;
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .len = MSS, .ts = true, .tsval = 2000);
+	GIVE(.flags = TCP_ACK, .seq = 1 + MSS, .ack = 1, .len = MSS, .ts = true, .tsval = 2010);
+	CU_ASSERT_EQUAL(peer_expect_ack(1 + 2 * MSS)->ts_echo, 2000);
+	GIVE(.flags = TCP_ACK, .seq = 1 + 3 * MSS, .ack = 1, .len = MSS, .ts = true, .tsval = 2020);
+	CU_ASSERT_EQUAL(peer_expect_ack(1 + 2 * MSS)->ts_echo, 2000);
+	GIVE(.flags = TCP_ACK, .seq = 1 + 2 * MSS, .ack = 1, .len = MSS, .ts = true, .tsval = 2030);
+	CU_ASSERT_EQUAL(peer_expect_ack(1 + 4 * MSS)->ts_echo, 2030);
+	peer_stop();
+}
+
+/* What is there to be read is what was sent. */
+static void check_stream(void)
+{
+	struct iovec v[32];
+	unsigned n = engine_native.peek(peer.conn, v, 32);
+	uint32_t at = 1;
+
+	for (unsigned i = 0; i < n; i++)
+		for (size_t j = 0; j < v[i].iov_len; j++, at++)
+			if (((uint8_t *)v[i].iov_base)[j] != (uint8_t)at)
+				CU_FAIL_FATAL("another byte than was sent");
+	CU_ASSERT_EQUAL(at, 1 + unread());
+}
+
+/* What overlaps is cut, what is beyond the window too. */
+static void test_trim(void)
+{
+	join(&usual);
+	data(1, 100);
+	peer_forget();
+	data(51, 100);
+	CU_ASSERT_EQUAL(unread(), 150);
+	data(1, 65000);
+	CU_ASSERT_EQUAL(unread(), 65000);
+	peer_forget();
+	data(60001, 6000);
+	CU_ASSERT_EQUAL(peer.conn->rcv_nxt, peer.conn->rcv_adv);
+	CU_ASSERT(unread() >= 65535 && unread() < 66000);
+	CU_ASSERT_EQUAL(peer_expect_ack(1 + unread())->window, 0);
+	check_stream();
+	peer_stop();
+}
+
+/* ---- ACKs and SACK ---- */
+
+static void test_delayed_ack(void)
+{
+	join(&usual);
+	peer.conn->quick = 0;
+	data(1, MSS);
+	peer_quiet();
+	peer_pass(9 * MS);
+	peer_quiet();
+	peer_pass(2 * MS);
+	peer_expect_ack(1 + MSS);
+	data(1 + MSS, MSS);
+	peer_quiet();
+	data(1 + 2 * MSS, MSS);
+	peer_expect_ack(1 + 3 * MSS);
+	/* It goes with data. */
+	data(1 + 3 * MSS, 10);
+	peer_send(5);
+	CU_ASSERT_EQUAL(peer_take()->ack, 1 + 3 * MSS + 10);
+	peer_pass(100 * MS);
+	CU_ASSERT(peer.head - peer.tail <= 1); /* the tail probe of that */
+	peer_stop();
+}
+
+static void test_sack(void)
+{
+	const struct segment *s;
+
+	join(&usual);
+	data(1 + 2 * MSS, MSS);
+	s = peer_expect_ack(1);
+	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 1 + 2 * MSS && s->sack[0].to == 1 + 3 * MSS);
+	data(1 + 6 * MSS, MSS);
+	data(1 + 4 * MSS, MSS);
+	peer_take();
+	s = peer_expect_ack(1); /* the latest first */
+	CU_ASSERT_EQUAL(s->sacks, 3);
+	CU_ASSERT_EQUAL(s->sack[0].from, 1 + 4 * MSS);
+	CU_ASSERT_EQUAL(s->sack[1].from, 1 + 6 * MSS);
+	CU_ASSERT_EQUAL(s->sack[2].from, 1 + 2 * MSS);
+	data(1 + 3 * MSS, MSS); /* joins two */
+	s = peer_expect_ack(1);
+	CU_ASSERT(s->sacks == 2 && s->sack[0].from == 1 + 2 * MSS && s->sack[0].to == 1 + 5 * MSS);
+	data(1, 2 * MSS);
+	s = peer_expect_ack(1 + 5 * MSS);
+	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 1 + 6 * MSS);
+	data(1 + 5 * MSS, MSS);
+	CU_ASSERT_EQUAL(peer_expect_ack(1 + 7 * MSS)->sacks, 0);
+	CU_ASSERT_EQUAL(unread(), 7 * MSS);
+	peer_stop();
+}
+
+/* RFC 2883, section 4. */
+static void test_dsack(void)
+{
+	const struct segment *s;
+
+	join(&usual);
+	data(1, 2 * MSS);
+	peer_forget();
+	data(1, MSS);
+	s = peer_expect_ack(1 + 2 * MSS);
+	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 1 && s->sack[0].to == 1 + MSS);
+	data(1 + 3 * MSS, MSS);
+	peer_forget();
+	data(1 + 3 * MSS, MSS); /* a duplicate above a hole: inside the second block */
+	s = peer_expect_ack(1 + 2 * MSS);
+	CU_ASSERT_EQUAL(s->sacks, 2);
+	CU_ASSERT(s->sack[0].from == 1 + 3 * MSS && s->sack[1].from == 1 + 3 * MSS);
+	data(1 + 4 * MSS, MSS); /* told once */
+	CU_ASSERT_EQUAL(peer_expect_ack(1 + 2 * MSS)->sacks, 1);
+	peer_stop();
+}
+
+/* Islands without end: memory stays bounded, and the stream comes together. */
+static void test_islands(void)
+{
+	join(&usual);
+	for (uint32_t at = 3; at < 60000; at += 2) {
+		data(at, 1);
+		peer_forget();
+	}
+	CU_ASSERT_EQUAL(peer.conn->gaps->n, GAP_RANGES);
+	CU_ASSERT(peer.e->chunks.used <= GAP_RANGES);
+	peer_forget();
+	for (uint32_t at = 1; at < 60000; at += 1000)
+		data(at, 1000);
+	CU_ASSERT_EQUAL(unread(), 60000);
+	CU_ASSERT_PTR_NULL(peer.conn->gaps);
+	check_stream();
+	peer_stop();
+}
+
+/* ---- windows ---- */
+
+static void test_zero_window(void)
+{
+	join(&usual);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+	peer_send(3000);
+	peer_quiet();
+	peer_pass(215 * MS);
+	CU_ASSERT_EQUAL(peer_expect_ack(1)->seq, 0); /* an old number, which is to be answered */
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+	peer_pass(400 * MS);
+	peer_quiet();
+	peer_pass(40 * MS); /* twice as long */
+	peer_expect_ack(1);
+	/* Answered, it goes on for ever. */
+	for (unsigned i = 0; i < 200; i++) {
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+		peer_pass(60 * SECOND);
+	}
+	CU_ASSERT_FALSE(peer.failed);
+	peer_forget();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .window = 100);
+	peer_expect(1, MSS);
+	peer_expect(1 + MSS, MSS);
+	peer_expect(1 + 2 * MSS, 80);
+	peer_stop();
+	/* Not answered, it ends. */
+	join(&usual);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+	peer_send(3000);
+	peer_pass(1000 * SECOND);
+	CU_ASSERT(peer.failed && peer.error == ETIMEDOUT);
+	engine_native.abort(peer.conn);
+	peer_stop();
+}
+
+/* A window that the application closed opens by enough to be worth it, and is never taken back. */
+static void test_receive_window(void)
+{
+	const struct segment *s;
+	uint32_t edge = 1 + 65535;
+
+	join(&usual);
+	for (uint32_t at = 1; at < 60000; at += 1000)
+		data(at, 1000);
+	while ((s = peer_take())) {
+		uint32_t now = s->ack + ((uint32_t)s->window << TCP_WSCALE);
+
+		CU_ASSERT(seq_le(edge, now));
+		edge = now;
+	}
+	data(60001, peer.conn->rcv_adv - peer.conn->rcv_nxt);
+	edge = 1 + unread();
+	peer_forget();
+	data(edge, 1); /* a probe: refused, answered */
+	CU_ASSERT_EQUAL(peer_expect_ack(edge)->window, 0);
+	CU_ASSERT_EQUAL(1 + unread(), edge);
+	engine_native.consume(peer.conn, 100);
+	peer_pass(MS);
+	peer_quiet(); /* silly */
+	engine_native.consume(peer.conn, 30000);
+	peer_pass(MS);
+	s = peer_expect_ack(edge);
+	CU_ASSERT((uint32_t)s->window << TCP_WSCALE >= 29900);
+	peer_stop();
+}
+
+/* RFC 896, when it is asked for. */
+static void test_nagle(void)
+{
+	join(&usual);
+	peer_send(10);
+	peer_send(10);
+	peer_expect(1, 10);
+	peer_expect(11, 10);
+	peer_stop();
+	join(&usual);
+	peer.e->tune.nagle = true;
+	peer_send(10);
+	peer_expect(1, 10);
+	peer_send(10);
+	peer_send(10);
+	peer_quiet();
+	peer_send(2 * MSS);
+	peer_expect(11, MSS);
+	peer_expect(11 + MSS, MSS);
+	peer_quiet();
+	peer_ack(11 + 2 * MSS);
+	peer_expect(11 + 2 * MSS, 20);
+	peer_stop();
+}
+
+/* RFC 5681, 4.1: after a pause the window is that of the beginning. */
+static void test_idle_restart(void)
+{
+	join(&usual);
+	peer_send(30 * MSS);
+	peer_pass(10 * MS);
+	peer_ack(1 + 10 * MSS);
+	peer_pass(10 * MS);
+	peer_ack(1 + 30 * MSS);
+	CU_ASSERT(peer.conn->cwnd > 20 * MSS);
+	peer_pass(10 * SECOND);
+	peer_forget();
+	peer_send(30 * MSS);
+	CU_ASSERT_EQUAL(peer.head - peer.tail, 10);
+	peer_stop();
+}
+
+static void test_keepalive(void)
+{
+	peer_start();
+	peer.e->tune.keepalive = 100 * SECOND;
+	peer_join(&usual);
+	peer_pass(99 * SECOND);
+	peer_quiet();
+	peer_pass(2 * SECOND);
+	CU_ASSERT_EQUAL(peer_expect_ack(1)->seq, 0);
+	peer_ack(1);
+	peer_pass(99 * SECOND);
+	peer_quiet();
+	peer_pass(1000 * SECOND); /* nobody answers */
+	CU_ASSERT(peer.failed && peer.error == ETIMEDOUT);
+	engine_native.abort(peer.conn);
+	peer_stop();
+}
+
+/* ---- ECN: RFC 3168 ---- */
+
+static void test_ecn(void)
+{
+	const struct segment *s;
+	struct given syn = usual;
+
+	syn.flags = TCP_ECE | TCP_CWR;
+	peer_start();
+	peer_join(&syn);
+	CU_ASSERT(peer.conn->ecn);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .len = MSS, .ce = true);
+	CU_ASSERT(peer_take()->flags & TCP_ECE);
+	data(1 + MSS, MSS);
+	data(1 + 2 * MSS, MSS);
+	while ((s = peer_take()))
+		CU_ASSERT(s->flags & TCP_ECE);
+	GIVE(.flags = TCP_ACK | TCP_CWR, .seq = 1 + 3 * MSS, .ack = 1, .len = MSS);
+	data(1 + 4 * MSS, MSS);
+	while ((s = peer_take()))
+		CU_ASSERT_FALSE(s->flags & TCP_ECE);
+	peer_send(20 * MSS);
+	while ((s = peer_take()))
+		CU_ASSERT_EQUAL(s->ecn, IP_ECT0);
+	/* One reduction in a window, told by CWR. */
+	GIVE(.flags = TCP_ACK | TCP_ECE, .seq = 1 + 5 * MSS, .ack = 1 + 2 * MSS);
+	CU_ASSERT_EQUAL(peer.conn->ssthresh, 7 * MSS);
+	GIVE(.flags = TCP_ACK | TCP_ECE, .seq = 1 + 5 * MSS, .ack = 1 + 6 * MSS);
+	CU_ASSERT_EQUAL(peer.conn->ssthresh, 7 * MSS);
+	s = peer_take();
+	CU_ASSERT(s && s->flags & TCP_CWR);
+	s = peer_take();
+	CU_ASSERT(s && !(s->flags & TCP_CWR));
+	peer_stop();
+	/* Not asked for, not used. */
+	join(&usual);
+	peer_send(MSS);
+	s = peer_take();
+	CU_ASSERT(!s->ecn && !peer.conn->ecn);
+	peer_stop();
+}
+
+/* ---- endings ---- */
+
+/* RFC 9293, figure 13. */
+static void test_simultaneous_close(void)
+{
+	join(&usual);
+	engine_native.shutdown(peer.conn);
+	CU_ASSERT(peer_take()->flags & TCP_FIN);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 1);
+	peer_expect_ack(2);
+	CU_ASSERT_EQUAL(peer.conn->state, TCP_CLOSING);
+	GIVE(.flags = TCP_ACK, .seq = 2, .ack = 2);
+	CU_ASSERT_EQUAL(peer.conn->state, TCP_TIME_WAIT);
+	engine_native.close(peer.conn);
+	peer_pass(59 * SECOND);
+	CU_ASSERT_EQUAL(peer.released, 0);
+	peer_pass(2 * SECOND);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	peer_stop();
+}
+
+static void into_time_wait(const struct given *syn, uint32_t tsval)
+{
+	join(syn);
+	engine_native.shutdown(peer.conn);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 2, .ts = syn->ts, .tsval = tsval);
+	CU_ASSERT_EQUAL(peer.conn->state, TCP_TIME_WAIT);
+	engine_native.close(peer.conn);
+	peer_forget();
+}
+
+/* RFC 6191: the peer's clock says that a SYN is new, whatever its number. */
+static void test_time_wait_clock(void)
+{
+	const struct segment *s;
+
+	into_time_wait(&with_ts, 5000);
+	GIVE(.flags = TCP_SYN, .seq = (uint32_t)-5000, .mss = MSS, .ts = true, .tsval = 4999);
+	peer_expect_ack(2);
+	CU_ASSERT_EQUAL(peer.released, 0);
+	GIVE(.flags = TCP_SYN, .seq = (uint32_t)-5000, .mss = MSS, .ts = true, .tsval = 5001);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == (TCP_SYN | TCP_ACK));
+	peer_stop();
+	into_time_wait(&with_ts, 5000);
+	for (unsigned i = 0; i < 100; i++) /* RFC 1337 */
+		GIVE(.flags = TCP_RST, .seq = i);
+	peer_quiet();
+	CU_ASSERT_EQUAL(peer.released, 0);
+	peer_stop();
+}
+
+/* RFC 1122, 4.2.2.13: bytes for somebody who has left. */
+static void test_data_after_close(void)
+{
+	const struct segment *s;
+
+	join(&usual);
+	engine_native.close(peer.conn);
+	CU_ASSERT(peer_take()->flags & TCP_FIN);
+	data(1, 100);
+	s = peer_take();
+	CU_ASSERT(s && s->flags & TCP_RST);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	peer_stop();
+	/* Unread bytes at close() are a reset too. */
+	join(&usual);
+	data(1, 100);
+	peer_forget();
+	engine_native.close(peer.conn);
+	s = peer_take();
+	CU_ASSERT(s && s->flags & TCP_RST);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	peer_stop();
+}
+
+/* The peer never sends its FIN. */
+static void test_orphan(void)
+{
+	join(&usual);
+	engine_native.close(peer.conn);
+	peer_ack(2);
+	CU_ASSERT_EQUAL(peer.conn->state, TCP_FIN_WAIT_2);
+	peer_pass(61 * SECOND);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	peer_stop();
+}
+
+/* A FIN out of order waits for what is before it; what is behind it is nothing. */
+static void test_early_fin(void)
+{
+	join(&usual);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 101, .ack = 1, .len = 100);
+	CU_ASSERT_FALSE(peer.eof);
+	data(1, 100);
+	CU_ASSERT(peer.eof);
+	CU_ASSERT_EQUAL(unread(), 200);
+	data(202, 100);
+	CU_ASSERT_EQUAL(unread(), 200);
+	peer_stop();
+}
+
+/* ---- ICMP ---- */
+
+static void test_too_big(void)
+{
+	join(&usual);
+	peer_send(3 * MSS);
+	peer_forget();
+	engine_native.too_big(peer.conn, peer.iss - 5, 1000); /* not in flight: RFC 5927 */
+	engine_native.too_big(peer.conn, peer.conn->snd_nxt, 1000);
+	peer_pass(MS);
+	peer_quiet();
+	CU_ASSERT_EQUAL(peer.conn->mss, MSS);
+	engine_native.too_big(peer.conn, peer.iss + 1, 1000);
+	peer_pass(MS);
+	for (uint32_t at = 1; at < 1 + 3 * MSS;) {
+		const struct segment *s = peer_take();
+
+		CU_ASSERT_FATAL(s && s->seq == at && s->len <= 960);
+		at += s->len;
+	}
+	peer_quiet();
+	CU_ASSERT_EQUAL(peer.conn->ssthresh, UINT32_MAX); /* that was no congestion */
+	engine_native.too_big(peer.conn, peer.iss + 1, 68);
+	CU_ASSERT(peer.conn->mss >= 512);
+	peer_stop();
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{"options", test_options},
+		{"a lost SYN-ACK", test_syn_ack_lost},
+		{"an ACK of something else", test_wrong_ack},
+		{"simultaneous open", test_simultaneous_open},
+		{"answers to a SYN", test_syn_sent},
+		{"SYN cookies", test_cookies},
+		{"challenge ACKs", test_challenges},
+		{"old timestamps", test_paws},
+		{"the timestamp that is echoed", test_ts_echo},
+		{"overlaps", test_trim},
+		{"delayed ACKs", test_delayed_ack},
+		{"SACK", test_sack},
+		{"DSACK", test_dsack},
+		{"islands", test_islands},
+		{"a closed window", test_zero_window},
+		{"our window", test_receive_window},
+		{"Nagle", test_nagle},
+		{"after a pause", test_idle_restart},
+		{"keepalive", test_keepalive},
+		{"ECN", test_ecn},
+		{"simultaneous close", test_simultaneous_close},
+		{"TIME-WAIT and the peer's clock", test_time_wait_clock},
+		{"bytes after close()", test_data_after_close},
+		{"a FIN that never comes", test_orphan},
+		{"a FIN that comes early", test_early_fin},
+		{"too big", test_too_big},
+		CU_TEST_INFO_NULL,
+	};
+
+	return unit_run("segments", tests);
+}

@@ -33,7 +33,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 		s->sack[i].from -= peer.isn;
 		s->sack[i].to -= peer.isn;
 	}
-	peer.head++;
+	peer.head += !peer.deaf;
 }
 
 static void host_event(void *ctx, void *user, unsigned events, int error)
@@ -140,6 +140,7 @@ void peer_give(const struct given *g)
 	uint32_t window = g->window ? g->window : g->no_window ? 0 : peer.window;
 	size_t options = put_options(tcp + 20, g), len = 40 + options + g->len;
 
+	src += htonl(peer.remote);
 	pkt[1] = g->ce ? IP_CE : 0;
 	pkt[2] = (uint8_t)(len >> 8);
 	pkt[3] = (uint8_t)len;

@@ -35,10 +35,12 @@ struct peer {
 	uint32_t iss; /* ours */
 	uint32_t isn; /* the peer's */
 	uint16_t port;
+	uint8_t remote; /* which of its addresses */
 	uint16_t window;
 	unsigned accepted, released;
 	bool connected, eof, failed;
 	int error;
+	bool deaf; /* what is sent is not kept */
 	struct engine_host host;
 	/* sent by the engine, not looked at yet */
 	struct segment sent[4096];

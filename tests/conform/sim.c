@@ -6,6 +6,7 @@
 
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
+#include "tests/conform/invariant.h"
 #include "tests/conform/sim.h"
 #include "userstack/net/frame.h"
 
@@ -350,47 +351,6 @@ struct sim_app *sim_connect(struct sim *s, uint64_t total, bool v6)
 	return a;
 }
 
-static void check_conn(const struct engine_conn *c)
-{
-	uint32_t count[3] = {0}, at = c->snd_una;
-	struct sent *t;
-	uint64_t last = 0;
-	unsigned flight = 0, flying = 0;
-
-	TAILQ_FOREACH(t, &c->sent, entry)
-	{
-		CU_ASSERT_EQUAL(t->seq, at);
-		CU_ASSERT(seq_lt(t->seq, t->end));
-		count[t->state] += t->end - t->seq;
-		flying += t->state == SENT_FLYING;
-		at = t->end;
-	}
-	TAILQ_FOREACH(t, &c->flight, time_entry)
-	{
-		CU_ASSERT(t->state == SENT_FLYING && t->at >= last);
-		last = t->at;
-		flight++;
-	}
-	CU_ASSERT_EQUAL(flight, flying);
-	CU_ASSERT_EQUAL(c->flying, count[SENT_FLYING]);
-	CU_ASSERT_EQUAL(c->sacked, count[SENT_SACKED]);
-	CU_ASSERT_EQUAL(c->lost, count[SENT_LOST]);
-	if (conn_synchronized(c))
-		CU_ASSERT_EQUAL(at, c->snd_nxt);
-	CU_ASSERT(c->cwnd >= c->mss || c->congestion >= CONGESTION_REDUCE);
-	CU_ASSERT(seq_le(c->snd_una, c->snd_nxt));
-	CU_ASSERT(seq_le(c->rcv_read, c->rcv_nxt));
-	if (c->gaps)
-		for (unsigned i = 0; i < c->gaps->n; i++) {
-			CU_ASSERT(seq_lt(c->gaps->range[i].from, c->gaps->range[i].to));
-			CU_ASSERT(seq_lt(i ? c->gaps->range[i - 1].to : c->rcv_nxt,
-					 c->gaps->range[i].from));
-		}
-	/* whoever waits for something has a timer */
-	if (conn_synchronized(c) && c->snd_nxt != c->snd_una)
-		CU_ASSERT(c->due[DUE_RETRANSMIT] != NEVER);
-}
-
 void sim_check(const struct sim *s)
 {
 	for (unsigned i = 0; i < 2; i++) {
@@ -398,7 +358,7 @@ void sim_check(const struct sim *s)
 
 		for (size_t k = 0; k < t->size; k++)
 			if (t->slot[k].conn)
-				check_conn(t->slot[k].conn);
+				invariant_conn(t->slot[k].conn);
 	}
 }
 

@@ -24,12 +24,13 @@ uint32_t output_window_edge(const struct engine_conn *c)
 	return seq_max(c->rcv_adv, edge);
 }
 
-/* The window to be put into a segment; what was promised once is not taken back. */
+/* The window to be put into a segment. What was promised once is not taken back, but for the bytes
+ * that the scale cannot express (RFC 7323, 2.4): they are still accepted. */
 static uint16_t output_window(struct engine_conn *c)
 {
 	uint32_t edge = output_window_edge(c), window = edge - c->rcv_nxt;
 
-	window = MIN((window + (1u << c->rcv_scale) - 1) >> c->rcv_scale, 65535u);
+	window = MIN(window >> c->rcv_scale, 65535u);
 	c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt + (window << c->rcv_scale));
 	return (uint16_t)window;
 }

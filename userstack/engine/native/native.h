@@ -2,11 +2,11 @@
 /*
  * The native engine: DMM's own TCP. Like every engine it does no I/O and reads no clock.
  *
- * fast/input.c finds the connection and does the common case of an established one; slow/input.c all
- * else that a segment can mean. fast/ack.c: what an acknowledgment does. slow/loss.c: what was lost
- * (RACK, TLP, RTO); slow/recovery.c: how fast it is sent again; slow/gap.c: bytes out of order, SACK.
- * fast/output.c: which segments go; fast/packet.c: how one looks. Life: slow/open.c handshakes,
- * slow/cookie.c SYN cookies, slow/close.c FIN, reset and TIME-WAIT, slow/timer.c.
+ * fast/input.c finds the connection and does the common case of an established one; slow/input.c
+ * all else that a segment can mean. fast/ack.c: what an acknowledgment does. slow/loss.c: what was
+ * lost (RACK, TLP, RTO); slow/recovery.c: how fast it is sent again; slow/gap.c: bytes out of
+ * order, SACK. fast/output.c: which segments go; fast/packet.c: how one looks. Life: slow/open.c
+ * handshakes, slow/cookie.c SYN cookies, slow/close.c FIN, reset and TIME-WAIT, slow/timer.c.
  *
  * A connection that has something to send is queued, and has its turn at the end of poll(): so a
  * batch of received packets makes one acknowledgment and one burst. Sequence space that was sent is

@@ -7,7 +7,8 @@
 #   plain      a process in no group, on a link that no instance steers
 #   unmanaged  a process in no group, on the link that the instance steers
 #   managed    a process in a group whose verdict is the kernel, on that link
-#   lwip       a process in a group whose verdict is the instance
+#   lwip       a process in a group whose verdict is the instance, of the lwIP engine
+#   native     the same on a third link, whose instance is of the native engine
 #   haproxy    a TCP relay on this host; its connect is open before the far side was asked
 #
 # Losses are printed as plainly as wins. ROUNDS and SECONDS_EACH make it longer, SYSTEMS and MODES choose.
@@ -21,22 +22,30 @@ setup
 LOAD=$(program load)
 PROXY=7778
 results=$TMP/results
-LINK2=10.56.0.2 # the far host by the other link
-ip link add near1 netns "$NEAR" type veth peer name far1 netns "$FAR"
-ip -n "$NEAR" addr add 10.56.0.1/24 dev near1
-ip -n "$FAR" addr add $LINK2/24 dev far1
-ip -n "$NEAR" link set near1 mtu 1500 up
-ip -n "$FAR" link set far1 mtu 1500 up
+LINK2=10.56.0.2 # the far host by the other links
+LINK3=10.57.0.2
+for n in 1 2; do
+	ip link add near$n netns "$NEAR" type veth peer name far$n netns "$FAR"
+	ip -n "$NEAR" addr add 10.$((55 + n)).0.1/24 dev near$n
+	ip -n "$FAR" addr add 10.$((55 + n)).0.2/24 dev far$n
+	ip -n "$NEAR" link set near$n mtu 1500 up
+	ip -n "$FAR" link set far$n mtu 1500 up
+done
 
 # The group "other" is managed, but its verdict is the kernel.
-config | sed "s|^stacks:|  other: {cgroup: $CGROUP/other}\nstacks:|" | start_policyd
+config | sed -e "s|^stacks:|  other: {cgroup: $CGROUP/other}\n  new: {cgroup: $CGROUP/new}\nstacks:|" \
+	-e 's|^rules:|  edge1: {engine: native, port: {driver: xsk, interface: near2}}\nrules:|' \
+	-e 's|^default:|  - {name: new-tcp, match: {group: new, proto: tcp}, use: [edge1, kernel]}\ndefault:|' |
+	start_policyd
+wait_for stack_up edge1
 # A server for each system: what one left behind must not be another's burden.
 port_of() {
-	case $1 in plain) echo 7777 ;; unmanaged) echo 7781 ;; managed) echo 7782 ;; lwip) echo 7783 ;; haproxy) echo 7784 ;; esac
+	case $1 in plain) echo 7777 ;; unmanaged) echo 7781 ;; managed) echo 7782 ;; lwip) echo 7783 ;; native) echo 7785 ;; haproxy) echo 7784 ;; esac
 }
 for system in plain haproxy; do spawn "server-$system" in_far "$LOAD" serve $LINK2 "$(port_of $system)"; done
+spawn server-native in_far "$LOAD" serve $LINK3 "$(port_of native)"
 for system in unmanaged managed lwip; do spawn "server-$system" in_far "$LOAD" serve $FAR4 "$(port_of $system)"; done
-for system in plain haproxy unmanaged managed lwip; do wait_for far_listens "$(port_of $system)"; done
+for system in plain haproxy unmanaged managed lwip native; do wait_for far_listens "$(port_of $system)"; done
 cat >"$TMP/haproxy.cfg" <<CFG
 global
 	maxconn 4096
@@ -59,6 +68,7 @@ one() { # one SYSTEM MODE CONNECTIONS: a line of JSON
 	plain) to=($LINK2 "$(port_of plain)") ;;
 	managed) run=(run_managed other "${run[@]:1}") ;;
 	lwip) run=(run_managed web "${run[@]:1}") ;;
+	native) run=(run_managed new "${run[@]:1}") to=($LINK3 "$(port_of native)") ;;
 	haproxy) to=(127.0.0.1 $PROXY) ;;
 	esac
 	"${run[@]}" "${to[@]}" | jq -c --arg s "$1" --arg m "$2" --argjson c "$3" --argjson r "$round" \
@@ -69,7 +79,7 @@ echo "rounds: $ROUNDS, ${SECONDS_EACH}s each; kernel $(uname -r), $(nproc) cores
 for round in $(seq "$ROUNDS"); do
 	for mode in ${MODES:-connect rr send recv}; do
 		for n in 1 64; do
-			for system in $(shuf -e ${SYSTEMS:-plain unmanaged managed lwip haproxy}); do
+			for system in $(shuf -e ${SYSTEMS:-plain unmanaged managed lwip native haproxy}); do
 				one "$system" $mode $n
 				sleep 0.1 # connections that were cut are cleared away
 			done
@@ -86,7 +96,7 @@ table() {
 	def show: . * 100 | round / 100 | tostring;
 	. as $all |
 	(["work", "connections", "unit", "system", "median", "x plain", "p50 us", "p99 us", "errors"] | @tsv),
-	(["connect", "rr", "send", "recv"][] as $m | (1, 64) as $c | ["plain", "unmanaged", "managed", "lwip", "haproxy"][] as $s |
+	(["connect", "rr", "send", "recv"][] as $m | (1, 64) as $c | ["plain", "unmanaged", "managed", "lwip", "native", "haproxy"][] as $s |
 	 ($all | map(select(.mode == $m and .connections == $c))) as $cell |
 	 ($cell | map(select(.system == $s))) as $mine |
 	 select($mine != []) |

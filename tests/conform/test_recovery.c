@@ -320,6 +320,109 @@ static void test_renege(void)
 	peer_stop();
 }
 
+/* A gigabyte was sent and acknowledged. What is in use moves on with it. */
+static void carry_gigabyte(void)
+{
+	struct engine_conn *c = peer.conn;
+	const uint32_t n = 1u << 30;
+
+	CU_ASSERT_EQUAL_FATAL(c->snd_una, c->snd_end);
+	peer.iss += n;
+	c->snd_una += n;
+	c->snd_nxt += n;
+	c->snd_end += n;
+	c->snd_wl2 += n;
+	c->fack += n;
+	c->rack_end += n;
+}
+
+/* Bytes go and are acknowledged, a gigabyte, and again, until every number of the beginning is more
+ * than half of the sequence space behind. Returns the number of the next byte. */
+static uint32_t carry_much(uint32_t next)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		carry_gigabyte();
+		peer_send(MSS);
+		peer_pass(10 * MS);
+		peer_ack(next += MSS);
+	}
+	peer_forget();
+	return next;
+}
+
+static void test_wrap(void)
+{
+	uint32_t next;
+
+	join(true);
+	next = carry_much(at(0)); /* a peer that gets things twice is believed, however late */
+	peer_send(MSS);
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = next + MSS, .sacks = 1,
+	     .sack = {{next - MSS, next}});
+	CU_ASSERT_EQUAL(peer.conn->reorder_mult, 2);
+	peer_stop();
+
+	peer_start();
+	peer_join(&(struct given){.flags = TCP_ECE | TCP_CWR, .mss = MSS, .sack_ok = true});
+	next = carry_much(at(0)); /* and one whose path is congested */
+	peer_send(2 * MSS);
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK | TCP_ECE, .seq = 1, .ack = next + MSS);
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_REDUCE);
+	peer_stop();
+}
+
+static void send_full(void)
+{
+	size_t room = conn_room(peer.conn);
+
+	peer_send(room < 65536 ? room : 65536);
+}
+
+/* n round trips of ms milliseconds, with all that the congestion window takes. */
+static void rounds(unsigned n, uint64_t ms)
+{
+	for (; n; n--) {
+		uint32_t end = peer.conn->snd_nxt - peer.iss;
+
+		peer_pass(ms * MS);
+		for (uint32_t ack = peer.conn->snd_una - peer.iss + MSS; ack <= end; ack += MSS) {
+			peer_ack(ack);
+			send_full();
+		}
+		peer_forget();
+	}
+}
+
+/* RFC 9406: a queue that grows ends slow start; also the one after a pause, whenever that is. */
+static void test_hystart(void)
+{
+	join(true);
+	peer.window = 65535;
+	send_full();
+	rounds(2, 10);
+	CU_ASSERT_EQUAL(peer.conn->cc_state.cubic.css_rounds, 0);
+	rounds(1, 40);
+	CU_ASSERT(peer.conn->cc_state.cubic.css_rounds > 0);
+	peer_stop();
+	join(true);
+	peer.window = 65535;
+	peer_send(10 * MSS);
+	peer_pass(10 * MS);
+	peer_ack(at(10));
+	peer.conn->ssthresh = peer.conn->cwnd; /* slow start is over, it never comes to an end */
+	carry_much(at(10));
+	peer_pass(10 * SECOND);
+	peer.conn->ssthresh = UINT32_MAX;
+	send_full();
+	rounds(2, 10);
+	CU_ASSERT_EQUAL(peer.conn->cc_state.cubic.css_rounds, 0);
+	rounds(1, 40);
+	CU_ASSERT(peer.conn->cc_state.cubic.css_rounds > 0);
+	peer_stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -337,6 +440,8 @@ int main(void)
 		{"proportional rate reduction", test_prr},
 		{"undo by DSACK", test_dsack_undo},
 		{"reneging", test_renege},
+		{"numbers from long ago", test_wrap},
+		{"the end of slow start", test_hystart},
 		CU_TEST_INFO_NULL,
 	};
 

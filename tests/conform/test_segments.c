@@ -660,6 +660,15 @@ static void test_early_fin(void)
 	data(202, 100);
 	CU_ASSERT_EQUAL(unread(), 200);
 	peer_stop();
+	/* One that comes behind bytes that followed it is a lie. */
+	join(&usual);
+	peer.conn->quick = 0;
+	data(1, 100);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 50, .ack = 1);
+	data(101, 100);
+	CU_ASSERT_EQUAL(unread(), 200);
+	CU_ASSERT_FALSE(peer.eof);
+	peer_stop();
 }
 
 /* ---- ICMP ---- */

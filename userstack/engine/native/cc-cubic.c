@@ -14,10 +14,19 @@
 #define HYSTART_CSS_ROUNDS 5
 #define HYSTART_CSS_DIVISOR 4
 
+/* Slow start begins, or may: what was measured before tells nothing of it, and where its first
+ * round ends must not be a number from long ago. */
+static void hystart_begin(const struct engine_conn *c, struct cubic *q)
+{
+	q->round_end = c->snd_nxt;
+	q->last_min_us = q->min_us = UINT32_MAX;
+	q->samples = q->css_rounds = 0;
+}
+
 static void cubic_init(struct engine_conn *c)
 {
-	c->cc_state.cubic = (struct cubic){.last_min_us = UINT32_MAX, .min_us = UINT32_MAX};
-	c->cc_state.cubic.round_end = c->snd_nxt;
+	c->cc_state.cubic = (struct cubic){0};
+	hystart_begin(c, &c->cc_state.cubic);
 }
 
 /* The delay grows: the queue does. First slow start becomes slower; if it was no mistake, it ends.
@@ -111,13 +120,14 @@ static uint32_t cubic_shrink(struct engine_conn *c, bool ecn)
 	/* fast convergence: one that loses again and again makes room for others */
 	q->w_max = cwnd < q->w_max ? cwnd * (1 + CUBIC_BETA) / 2 : cwnd;
 	q->epoch = 0;
-	q->css_rounds = 0;
+	hystart_begin(c, q);
 	return MAX((uint32_t)(c->cwnd * CUBIC_BETA + 0.5), 2 * c->mss);
 }
 
 static void cubic_restart(struct engine_conn *c)
 {
 	c->cc_state.cubic.epoch = 0;
+	hystart_begin(c, &c->cc_state.cubic);
 }
 
 const struct cc_ops cc_cubic = {

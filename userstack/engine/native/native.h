@@ -185,7 +185,7 @@ struct engine_conn {
 	uint32_t tlp_end, reorder_end;
 	uint32_t recover; /* snd_nxt when it began: the end of it */
 	uint32_t prr_delivered, prr_out, prr_from;
-	uint32_t undo_una, undo_cwnd, undo_ssthresh, undo_again;
+	uint32_t undo_cwnd, undo_ssthresh, undo_again;
 	uint32_t undo_ts;  /* our clock at the first retransmission */
 	uint32_t ecn_from; /* one reduction a window */
 	uint8_t reorder_mult, reorder_keep;

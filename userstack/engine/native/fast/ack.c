@@ -120,6 +120,10 @@ static bool ack_advance(struct engine_conn *c, uint32_t ack, struct delivery *d)
 	}
 	d->acked = ack - c->snd_una;
 	c->snd_una = ack;
+	/* Marks that are passed come along: one that is 2 GiB behind would be in the future. */
+	c->recover = seq_max(c->recover, ack);
+	c->ecn_from = seq_max(c->ecn_from, ack);
+	c->reorder_end = seq_max(c->reorder_end, ack);
 	c->backoff = 0;
 	c->progress_at = c->rto_from = c->e->now;
 	return fin;

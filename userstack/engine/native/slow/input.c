@@ -127,7 +127,8 @@ static void input_data(struct engine_conn *c, struct segment *s)
 		return;
 	}
 	input_trim(c, s);
-	if ((s->flags & TCP_FIN) && !c->fin_seen) {
+	/* One that would be before bytes that are here is none. */
+	if ((s->flags & TCP_FIN) && !c->fin_seen && seq_le(c->rcv_nxt, s->seq + s->len)) {
 		c->fin_seen = true;
 		c->fin_seq = s->seq + s->len;
 	}

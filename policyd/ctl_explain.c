@@ -12,6 +12,7 @@
 #include "policyd/ctl.h"
 #include "policyd/diag.h"
 #include "policyd/explain.h"
+#include "policyd/json.h"
 #include "policyd/value.h"
 #include "policyd/words.h"
 
@@ -150,17 +151,20 @@ json_t *ctl_explanation_json(const struct dmm_class *class, dmm_u64 generation,
 			     const struct explanation *e)
 {
 	const struct dmm_rule_rec *rec = e->rule < DMM_MAX_RULES ? &class->rule[e->rule] : NULL;
-	json_t *o = json_pack(
-		"{s:s?, s:o, s:b, s:I, s:{s:s, s:s, s:b}}", "rule", rec ? rec->name : NULL, "use",
-		steps_json(class, e), "strict", rec ? rec->strict : class->hdr.strict, "generation",
-		(json_int_t)generation, "result", "stack", class->stack[e->stack].name, "reason",
-		words_reason[e->reason], "refused", e->refused);
+	json_t *o = json_pack("{s:s?, s:o, s:b, s:I, s:b, s:{s:s, s:s, s:b}}", "rule",
+			      rec ? rec->name : NULL, "use", steps_json(class, e), "strict",
+			      rec ? rec->strict : class->hdr.strict, "generation",
+			      (json_int_t)generation, "group_off", e->group_off, "result", "stack",
+			      class->stack[e->stack].name, "reason", words_reason[e->reason],
+			      "refused", e->refused);
 
 	if (!rec)
 		return o;
 	json_object_set_new(o, "number", json_integer((json_int_t)e->rule + 1));
 	json_object_set_new(o, "disabled", json_boolean(rec->off));
-	json_object_set_new(o, "file", rec->file[0] ? json_string(rec->file) : json_null());
+	json_object_set_new(o, "capture", json_boolean(rec->capture));
+	json_object_set_new(o, "file",
+			    rec->file[0] ? json_text(rec->file, sizeof(rec->file)) : json_null());
 	json_object_set_new(o, "line", rec->file[0] ? json_integer(rec->line) : json_null());
 	return o;
 }
@@ -169,6 +173,7 @@ void ctl_explanation_print(const struct dmm_class *class, dmm_u64 generation,
 			   const struct explanation *e)
 {
 	const struct dmm_rule_rec *rec = e->rule < DMM_MAX_RULES ? &class->rule[e->rule] : NULL;
+	bool kept; /* on the kernel stack, whatever the rule says */
 
 	if (rec && rec->file[0])
 		printf("rule %s (number %u, %s:%u)", rec->name, e->rule + 1, rec->file, rec->line);
@@ -176,12 +181,17 @@ void ctl_explanation_print(const struct dmm_class *class, dmm_u64 generation,
 		printf("rule %s (number %u)", rec->name, e->rule + 1);
 	else
 		printf("no rule matches: the default");
-	printf("%s, generation %llu\n", rec && rec->off ? ", disabled" : "", generation);
+	printf("%s%s%s, generation %llu\n", rec && rec->off ? ", disabled" : "",
+	       rec && rec->capture ? ", capture on" : "", e->group_off ? ", group is off" : "",
+	       generation);
+	kept = e->n && !e->step[0].reached;
 	for (unsigned i = 0; i < e->n; i++) {
 		const struct explain_step *s = &e->step[i];
 
 		printf("  %u. %s: ", i + 1, class->stack[s->stack].name);
-		if (!s->reached)
+		if (!s->reached && kept)
+			puts("not asked");
+		else if (!s->reached)
 			puts("not asked, an earlier one takes the socket");
 		else if (s->taken)
 			puts("takes it");
@@ -192,8 +202,8 @@ void ctl_explanation_print(const struct dmm_class *class, dmm_u64 generation,
 	if (e->refused)
 		printf("connect() fails, reason %s\n", words_reason[e->reason]);
 	else
-		printf("stack %s, reason %s\n", class->stack[e->stack].name,
-		       words_reason[e->reason]);
+		printf("stack %s, reason %s: %s\n", class->stack[e->stack].name,
+		       words_reason[e->reason], explain_reason(e->reason));
 }
 
 static dmm_u64 own_netns(void)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/text.h"
 #include "lib/base/util.h"
 #include "policyd/diag.h"
 
@@ -33,9 +34,8 @@ void diag_addv(struct policy_diags *d, bool error, const char *file, unsigned li
 	diag->pos.line = line;
 	diag->pos.column = column;
 	vsnprintf(diag->text, sizeof(diag->text), fmt, ap);
-	for (char *c = diag->text; *c; c++)
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
-			*c = '?';
+	text_clean(diag->text, sizeof(diag->text) - 1, diag->text);
+	text_clean(diag->pos.file, sizeof(diag->pos.file) - 1, diag->pos.file);
 }
 
 int diag_error(struct policy_diags *d, const char *file, unsigned line, unsigned column,

@@ -109,23 +109,23 @@ void explain_socket(const struct tree *t, const struct dmm_class *c, const struc
 {
 	const struct walker w = {.tree = t, .class = c, .socket = s, .netns = netns};
 	const struct dmm_rule_rec *rule;
+	const dmm_u8 *use;
+	unsigned n;
 
 	*ret = (struct explanation){.rule = eval_rule(c, s), .stack = DMM_STACK_KERNEL};
 	rule = ret->rule < DMM_MAX_RULES ? &c->rule[ret->rule] : NULL;
 	ret->reason = rule ? DMM_REASON_RULE : DMM_REASON_DEFAULT;
-	if (rule && rule->capture && !rule->off) {
-		ret->reason = DMM_REASON_CAPTURE;
+	ret->group_off = s->group && attach_group_off(t, &c->group[s->group % DMM_MAX_GROUPS]);
+	use = rule ? rule->use : c->hdr.use;
+	n = MIN(rule ? rule->n_use : c->hdr.n_use, DMM_MAX_USE);
+	if (ret->group_off || (rule && (rule->off || rule->capture))) {
+		ret->reason = ret->group_off || rule->off ? DMM_REASON_ADMIN_OFF
+							  : DMM_REASON_CAPTURE;
+		for (; ret->n < n; ret->n++)
+			ret->step[ret->n].stack = use[ret->n] % DMM_MAX_STACKS;
 		return;
 	}
-	if ((rule && rule->off) ||
-	    (s->group && attach_group_off(t, &c->group[s->group % DMM_MAX_GROUPS]))) {
-		ret->reason = DMM_REASON_ADMIN_OFF;
-		return;
-	}
-	if (rule)
-		walk(&w, rule->use, MIN(rule->n_use, DMM_MAX_USE), rule->strict, ret);
-	else
-		walk(&w, c->hdr.use, MIN(c->hdr.n_use, DMM_MAX_USE), c->hdr.strict, ret);
+	walk(&w, use, n, rule ? rule->strict : c->hdr.strict, ret);
 }
 
 const char *explain_reason(unsigned reason)

@@ -10,7 +10,7 @@
 
 struct explain_step {
 	dmm_u8 stack;
-	bool reached; /* false: an earlier one was taken */
+	bool reached; /* false: an earlier one was taken, or none is asked at all */
 	bool taken;
 	dmm_u8 why_not; /* enum dmm_reason, when reached and not taken */
 };
@@ -21,7 +21,8 @@ struct explanation {
 	unsigned n;
 	dmm_u8 stack; /* what the socket gets, enum dmm_reason with it */
 	dmm_u8 reason;
-	bool refused; /* connect() fails */
+	bool refused;	/* connect() fails */
+	bool group_off; /* the whole group is switched off */
 };
 
 /*

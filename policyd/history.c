@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lib/base/log.h"
+#include "lib/base/text.h"
 #include "lib/base/util.h"
 #include "policyd/history.h"
 
@@ -136,6 +137,7 @@ static bool read_entry(const char *dir, const char *name, struct history_entry *
 	if (!f)
 		return false;
 	ok = fscanf(f, HEADER, &ret->generation, &ret->when_ns, ret->how) == 3;
+	text_clean(ret->how, sizeof(ret->how) - 1, ret->how); /* it may be cut in a character */
 	fclose(f);
 	return ok;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/base/addr.h"
+#include "lib/base/text.h"
 #include "lib/base/util.h"
 #include "policyd/fields.h"
 #include "policyd/json.h"
@@ -15,21 +16,13 @@ static json_t *word(const char *const *words, size_t n, unsigned i)
 }
 #define WORD(words, i) word(words, ARRAY_SIZE(words), i)
 
-/* A text field of the ABI. A program's name may be no UTF-8: then its bytes beyond ASCII are "?".
- */
-static json_t *text(const char *s, size_t size)
+json_t *json_text(const char *s, size_t size)
 {
-	char buf[DMM_PATH_LEN + 1];
-	size_t n = strnlen(s, MIN(size, sizeof(buf) - 1));
-	json_t *j = json_stringn(s, n);
+	_cleanup_free_ char *text = malloc(strnlen(s, size) + 1);
 
-	if (j)
-		return j;
-	for (size_t i = 0; i < n; i++)
-		buf[i] = (unsigned char)s[i] < 0x80 ? s[i] : '?';
-	return json_stringn(buf, n);
+	return text ? json_string(text_utf8(s, size, text)) : NULL;
 }
-#define TEXT(field) text(field, sizeof(field))
+#define TEXT(field) json_text(field, sizeof(field))
 
 static void set(json_t *o, const char *key, json_t *value)
 {
@@ -139,14 +132,14 @@ static json_t *field_value(const struct field *f)
 	if (f->type == FIELD_BOOL)
 		return json_boolean(strcmp(f->value, "true") == 0);
 	if (f->type == FIELD_TEXT)
-		return text(f->value, strlen(f->value));
+		return json_text(f->value, strlen(f->value));
 	if (f->type == FIELD_MAP)
 		return map_value(f->value);
 	list = json_array();
 	for (const char *item = f->value; *item; item += *item == ',') {
 		size_t len = strcspn(item, ",");
 
-		json_array_append_new(list, text(item, len));
+		json_array_append_new(list, json_text(item, len));
 		item += len;
 	}
 	return list;
@@ -231,7 +224,7 @@ json_t *json_diags(const struct policy_diags *d)
 		set_u64(o, "line", e->pos.line);
 		set_u64(o, "column", e->pos.column);
 		set(o, "severity", json_string(e->error ? "error" : "warning"));
-		set(o, "text", json_string(e->text));
+		set(o, "text", TEXT(e->text));
 		json_array_append_new(list, o);
 	}
 	return list;

@@ -16,6 +16,10 @@
  */
 json_t *json_policy(const struct dmm_policy *p);
 
+/* Text that others chose, of at most size bytes: what is no UTF-8, and the control characters
+ * beyond ASCII, are "?". */
+json_t *json_text(const char *s, size_t size);
+
 /* One live socket. Names of groups and stacks come from c. */
 json_t *json_flow(const struct dmm_flow_row *f, const struct dmm_class *c);
 

@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "lib/base/text.h"
 #include "lib/base/util.h"
 #include "policyd/table.h"
 
@@ -44,9 +45,8 @@ void table_cell(struct table *t, const char *fmt, ...)
 	if (vasprintf(&text, fmt, ap) < 0)
 		text = NULL;
 	va_end(ap);
-	for (char *c = text; c && *c; c++)
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
-			*c = '?';
+	if (text)
+		text_clean(text, strlen(text), text);
 	push(t, text);
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/text.h"
 #include "policyd/json.h"
 #include "tests/unit/unit.h"
 
@@ -103,11 +104,40 @@ static void test_flow(void)
 	free(c);
 }
 
+/* What a program can call itself: for a terminal, and for JSON, which escapes what is ASCII. */
+static void test_text(void)
+{
+	static const struct {
+		const char *in, *terminal, *json;
+	} names[] = {
+		{"curl", "curl", "curl"},
+		{"\033[2J\n\t\"\\", "?[2J??\"\\", "\033[2J\n\t\"\\"},
+		{"\x7f\xc2\x9b", "???", "???"}, /* DEL, CSI */
+		{"\xc3\xa9\xe2\x82\xac", "\xc3\xa9\xe2\x82\xac", "\xc3\xa9\xe2\x82\xac"}, /* é € */
+		{"\xf0\x9f\x90\x8e!", "\xf0\x9f\x90\x8e!", "\xf0\x9f\x90\x8e!"},
+		{"\xe2\x82", "??", "??"},					    /* cut */
+		{"\xc0\xaf\xed\xa0\x80\xf4\x90\x80\x80", "?????????", "?????????"}, /* no UTF-8 */
+		{"\xe0\x9f\xbf\xf0\x8f\xbf\xbf\xff", "????????", "????????"},
+	};
+	char buf[32];
+	json_t *j;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		CU_ASSERT_STRING_EQUAL(text_clean(names[i].in, 16, buf), names[i].terminal);
+		j = json_text(names[i].in, 16);
+		CU_ASSERT_STRING_EQUAL_FATAL(json_string_value(j), names[i].json);
+		json_decref(j);
+	}
+	CU_ASSERT_STRING_EQUAL(text_clean("\xe2\x82\xac", 2, buf),
+			       "??"); /* a field without a NUL */
+}
+
 int main(void)
 {
 	static CU_TestInfo tests[] = {
 		{"a policy reads back as the same", test_policy},
 		{"a flow, and numbers out of range", test_flow},
+		{"names of programs", test_text},
 		CU_TEST_INFO_NULL,
 	};
 

@@ -26,9 +26,23 @@ void monitor_close(struct monitor *m)
 	m->slot = NULL;
 }
 
-void monitor_keep(struct monitor *m)
+dmm_u64 monitor_keep(struct monitor *m)
 {
-	m->tree->meta->monitor_until_ns = now_ns() + DMM_MONITOR_NS;
+	dmm_u64 now = now_ns(), until = m->kept_until_ns;
+
+	m->kept_until_ns = now + DMM_MONITOR_NS;
+	m->tree->meta->monitor_until_ns = m->kept_until_ns;
+	return until && now > until ? now - until : 0;
+}
+
+/* Has whoever began verdict `next` had all the time that it can need? */
+static bool monitor_gives_up(struct monitor *m)
+{
+	dmm_u64 now = now_ns();
+
+	if (!m->missing_since_ns)
+		m->missing_since_ns = now;
+	return now - m->missing_since_ns > MONITOR_WAIT_NS;
 }
 
 bool monitor_next(struct monitor *m, struct dmm_sock *ret, dmm_u64 *ret_lost)
@@ -41,10 +55,14 @@ bool monitor_next(struct monitor *m, struct dmm_sock *ret, dmm_u64 *ret_lost)
 		if (told - m->next > DMM_MONITOR_SLOTS) {
 			*ret_lost += told - DMM_MONITOR_SLOTS - m->next;
 			m->next = told - DMM_MONITOR_SLOTS;
+			m->missing_since_ns = 0;
 			continue;
 		}
-		if (m->next == told || seq < m->next + 1)
-			return false; /* no more, or not all of it is there yet */
+		if (m->next == told)
+			return false;
+		if (seq < m->next + 1 && !monitor_gives_up(m))
+			return false; /* not all of it is there yet */
+		m->missing_since_ns = 0;
 		memcpy(ret, (const void *)&slot->sock, sizeof(*ret));
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 		m->next++;

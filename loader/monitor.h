@@ -12,16 +12,22 @@ struct monitor {
 	struct tree *tree;
 	volatile struct dmm_monitor_slot *slot; /* mmapped */
 	dmm_u64 next;				/* number of the verdict to be read */
+	dmm_u64 kept_until_ns;			/* as monitor_keep() put it off last */
+	dmm_u64 missing_since_ns; /* when verdict `next` was first seen not to be there; 0: not yet
+				   */
 };
 
 /* From now on. The tree has to stay open. 0 or -errno. */
 int monitor_open(struct monitor *ret, struct tree *t);
 void monitor_close(struct monitor *m);
 
-/* Go on listening: to be called at least once a second. */
-void monitor_keep(struct monitor *m);
+/* Go on listening: to be called at least once a second. Returns how many nanoseconds it came too
+ * late, 0 if it did not: verdicts of that time were told only if somebody else listened. */
+dmm_u64 monitor_keep(struct monitor *m);
 
-/* The next verdict, if there is one. *ret_lost grows by how many were overwritten before. */
+/* The next verdict, if there is one. *ret_lost grows by how many were overwritten before, or were
+ * begun and not there MONITOR_WAIT_NS later. */
+#define MONITOR_WAIT_NS 1000000000ULL
 bool monitor_next(struct monitor *m, struct dmm_sock *ret, dmm_u64 *ret_lost);
 
 #endif

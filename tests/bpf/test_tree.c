@@ -24,6 +24,7 @@
 #include "loader/cgroup.h"
 #include "loader/hold.h"
 #include "loader/maps.h"
+#include "loader/monitor.h"
 #include "loader/probe.h"
 
 static char path[64], group_cgroup[64];
@@ -129,6 +130,46 @@ static void test_empty_policy(void)
 	CU_ASSERT_EQUAL(in_group(do_connect_local), 0);
 	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_DEFAULT), 1);
 	close(s);
+}
+
+/* Who listens hears every verdict, or that it is lost: also of one that was begun and never told,
+ * and of the time in which it did not say that it goes on. */
+static void test_monitor(void)
+{
+	struct monitor a, b;
+	struct dmm_sock s;
+	dmm_u64 lost = 0;
+	int l = listen_on("127.0.0.1", &server_port);
+
+	CU_ASSERT_EQUAL_FATAL(monitor_open(&a, &tree), 0);
+	CU_ASSERT_EQUAL_FATAL(monitor_open(&b, &tree), 0);
+	CU_ASSERT_EQUAL(in_group(do_connect_local), 0);
+	CU_ASSERT_FATAL(monitor_next(&a, &s, &lost));
+	CU_ASSERT_EQUAL(s.role, DMM_ROLE_CLIENT);
+	CU_ASSERT_EQUAL(s.remote.port, server_port);
+	CU_ASSERT(!monitor_next(&a, &s, &lost));
+
+	tree.meta->monitor_told++; /* somebody has begun */
+	CU_ASSERT_EQUAL(in_group(do_connect_local), 0);
+	CU_ASSERT(!monitor_next(&a, &s, &lost));
+	CU_ASSERT_EQUAL(lost, 0);
+	a.missing_since_ns -= 2 * MONITOR_WAIT_NS; /* long ago */
+	CU_ASSERT(monitor_next(&a, &s, &lost));
+	CU_ASSERT_EQUAL(lost, 1);
+	CU_ASSERT_EQUAL(s.remote.port, server_port);
+	CU_ASSERT(!monitor_next(&a, &s, &lost));
+
+	CU_ASSERT_EQUAL(monitor_keep(&a), 0);
+	a.kept_until_ns -= 2 * DMM_MONITOR_NS; /* it was stopped */
+	CU_ASSERT(monitor_keep(&a) > 0);
+	CU_ASSERT_EQUAL(monitor_keep(&a), 0);
+	/* also who wakes up after somebody else has put it off again */
+	b.kept_until_ns -= 2 * DMM_MONITOR_NS;
+	CU_ASSERT(monitor_keep(&b) > 0);
+	monitor_close(&a);
+	monitor_close(&b);
+	close(l);
+	tree.meta->monitor_until_ns = 0;
 }
 
 static int do_refused(void)
@@ -790,6 +831,7 @@ int main(void)
 	CU_initialize_registry();
 	s = CU_add_suite("tree", setup, teardown);
 	CU_add_test(s, "empty policy: kernel", test_empty_policy);
+	CU_add_test(s, "monitor", test_monitor);
 	CU_add_test(s, "verdicts of the kernel's sockets", test_plain);
 	CU_add_test(s, "reject", test_reject);
 	CU_add_test(s, "stack down: fall back", test_stack_down_falls_back);

@@ -106,6 +106,9 @@ extern const size_t ctl_n_options;
  * or several: then *ret_candidates is how many. */
 const struct ctl_verb *ctl_find_verb(int argc, char **argv, int *ret_words, int *ret_candidates);
 
+/* Do both act on the same kind of object? "stack list", "stack disable". */
+bool ctl_same_object(const struct ctl_verb *a, const struct ctl_verb *b);
+
 /* Words of `verb` that argv begins with, abbreviated unless exact; -1: it is another verb. */
 int ctl_words_match(const char *verb, int argc, char **argv, bool exact);
 
@@ -120,6 +123,9 @@ extern const char *const ctl_help_topics[];
  * for names of files.
  */
 void ctl_complete(int argc, char **argv, FILE *out);
+
+/* CTL_USAGE, with a message: argv is none of the verbs, or the beginning of several. */
+int ctl_unknown_verb(int argc, char **argv, int candidates);
 
 /* The program. Returns its exit status. */
 int ctl_run(int argc, char **argv);
@@ -184,11 +190,18 @@ void ctl_state_close(struct ctl_state *s);
 struct telemetry;
 int ctl_telemetry_open(const struct ctl *c, struct ctl_state *ret, struct telemetry *m);
 
+/* The i-th rule, stack or group in force; "": not in use, NULL: no more. */
+const char *ctl_name(const struct dmm_class *class, enum ctl_names kind, unsigned i);
+/* Say that there is no such rule, stack or group, and which may be meant. */
+void ctl_unknown_name(const struct dmm_class *class, enum ctl_names kind, const char *name);
+
 /* Live sockets as a list. */
 struct ctl_sockets {
 	struct dmm_flow_row *row;
 	size_t n;
 };
+/* CTL_FAILED with a message: --stack or --group names what is not in force. */
+int ctl_choice_check(const struct ctl *c, const struct ctl_state *s);
 /* Those that the options --stack, --group, --rule, --pid and --old choose. CTL_OK, or CTL_FAILED
  * with a message. ret->row is the caller's to free in any case. */
 int ctl_sockets_read(const struct ctl *c, struct ctl_state *s, struct ctl_sockets *ret);
@@ -216,8 +229,8 @@ void ctl_ended_fini(struct ctl_ended *e);
 /* One line, and one for each that could not be ended. */
 void ctl_ended_print(const struct ctl_ended *e);
 json_t *ctl_ended_json(const struct ctl_ended *e, const struct dmm_class *class);
-/* flows --terminate */
-int ctl_terminate(const struct ctl *c, struct ctl_state *s);
+/* flows --terminate, of l. */
+int ctl_terminate(const struct ctl *c, const struct ctl_state *s, struct ctl_sockets *l);
 
 /* Switch a stack off or on; s holds the writers' lock. 0, or -errno with a message. */
 int ctl_switch_stack(struct ctl_state *s, const char *name, bool off, bool *ret_changed);

@@ -299,7 +299,7 @@ static int change_rules(const struct ctl *c, int argc, char **argv,
 
 	for (int i = 0; r == CTL_OK && i < argc; i++) {
 		if (rule_index(e.policy, argv[i], &at) < 0) {
-			log_err("there is no rule \"%s\"", argv[i]);
+			ctl_unknown_name(e.state.class, CTL_N_RULE, argv[i]);
 			r = CTL_FAILED;
 		} else {
 			change(e.policy, at);

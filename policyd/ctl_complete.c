@@ -96,17 +96,13 @@ static void offer_words(const struct typed *t, const char *const *words)
 static void offer_objects(const struct typed *t, enum ctl_names names)
 {
 	struct ctl_state s;
+	const char *name;
 
 	if (ctl_state_open(&t->c, &s) != CTL_OK)
 		return;
-	for (unsigned i = 0; names == CTL_N_RULE && i < s.class->hdr.rules; i++)
-		offer(t, s.class->rule[i].name, strlen(s.class->rule[i].name));
-	for (unsigned i = 0; names == CTL_N_STACK && i < DMM_MAX_STACKS; i++)
-		if (s.class->stack[i].name[0])
-			offer(t, s.class->stack[i].name, strlen(s.class->stack[i].name));
-	for (unsigned i = 1; names == CTL_N_GROUP && i < DMM_MAX_GROUPS; i++)
-		if (s.class->group[i].name[0])
-			offer(t, s.class->group[i].name, strlen(s.class->group[i].name));
+	for (unsigned i = 0; (name = ctl_name(s.class, names, i)); i++)
+		if (*name)
+			offer(t, name, strlen(name));
 	ctl_state_close(&s);
 }
 

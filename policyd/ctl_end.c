@@ -10,6 +10,7 @@
 
 #include "lib/base/addr.h"
 #include "lib/base/log.h"
+#include "lib/base/text.h"
 #include "lib/base/util.h"
 #include "loader/destroy.h"
 #include "policyd/ctl.h"
@@ -86,7 +87,7 @@ void ctl_ended_fini(struct ctl_ended *e)
 
 void ctl_ended_print(const struct ctl_ended *e)
 {
-	char local[ADDR_STRLEN], remote[ADDR_STRLEN];
+	char local[ADDR_STRLEN], remote[ADDR_STRLEN], program[sizeof(e->failed.row->sock.comm) + 1];
 
 	printf("%zu ended", e->ended);
 	if (e->gone)
@@ -99,7 +100,8 @@ void ctl_ended_print(const struct ctl_ended *e)
 	for (size_t i = 0; i < e->failed.n; i++) {
 		const struct dmm_sock *s = &e->failed.row[i].sock;
 
-		printf("  %u/%.*s, %s to %s: %s\n", s->pid, (int)sizeof(s->comm), s->comm,
+		printf("  %u/%s, %s to %s: %s\n", s->pid,
+		       text_clean(s->comm, sizeof(s->comm), program),
 		       addr_format(&s->local, local, sizeof(local)),
 		       addr_format(&s->remote, remote, sizeof(remote)), text_error(e->error[i]));
 	}
@@ -134,32 +136,21 @@ static int would_end(const struct ctl *c, const struct ctl_state *s, struct ctl_
 	return CTL_OK;
 }
 
-int ctl_terminate(const struct ctl *c, struct ctl_state *s)
+int ctl_terminate(const struct ctl *c, const struct ctl_state *s, struct ctl_sockets *l)
 {
 	struct ctl_ended e = {0};
-	struct ctl_sockets l;
 	int r;
 
-	if (!(c->given & (CTL_STACK | CTL_GROUP | CTL_RULE | CTL_PID | CTL_OLD))) {
-		fputs("dmm-policy: which sockets to end? Choose by --old, --stack, --group, --rule "
-		      "or --pid\n",
-		      stderr);
-		return CTL_USAGE;
-	}
-	r = ctl_sockets_read(c, s, &l);
-	if (r == CTL_OK && c->given & CTL_DRY_RUN) {
-		r = would_end(c, s, &l);
-	} else if (r == CTL_OK) {
-		r = ctl_sockets_end(&l, &e);
-		if (r == CTL_OK && c->given & CTL_JSON)
-			r = ctl_print_json(c, ctl_ended_json(&e, s->class));
-		else if (r == CTL_OK)
-			ctl_ended_print(&e);
-		if (e.failed.n)
-			r = CTL_FAILED;
-		ctl_ended_fini(&e);
-	}
-	free(l.row);
+	if (c->given & CTL_DRY_RUN)
+		return would_end(c, s, l);
+	r = ctl_sockets_end(l, &e);
+	if (r == CTL_OK && c->given & CTL_JSON)
+		r = ctl_print_json(c, ctl_ended_json(&e, s->class));
+	else if (r == CTL_OK)
+		ctl_ended_print(&e);
+	if (e.failed.n)
+		r = CTL_FAILED;
+	ctl_ended_fini(&e);
 	return r;
 }
 

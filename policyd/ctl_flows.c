@@ -65,6 +65,31 @@ static int choose(const struct dmm_flow_row *f, void *ctx)
 	return 0;
 }
 
+int ctl_choice_check(const struct ctl *c, const struct ctl_state *s)
+{
+	if (c->stack && class_stack(s->class, c->stack) < 0) {
+		ctl_unknown_name(s->class, CTL_N_STACK, c->stack);
+		return CTL_FAILED;
+	}
+	if (c->group && class_group(s->class, c->group) < 0) {
+		ctl_unknown_name(s->class, CTL_N_GROUP, c->group);
+		return CTL_FAILED;
+	}
+	return CTL_OK;
+}
+
+/* Sockets outlive the rule that decided them: only one that nobody knows is wrong. */
+static int check_rule(const struct ctl *c, const struct ctl_state *s, const struct ctl_sockets *l)
+{
+	if (!c->rule || l->n || strcmp(c->rule, "default") == 0)
+		return CTL_OK;
+	for (unsigned i = 0; i < s->class->hdr.rules; i++)
+		if (strcmp(s->class->rule[i].name, c->rule) == 0)
+			return CTL_OK;
+	ctl_unknown_name(s->class, CTL_N_RULE, c->rule);
+	return CTL_FAILED;
+}
+
 int ctl_sockets_read(const struct ctl *c, struct ctl_state *s, struct ctl_sockets *ret)
 {
 	struct chooser w = {.c = c, .s = s, .list = ret};
@@ -141,16 +166,29 @@ int ctl_flows(const struct ctl *c, int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
+	if ((c->given & (CTL_TERMINATE | CTL_DRY_RUN)) == CTL_DRY_RUN) {
+		fputs("dmm-policy: flows --dry-run goes with --terminate\n", stderr);
+		return CTL_USAGE;
+	}
+	if (c->given & CTL_TERMINATE &&
+	    !(c->given & (CTL_STACK | CTL_GROUP | CTL_RULE | CTL_PID | CTL_OLD))) {
+		fputs("dmm-policy: which sockets to end? Choose by --old, --stack, --group, --rule "
+		      "or --pid\n",
+		      stderr);
+		return CTL_USAGE;
+	}
 	r = ctl_state_open(c, &s);
 	if (r != CTL_OK)
 		return r;
-	if (c->given & CTL_TERMINATE) {
-		r = ctl_terminate(c, &s);
-		ctl_state_close(&s);
-		return r;
-	}
-	r = ctl_sockets_read(c, &s, &l);
-	if (r == CTL_OK && c->given & CTL_JSON)
+	l = (struct ctl_sockets){0};
+	r = ctl_choice_check(c, &s);
+	if (r == CTL_OK)
+		r = ctl_sockets_read(c, &s, &l);
+	if (r == CTL_OK)
+		r = check_rule(c, &s, &l);
+	if (r == CTL_OK && c->given & CTL_TERMINATE)
+		r = ctl_terminate(c, &s, &l);
+	else if (r == CTL_OK && c->given & CTL_JSON)
 		r = flows_json(c, &s, &l);
 	else if (r == CTL_OK)
 		ctl_sockets_print(&s, &l);

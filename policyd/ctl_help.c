@@ -23,7 +23,7 @@ static void print_options(unsigned mask)
 			print_option(&ctl_options[i]);
 }
 
-static int help_verb(const struct ctl_verb *v)
+static void help_verb(const struct ctl_verb *v)
 {
 	printf("usage: dmm-policy %s%s%s%s\n\n    %s\n", v->words, *v->args ? " " : "", v->args,
 	       v->options ? " [OPTION…]" : "", v->help);
@@ -34,7 +34,28 @@ static int help_verb(const struct ctl_verb *v)
 	if (v->run == ctl_add || v->run == ctl_explain)
 		fputs("\nThe keys are those of a rule and its match: see dmm-policy help keys.\n",
 		      stdout);
-	return CTL_OK;
+}
+
+/* The verbs of one object, as "stack", if that is what the words are. */
+static bool help_object(int argc, char **argv)
+{
+	const struct ctl_verb *first = NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; argc == 1 && i < ctl_n_verbs; i++) {
+		if (ctl_words_match(ctl_verbs[i].words, argc, argv, false) <= 0)
+			continue;
+		if (first && !ctl_same_object(first, &ctl_verbs[i]))
+			return false;
+		first = first ? first : &ctl_verbs[i];
+		n++;
+	}
+	for (size_t i = 0; n > 1 && i < n; i++) {
+		if (i)
+			putchar('\n');
+		help_verb(&first[i]);
+	}
+	return n > 1;
 }
 
 const char *const ctl_help_topics[] = {"keys", "schema", NULL};
@@ -113,13 +134,15 @@ int ctl_help(const struct ctl *c, int argc, char **argv)
 		return help_keys();
 	if (argc && strcmp(argv[0], "schema") == 0)
 		return help_schema();
+	if (help_object(argc, argv))
+		return CTL_OK;
 	v = ctl_find_verb(argc, argv, &words, &candidates);
-	if (v)
-		return help_verb(v);
-	if (argc && candidates == 0) {
-		fprintf(stderr, "dmm-policy: unknown verb \"%s\"\n", argv[0]);
-		return CTL_USAGE;
+	if (v) {
+		help_verb(v);
+		return CTL_OK;
 	}
+	if (argc)
+		return ctl_unknown_verb(argc, argv, candidates);
 	fputs("usage: dmm-policy [OPTION…] VERB …\n\nverbs (may be abbreviated):\n", stdout);
 	for (size_t i = 0; i < ctl_n_verbs; i++)
 		printf("    %-14s %s\n", ctl_verbs[i].words, ctl_verbs[i].help);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the verbs share: the tree, JSON out, the word to the daemon. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,6 +11,7 @@
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/ctl.h"
+#include "policyd/diag.h"
 #include "policyd/telemetry.h"
 
 static int explain_open(const char *path, int r)
@@ -49,6 +51,32 @@ void ctl_state_close(struct ctl_state *s)
 	free(s->class);
 	s->class = NULL;
 	tree_close(&s->tree);
+}
+
+const char *ctl_name(const struct dmm_class *class, enum ctl_names kind, unsigned i)
+{
+	if (kind == CTL_N_RULE && i < class->hdr.rules)
+		return class->rule[i].name;
+	if (kind == CTL_N_STACK && i < DMM_MAX_STACKS)
+		return class->stack[i].name;
+	if (kind == CTL_N_GROUP && i < DMM_MAX_GROUPS)
+		return i ? class->group[i].name : "";
+	return NULL;
+}
+
+void ctl_unknown_name(const struct dmm_class *class, enum ctl_names kind, const char *name)
+{
+	const char *what = kind == CTL_N_RULE ? "rule" : kind == CTL_N_STACK ? "stack" : "group";
+	const char *nearest = NULL, *known;
+	unsigned best = UINT_MAX;
+
+	for (unsigned i = 0; (known = ctl_name(class, kind, i)); i++)
+		if (*known && diag_nearer(name, known, &best))
+			nearest = known;
+	if (nearest)
+		log_err("there is no %s \"%s\"; did you mean \"%s\"?", what, name, nearest);
+	else
+		log_err("there is no %s \"%s\"; dmm-policy %s list shows them", what, name, what);
 }
 
 int ctl_telemetry_open(const struct ctl *c, struct ctl_state *ret, struct telemetry *m)

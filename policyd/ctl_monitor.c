@@ -11,12 +11,14 @@
 
 #include "lib/base/addr.h"
 #include "lib/base/log.h"
+#include "lib/base/text.h"
 #include "lib/base/util.h"
 #include "loader/attach.h"
 #include "loader/monitor.h"
 #include "policyd/ctl.h"
 #include "policyd/history.h"
 #include "policyd/json.h"
+#include "policyd/table.h"
 #include "policyd/words.h"
 
 #define POLL_MS 100
@@ -91,7 +93,7 @@ static void tell_verdict(struct watch *w, const struct dmm_sock *s)
 	json_t *o = event_begin(w, "verdict", realtime_ns() - ((int64_t)age > 0 ? age : 0));
 	const struct dmm_addr *a = s->role == DMM_ROLE_CLIENT || s->remote.port ? &s->remote
 										: &s->local;
-	char text[ADDR_STRLEN];
+	char text[ADDR_STRLEN], program[sizeof(s->comm) + 1];
 
 	if (o) {
 		/* what a socket has before it is connected */
@@ -104,14 +106,15 @@ static void tell_verdict(struct watch *w, const struct dmm_sock *s)
 			json_object_set(o, keys[i], json_object_get(flow, keys[i]));
 		json_decref(flow);
 	} else {
-		printf("stack %s reason %s rule %s group %s %s %s pid %u/%.*s",
+		printf("stack %s reason %s rule %s group %s %s %s pid %u/%s",
 		       ctl_stack_name(w->s.class, s->stack),
 		       s->reason < DMM_REASON_COUNT ? words_reason[s->reason] : "?",
 		       ctl_rule_name(s), ctl_group_name(w->s.class, s->group),
 		       s->role == DMM_ROLE_CLIENT ? "connect"
 		       : s->remote.port		  ? "accept"
 						  : "listen",
-		       addr_format(a, text, sizeof(text)), s->pid, (int)sizeof(s->comm), s->comm);
+		       addr_format(a, text, sizeof(text)), s->pid,
+		       text_clean(s->comm, sizeof(s->comm), program));
 	}
 	event_end(w, o);
 }
@@ -124,6 +127,22 @@ static void tell_lost(struct watch *w, dmm_u64 lost)
 		json_object_set_new(o, "verdicts", json_integer((json_int_t)lost));
 	else
 		printf("%llu verdicts: there were too many at once", lost);
+	event_end(w, o);
+}
+
+/* While this was stopped, or could not write, nobody may have listened. */
+static void tell_late(struct watch *w, dmm_u64 late_ns)
+{
+	json_t *o = event_begin(w, "lost", realtime_ns());
+	char text[TABLE_TEXT];
+
+	if (o) {
+		json_object_set_new(o, "verdicts", json_null());
+		json_object_set_new(o, "stopped_ns", json_integer((json_int_t)late_ns));
+	} else {
+		printf("any number of verdicts: this monitor was stopped, %s too long",
+		       text_age(late_ns, text));
+	}
 	event_end(w, o);
 }
 
@@ -181,7 +200,7 @@ static void check_commit(struct watch *w)
 	o = event_begin(w, "commit", w->s.tree.meta->committed_ns);
 	if (o) {
 		json_object_set_new(o, "generation", json_integer((json_int_t)w->s.generation));
-		json_object_set_new(o, "how", json_string(how));
+		json_object_set_new(o, "how", json_text(how, sizeof(how)));
 	} else {
 		printf("generation %llu%s%s", w->s.generation, *how ? " by " : "", how);
 	}
@@ -237,9 +256,10 @@ static void check_states(struct watch *w, bool quiet)
 static void check_verdicts(struct watch *w)
 {
 	struct dmm_sock s;
-	dmm_u64 lost = 0;
+	dmm_u64 lost = 0, late = monitor_keep(&w->monitor);
 
-	monitor_keep(&w->monitor);
+	if (late)
+		tell_late(w, late);
 	while (!is_over(w) && monitor_next(&w->monitor, &s, &lost)) {
 		if (lost)
 			tell_lost(w, lost);
@@ -247,6 +267,8 @@ static void check_verdicts(struct watch *w)
 		if (ctl_socket_chosen(w->c, &w->s, &s))
 			tell_verdict(w, &s);
 	}
+	if (lost)
+		tell_lost(w, lost);
 }
 
 /* The maps live on as long as they are open; but nothing happens in them any more. */
@@ -311,11 +333,13 @@ int ctl_monitor(const struct ctl *c, int argc, char **argv)
 	r = ctl_state_open(c, &w.s);
 	if (r != CTL_OK)
 		return r;
-	r = w.wants[EVENT_VERDICTS] ? monitor_open(&w.monitor, &w.s.tree) : 0;
-	if (r < 0) {
+	r = ctl_choice_check(c, &w.s);
+	if (r == CTL_OK && w.wants[EVENT_VERDICTS] &&
+	    (r = monitor_open(&w.monitor, &w.s.tree)) < 0) {
 		log_err("cannot listen: %s", strerror(-r));
 		r = CTL_FAILED;
-	} else {
+	}
+	if (r == CTL_OK) {
 		sigaction(SIGINT, &sa, NULL);
 		sigaction(SIGTERM, &sa, NULL);
 		r = watch_run(&w);

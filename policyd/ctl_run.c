@@ -5,11 +5,21 @@
 #include <string.h>
 
 #include "lib/base/log.h"
+#include "lib/base/text.h"
 #include "lib/base/util.h"
 #include "policyd/ctl.h"
 #include "policyd/value.h"
 
-static int usage_verb(int argc, char **argv, int candidates)
+/* "stack", of "stack fly" */
+static bool begins_object(char **argv)
+{
+	for (size_t i = 0; i < ctl_n_verbs; i++)
+		if (ctl_words_match(ctl_verbs[i].words, 1, argv, false) > 0)
+			return true;
+	return false;
+}
+
+int ctl_unknown_verb(int argc, char **argv, int candidates)
 {
 	const char *separator = "";
 
@@ -17,11 +27,15 @@ static int usage_verb(int argc, char **argv, int candidates)
 		fputs("dmm-policy: what to do? Try: dmm-policy help\n", stderr);
 		return CTL_USAGE;
 	}
-	if (candidates == 0) {
+	if (candidates == 0 && argc > 1 && begins_object(argv)) {
+		fprintf(stderr, "dmm-policy: unknown verb \"%s %s\"; known: ", argv[0], argv[1]);
+		argc = 1;
+	} else if (candidates == 0) {
 		fprintf(stderr, "dmm-policy: unknown verb \"%s\"; try: dmm-policy help\n", argv[0]);
 		return CTL_USAGE;
+	} else {
+		fprintf(stderr, "dmm-policy: \"%s\" is ambiguous: ", argv[0]);
 	}
-	fprintf(stderr, "dmm-policy: \"%s\" is ambiguous: ", argv[0]);
 	for (size_t i = 0; i < ctl_n_verbs; i++) {
 		if (ctl_words_match(ctl_verbs[i].words, argc, argv, false) <= 0)
 			continue;
@@ -170,19 +184,39 @@ static void getopts_fill(struct getopts *g, const char *order, unsigned known)
 	*s = '\0';
 }
 
-/* The verb, before the options are read for good: some letters depend on it. NULL: not clear. */
-static const struct ctl_verb *verb_ahead(int argc, char **argv)
+/* The verb, if letters mean the options that `known` has. NULL: not clear. */
+static const struct ctl_verb *verb_if(int argc, char **argv, unsigned known)
 {
 	int words, candidates, quiet = opterr;
 	struct getopts g;
 
-	getopts_fill(&g, "+", 0);
+	getopts_fill(&g, "+", known);
 	optind = 0; /* getopt(3): all anew */
 	opterr = 0;
 	while (getopt_long(argc, argv, g.shorts, g.longs, NULL) != -1)
 		;
 	opterr = quiet;
 	return ctl_find_verb(argc - optind, argv + optind, &words, &candidates);
+}
+
+/*
+ * The verb, before the options are read for good: some letters depend on it. Before the verb such a
+ * letter is tried as each of its options: "-n 5 top" has no verb "5".
+ */
+static const struct ctl_verb *verb_ahead(int argc, char **argv)
+{
+	const struct ctl_verb *v = verb_if(argc, argv, 0);
+
+	for (size_t i = 0; !v && i < ctl_n_options; i++) {
+		const struct ctl_option_row *row = &ctl_options[i];
+
+		if (!row->letter || option_of_letter(row->letter, 0) == row)
+			continue;
+		v = verb_if(argc, argv, row->bit);
+		if (v && !(v->options & row->bit))
+			v = NULL;
+	}
+	return v;
 }
 
 /* Fill c; *ret_first is the first word in argv, which is permuted. */
@@ -226,12 +260,10 @@ static void remember(struct ctl *c, const struct ctl_verb *verb, int argc, char 
 
 	for (int i = 0; i < argc && n < sizeof(c->how); i++)
 		n += (size_t)snprintf(c->how + n, sizeof(c->how) - n, " %s", argv[i]);
-	for (char *p = c->how; *p; p++)
-		if (*p == '\n')
-			*p = ' ';
+	text_clean(c->how, sizeof(c->how) - 1, c->how);
 }
 
-int ctl_run(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	const struct ctl_verb *verb;
 	int first, words, candidates, r;
@@ -248,7 +280,7 @@ int ctl_run(int argc, char **argv)
 		return ctl_help(&c, argc, argv);
 	verb = ctl_find_verb(argc, argv, &words, &candidates);
 	if (!verb)
-		return usage_verb(argc, argv, candidates);
+		return ctl_unknown_verb(argc, argv, candidates);
 	if (c.given & ~(verb->options | CTL_COMMON))
 		return usage_option(verb, c.given & ~(verb->options | CTL_COMMON));
 	argc -= words;
@@ -259,10 +291,16 @@ int ctl_run(int argc, char **argv)
 		return CTL_USAGE;
 	}
 	remember(&c, verb, argc, argv);
-	r = verb->run(&c, argc, argv);
-	if (fflush(stdout) != 0 && r == CTL_OK) {
-		log_err("standard output: %m");
-		r = CTL_FAILED;
-	}
-	return r;
+	return verb->run(&c, argc, argv);
+}
+
+int ctl_run(int argc, char **argv)
+{
+	int r = run(argc, argv);
+
+	/* whoever wrote has not looked: what failed before is remembered */
+	if ((fflush(stdout) == 0) & !ferror(stdout))
+		return r;
+	log_err("standard output cannot be written to");
+	return r == CTL_OK ? CTL_FAILED : r;
 }

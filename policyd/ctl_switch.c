@@ -17,7 +17,7 @@ int ctl_switch_stack(struct ctl_state *s, const char *name, bool off, bool *ret_
 	int id = class_stack(s->class, name);
 
 	if (id < 0) {
-		log_err("there is no stack \"%s\"", name);
+		ctl_unknown_name(s->class, CTL_N_STACK, name);
 		return id;
 	}
 	if (id == DMM_STACK_KERNEL || s->class->stack[id].kind == DMM_KIND_REJECT) {
@@ -35,7 +35,7 @@ static int switch_group(struct ctl_state *s, const char *name, bool off, bool *r
 	int id = class_group(s->class, name), r;
 
 	if (id < 0) {
-		log_err("there is no group \"%s\"", name);
+		ctl_unknown_name(s->class, CTL_N_GROUP, name);
 		return id;
 	}
 	*ret_changed = attach_group_off(&s->tree, &s->class->group[id]) != off;

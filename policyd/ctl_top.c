@@ -241,14 +241,17 @@ static void print_screen(const struct top *t, FILE *out)
 	print_sockets(t, out, t->lines > used ? t->lines - used : 0);
 }
 
-/* Over the screen before: each line is cleared to its end, then all below. */
-static void put_over(const char *text)
+/* Over the screen before: each line is cleared to its end, then all below. Not more lines than
+ * there are, and no new line behind the last: the terminal would scroll. */
+static void put_over(const char *text, unsigned lines)
 {
 	fputs("\033[H", stdout);
-	for (; *text; text++) {
+	for (; *text && lines; text++) {
+		lines -= *text == '\n';
 		if (*text == '\n')
 			fputs("\033[K", stdout);
-		putchar(*text);
+		if (*text != '\n' || (lines && text[1]))
+			putchar(*text);
 	}
 	fputs("\033[J", stdout);
 }
@@ -269,7 +272,7 @@ static int draw(struct top *t)
 	print_screen(t, out);
 	fclose(out);
 	if (t->screen)
-		put_over(text);
+		put_over(text, t->lines);
 	else
 		printf("%s\n", text);
 	free(text);
@@ -340,12 +343,19 @@ int ctl_top(const struct ctl *c, int argc, char **argv)
 	(void)argv;
 	if (r != CTL_OK)
 		return r;
+	r = ctl_choice_check(c, &t.s);
+	if (r != CTL_OK) {
+		ctl_state_close(&t.s);
+		return r;
+	}
 	t.screen = isatty(STDOUT_FILENO) && !(c->given & (CTL_BATCH | CTL_JSON));
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	if (t.screen)
 		fputs("\033[2J", stdout);
 	r = top_run(&t);
+	if (t.screen)
+		putchar('\n');
 	free(t.now.socket);
 	free(t.before.socket);
 	ctl_state_close(&t.s);

@@ -12,7 +12,7 @@ const char *const ctl_exits[CTL_EXITS] = {
 	[CTL_NOT_YET] = "the time given by --timeout is over, and it is not done yet",
 };
 
-/* One row a verb; those of one object stand together. */
+/* One row a verb; those of one object stand together, its list first. */
 const struct ctl_verb ctl_verbs[] = {
 	{"show", "", "the policy in force, with how often each rule decided", CTL_YAML, 0, 0,
 	 ctl_show, 0},
@@ -123,8 +123,7 @@ int ctl_words_match(const char *verb, int argc, char **argv, bool exact)
 	return *verb && exact ? -1 : n;
 }
 
-/* Do both act on the same kind of object? "stack list", "stack disable". */
-static bool same_object(const struct ctl_verb *a, const struct ctl_verb *b)
+bool ctl_same_object(const struct ctl_verb *a, const struct ctl_verb *b)
 {
 	size_t len = strcspn(a->words, " ");
 
@@ -153,11 +152,9 @@ const struct ctl_verb *ctl_find_verb(int argc, char **argv, int *ret_words, int 
 			if (n <= 0)
 				continue;
 			/* an object alone, as "stack": list them, as ip(8) does */
-			if (n == 1 && argc == 1 && found && same_object(found, &ctl_verbs[i])) {
-				if (is_list(&ctl_verbs[i]))
-					found = &ctl_verbs[i];
+			if (n == 1 && argc == 1 && found && is_list(found) &&
+			    ctl_same_object(found, &ctl_verbs[i]))
 				continue;
-			}
 			found = &ctl_verbs[i];
 			*ret_words = n;
 			(*ret_candidates)++;

@@ -63,7 +63,7 @@ static void take(int argc, char **argv)
 	argv += first;
 	verb = ctl_find_verb(argc, argv, &words, &candidates);
 	if (!verb) {
-		usage_verb(argc, argv, candidates);
+		ctl_unknown_verb(argc, argv, candidates);
 		return;
 	}
 	if (words < 1 || words > argc || candidates != 1)

@@ -99,6 +99,16 @@ client new web $FAR4 7000
 check "a new socket is on the kernel stack, admin-off" wait_for on kernel 1 '.reason == "admin-off"'
 check "the flow goes on" echoes old one
 check "without a choice nothing is ended" status 2 "$DMM_POLICY" flows --terminate
+nearest() { # nearest NAME COMMAND...: it fails, and names what may be meant
+	status 1 "$DMM_POLICY" "${@:2}" && grep -qF "did you mean \"$1\"?" "$TMP/out"
+}
+check "a stack that does not exist" nearest edge0 flows --terminate --stack edge1
+check "a group" nearest web flows --terminate --group wed
+check "a rule" nearest web-tcp flows --terminate --rule web-udp
+check "also of what only looks" nearest edge0 flows --stack edg0
+check "top" nearest edge0 top -n 1 --stack ege0
+check "monitor" nearest web monitor -n 1 --group webs
+check "disable" nearest edge0 stack disable edge9
 check "a dry run" status 0 "$DMM_POLICY" flows --terminate --old --dry-run
 check "says what it would do" grep -q '^1 would be ended' "$TMP/out"
 check "and does not" echoes old two
@@ -165,6 +175,16 @@ spawn near-tcpdump in_near tcpdump -i near0 -Z root -nn -l tcp port 7000 and src
 wait_for grep -q 'listening on' "$TMP/near-tcpdump.log"
 client seen web $FAR4 7000
 check "a new flow is on the kernel stack, capture" wait_for on kernel 1 '.reason == "capture"'
+explains() { policy -j explain --group web $FAR4:7000 | jq -e "$1" >/dev/null; }
+check "explain says the same" explains '.capture and .result.stack == "kernel" and .result.reason == "capture" and
+	(.use | map(.stack)) == ["edge0", "kernel"] and all(.use[]; .reached | not)'
+check "in words" status 0 policy explain --group web $FAR4:7000
+check "with the rule, its state and what it means" eval \
+	'grep -qE "^rule web-tcp .*, capture on, generation" "$TMP/out" &&
+	grep -q "reason capture: a rule keeps it where tcpdump sees it" "$TMP/out"'
+policy group disable web >/dev/null
+check "a group that is off comes first" explains '.group_off and .result.reason == "admin-off"'
+policy group enable web >/dev/null
 check "tcpdump sees it" wait_for grep -qF "> $FAR4.7000: Flags [S]" "$TMP/near-tcpdump.log"
 check "the old one goes on" echoes wired one
 check "capture off" status 0 "$DMM_POLICY" capture off web-tcp
@@ -195,6 +215,8 @@ check "with exit status 0" wait "$drain_pid"
 check "and says so" grep -q '0 left' "$TMP/drain.log"
 check "the socket on the kernel stack is none of its business" echoes three one
 check "a stack that does not exist" status 1 "$DMM_POLICY" stack drain nowhere
+full() { "$@" >/dev/full; }
+check "output that cannot be written: exit status 1" status 1 full "$DMM_POLICY" stack drain edge0
 policy stack enable edge0 >/dev/null
 client four web $FAR4 7000
 check "enabled again" wait_for on edge0 1

@@ -93,10 +93,53 @@ check "a signal ends it, exit status 0" wait "$all_pid"
 for p in "${pids[@]}"; do
 	[ "$p" = "${POLICYD_PID:-}" ] || kill "$p" 2>/dev/null || true
 done
+spawn stopped "$DMM_POLICY" -j monitor
+stopped_pid=$SPAWNED
+check "another one" wait_for begun stopped
+kill -STOP "$stopped_pid"
 sleep 3.5
 n=$(told)
 many 10
 check "nobody listens any more: none is told" equal "$(told)" "$n"
+kill -CONT "$stopped_pid"
+check "who was stopped says that it missed some" wait_for event stopped \
+	'.event == "lost" and .verdicts == null and .stopped_ns > 0'
+check "and goes on" wait_for begun stopped
+end "$stopped_pid"
+
+# ---- a program can call itself anything
+spawn odd_text "$DMM_POLICY" monitor
+spawn odd_json "$DMM_POLICY" -j monitor
+wait_for begun odd_json
+cat >"$TMP/odd.py" <<'PY'
+import socket, sys, time
+open("/proc/self/comm", "wb").write(b"\033]0;a\n\x9b\"\xff\xc3\xa9\\")
+l = socket.create_server((sys.argv[1], 7200))
+c = socket.create_connection((sys.argv[1], 7200))
+time.sleep(60)
+PY
+spawn odd run_managed web python3 "$TMP/odd.py" 127.0.0.1
+odd_pid=$SPAWNED
+odd='\u001b]0;a\n?\"?é\\'
+odd_flows() { [ "$(policy -j flows | jq --arg p "\"$odd\"" '[.[] | select(.program == ($p | fromjson))] | length')" -ge 2 ]; }
+check "flows -j: what is no UTF-8 is a question mark" wait_for odd_flows
+check "monitor -j too" wait_for event odd_json ".program == \"$odd\""
+policy -j explain --pid "$odd_pid" >"$TMP/odd.explain"
+check "explain -j too" jq_says "map(.[] | select(.program == \"$odd\")) | length >= 2" "$TMP/odd.explain"
+policy -j top -n 1 >"$TMP/odd.top"
+check "top -j too" jq_says ".[0].flows | map(select(.program == \"$odd\")) | length >= 2" "$TMP/odd.top"
+{
+	policy flows
+	policy top -b -n 1
+	policy explain --pid "$odd_pid"
+	policy flows --terminate --pid "$odd_pid" --dry-run
+	cat "$TMP/odd_text.log"
+} >"$TMP/odd.text"
+check "nothing of it reaches a terminal" \
+	[ "$(LC_ALL=C grep -cE $'[^\t -~\x80-\xff]|\x9b|\xff' "$TMP/odd.text")" = 0 ]
+check "what is shown is text" iconv -f UTF-8 -t UTF-8 -o /dev/null "$TMP/odd.text"
+check "with the rest of the name" at_least "$(grep -cF '/?]0;a??"?é\' "$TMP/odd.text")" 5
+end "$odd_pid"
 
 # ---- top
 spawn far-server in_far python3 -c 'import socket, sys, time
@@ -126,5 +169,23 @@ screen() { # screen ROWS COLUMNS WORD...: what a terminal of this size shows
 screen 10 60 top -n 1 >"$TMP/screen"
 check "a screen is as high as the terminal" at_least 10 "$(wc -l <"$TMP/screen")"
 check "and as wide" at_least 60 "$(LC_ALL=C.UTF-8 wc -L <"$TMP/screen")"
+fits() { # fits ROWS FILE: no screen of it is higher, so that nothing scrolls
+	python3 -c 'import sys
+screens = open(sys.argv[2], newline="").read().split("\033[H")[1:]
+rows = [s.split("\033[J")[0].count("\n") for s in screens]
+print("# new lines:", rows)
+sys.exit(not rows or max(rows) > int(sys.argv[1]) - 1)' "$1" "$2"
+}
+spawn fill run_managed web python3 -c 'import socket, sys, time
+l = [socket.create_server((sys.argv[1], 7300 + i)) for i in range(30)]
+time.sleep(60)' 127.0.0.1
+fill_pid=$SPAWNED
+fills() { [ "$(flows '.state == "listen"')" -ge 30 ]; }
+wait_for fills
+TERM=xterm script -qec "stty rows 24 cols 80; exec $DMM_POLICY top -n 2 -d 0.2" "$TMP/screens" </dev/null >/dev/null
+check "nothing scrolls off" fits 24 "$TMP/screens"
+TERM=xterm script -qec "stty rows 6 cols 80; exec $DMM_POLICY top -n 1" "$TMP/screens" </dev/null >/dev/null
+check "nor off a terminal that is too small for the stacks" fits 6 "$TMP/screens"
+end "$fill_pid"
 check "and says what it has no room for" grep -qE 'too narrow for|more\)' "$TMP/screen"
 finish

@@ -107,6 +107,27 @@ check "2: an unknown option" ends 2 show --fly
 check "2: an option of another verb" ends 2 show --file x
 check "2: too many words" ends 2 show x
 
+check "2: an object without a verb, and nothing to list" ends 2 capture
+check "it says which there are" has "" "$TMP/out" 'capture on, capture off'
+check "2: an object and another verb" ends 2 stack fly
+check "it says which there are" has "" "$TMP/out" 'stack list, .*stack drain'
+check "a letter before its verb" ends 1 -n 5 top
+check "also of monitor" ends 1 -n 5 monitor
+check "2: what the verb does not take" ends 2 -n 5 flows
+check "2: a dry run of nothing" ends 2 flows --dry-run
+check "help of an object is that of all its verbs" ends 0 help capture
+check "on" has "" "$TMP/out" '^usage: dmm-policy capture on '
+check "and off" has "" "$TMP/out" '^usage: dmm-policy capture off '
+full() { # full WORD...: output that cannot be written is a failure
+	local r=0
+	"$policy" "$@" >/dev/full 2>"$TMP/out" || r=$?
+	same "$r" 1 && has "" "$TMP/out" 'standard output'
+}
+for v in help "help flows" "help keys" "-h" "-V" version "-j version" "-j help" "completion bash"; do
+	# shellcheck disable=SC2086
+	check "a full disk: $v" full $v
+done
+
 # ---- terminals
 on_terminal() { TERM=xterm script -qec "$*" /dev/null </dev/null; }
 widest() { sed 's/\x1b\[[0-9]*m//g; s/\r//' | LC_ALL=C.UTF-8 wc -L; }

@@ -192,6 +192,8 @@ static void test_verbs(void)
 	CU_ASSERT_STRING_EQUAL(find("group", &n)->words, "group list");
 	CU_ASSERT_PTR_NULL(find("st", &n));
 	CU_ASSERT_EQUAL(n, 2);
+	CU_ASSERT_PTR_NULL(find("capture", &n)); /* nothing to list */
+	CU_ASSERT_EQUAL(n, 2);
 	CU_ASSERT_PTR_NULL(find("group fly", &n));
 	CU_ASSERT_EQUAL(n, 0);
 	CU_ASSERT_PTR_NULL(find("", &n));

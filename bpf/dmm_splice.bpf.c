@@ -119,8 +119,20 @@ static __always_inline bool splice_gate(struct tcp_sock *tp, struct sock *owner)
 	return BPF_CORE_READ(sk, sk_rcvlowat) <= 1 && BPF_CORE_READ(sk, sk_peek_off) < 0;
 }
 
-/* An application's socket says itself whether it is a carrier: the others pay for no map look-up.
- */
+/* Connected to where the carrier listeners are: 127.0.0.1, also v4-mapped, or ::1. */
+static __always_inline bool to_loopback(struct bpf_sock_ops *ctx)
+{
+	__u32 w2;
+
+	if (ctx->family == AF_INET)
+		return ctx->remote_ip4 == bpf_htonl(0x7f000001);
+	w2 = ctx->remote_ip6[2];
+	barrier_var(w2);
+	return ctx->remote_ip6[3] == bpf_htonl(w2 ? 0x7f000001 : 1);
+}
+
+/* An application's socket says itself whether it is a carrier: the others pay for no map look-up,
+ * and those that go to another host not even for that of their storage. */
 static __always_inline bool may_be_carrier(struct bpf_sock_ops *ctx, bool instance)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -128,6 +140,8 @@ static __always_inline bool may_be_carrier(struct bpf_sock_ops *ctx, bool instan
 
 	if (instance)
 		return true;
+	if (!to_loopback(ctx))
+		return false;
 	st = sk ? bpf_sk_storage_get(&dmm_sock, sk, NULL, 0) : NULL;
 	return st && (st->flags & DMM_SF_PENDING);
 }

@@ -231,11 +231,13 @@ plug() {
 	ip link add near0 netns "$NEAR" type veth peer name far0 netns "$FAR"
 	ip -n "$NEAR" addr add "$NEAR4/24" dev near0
 	ip -n "$FAR" addr add "$FAR4/24" dev far0
-	ip -n "$NEAR" link set near0 mtu 1500 up
+	ip -n "$NEAR" link set near0 mtu 1500 gro_max_size 185000
+	ip -n "$NEAR" link set near0 up
 	ip -n "$FAR" link set far0 mtu 1500 up
 }
 plug
 check "it comes back: the instance too" eval 'WAIT_S=20 wait_for stack_up'
+check "BIG TCP is warned of" logged 'near0 has BIG TCP'
 check "and carries" wait_for via_instance
 check "the daemon never ended" kill -0 "$POLICYD_PID"
 check "no sanitizer complained" eval '! logged "Sanitizer|runtime error"'

@@ -20,6 +20,7 @@
 #define SETTLE_NS 20000000ULL /* changes come in bursts */
 #define TICK_NS 1000000000ULL
 #define CACHE 512
+#define NET_SUPER_MAX 65536u
 
 /* Where packets to one destination went last. */
 struct dst_cache {
@@ -112,6 +113,10 @@ static int net_sync(struct net *n, uint64_t now)
 		return r;
 	if (n->have_link && n->link.xdp && !link.xdp)
 		n->host->gone(n->host->ctx, "somebody removed the XDP program");
+	if (link.super_max > NET_SUPER_MAX && n->link.super_max <= NET_SUPER_MAX)
+		log_warn("%s has BIG TCP: packets of more than 64 KiB cannot be carried; set its "
+			 "gso_max_size and gro_max_size, and those of a veth's peer, to %u",
+			 link.name, NET_SUPER_MAX);
 	n->link = link;
 	n->have_link = true;
 	if (link.up)

@@ -199,7 +199,9 @@ static int link_cb(const struct nlmsghdr *h, void *data)
 	parse_attrs(h, sizeof(*i), &a);
 	*l = (struct netlink_link){.up = i->ifi_flags & IFF_UP,
 				   .ethernet = i->ifi_type == ARPHRD_ETHER,
-				   .mtu = attr_u32(a.tb[IFLA_MTU], 1500)};
+				   .mtu = attr_u32(a.tb[IFLA_MTU], 1500),
+				   .super_max = MAX(attr_u32(a.tb[IFLA_GSO_MAX_SIZE], 0),
+						    attr_u32(a.tb[IFLA_GRO_MAX_SIZE], 0))};
 	if (a.tb[IFLA_IFNAME])
 		strncpy(l->name, mnl_attr_get_str(a.tb[IFLA_IFNAME]), sizeof(l->name) - 1);
 	if (a.tb[IFLA_ADDRESS] && mnl_attr_get_payload_len(a.tb[IFLA_ADDRESS]) == 6)

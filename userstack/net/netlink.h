@@ -23,7 +23,8 @@ struct netlink_link {
 	char name[16];
 	uint8_t mac[6];
 	uint32_t mtu;
-	bool up; /* by the administrator */
+	uint32_t super_max; /* bytes of the largest packet that its offloads make */
+	bool up;	    /* by the administrator */
 	bool ethernet;
 	bool xdp; /* a program is attached */
 };

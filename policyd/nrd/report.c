@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+
+#include "lib/base/util.h"
+#include "policyd/nrd/random.h"
+#include "policyd/nrd/report.h"
+
+const char *const report_refusal_words[REPORT_REFUSALS] = {
+	[REPORT_TAKEN] = "taken",
+	[REPORT_NO_RULE] = "no such rule is auto",
+	[REPORT_NO_STACK] = "the rule has no such stack",
+	[REPORT_EMPTY] = "of no connection",
+	[REPORT_CONTRADICTS] = "contradicts itself",
+};
+
+static enum report_failure failure_of(int error)
+{
+	switch (error) {
+	case ECONNREFUSED:
+		return REPORT_REFUSED;
+	case ETIMEDOUT:
+		return REPORT_TIMEOUT;
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+		return REPORT_UNREACHABLE;
+	case ECONNRESET:
+	case EPIPE:
+		return REPORT_RESET;
+	default:
+		return REPORT_OTHER;
+	}
+}
+
+void report_add(struct report *r, const struct report_sample *s)
+{
+	r->connections++;
+	if (s->error)
+		r->failed[failure_of(s->error)]++;
+	r->segments += s->segments;
+	r->resent += s->resent;
+	if (s->connect_us)
+		hist_add(&r->hist[REPORT_CONNECT], s->connect_us);
+	if (s->srtt_us)
+		hist_add(&r->hist[REPORT_SRTT], s->srtt_us);
+	if (s->bytes >= REPORT_RATE_BYTES && s->life_us)
+		hist_add(&r->hist[REPORT_RATE], s->bytes * 1000 / s->life_us);
+}
+
+dmm_u32 report_failed(const struct report *r)
+{
+	dmm_u64 n = 0;
+
+	for (unsigned i = 0; i < REPORT_FAILURES; i++)
+		n += r->failed[i];
+	return (dmm_u32)MIN(n, UINT32_MAX);
+}
+
+enum report_refusal report_judge(const struct report *r)
+{
+	if (!r->connections)
+		return REPORT_EMPTY;
+	if (report_failed(r) > r->connections || r->resent > r->segments)
+		return REPORT_CONTRADICTS;
+	for (unsigned i = 0; i < REPORT_METRICS; i++)
+		if (hist_total(&r->hist[i]) > r->connections)
+			return REPORT_CONTRADICTS;
+	return REPORT_TAKEN;
+}
+
+static bool drop_absurd(struct hist *h)
+{
+	bool any = false;
+
+	for (unsigned i = hist_bucket(REPORT_ABSURD_US); i < HIST_BUCKETS; i++) {
+		any |= h->count[i] != 0;
+		h->count[i] = 0;
+	}
+	return any;
+}
+
+static dmm_u32 scale(dmm_u32 n, double by, dmm_u64 *random)
+{
+	double v = n * by;
+	dmm_u32 whole = (dmm_u32)v;
+
+	return whole + (n && random_share(random) < v - whole);
+}
+
+bool report_bound(struct report *r, dmm_u32 most, dmm_u64 *random)
+{
+	bool any = drop_absurd(&r->hist[REPORT_CONNECT]);
+	double by = (double)most / r->connections;
+
+	any |= drop_absurd(&r->hist[REPORT_SRTT]);
+	if (r->connections <= most)
+		return any;
+	r->connections = most;
+	for (unsigned i = 0; i < REPORT_FAILURES; i++)
+		r->failed[i] = scale(r->failed[i], by, random);
+	for (unsigned m = 0; m < REPORT_METRICS; m++)
+		for (unsigned i = 0; i < HIST_BUCKETS; i++)
+			r->hist[m].count[i] = scale(r->hist[m].count[i], by, random);
+	r->segments = (dmm_u64)((double)r->segments * by);
+	r->resent = (dmm_u64)((double)r->resent * by);
+	return true;
+}

@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The parts of nRD, each alone. */
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "lib/base/util.h"
+#include "tests/nrd/sim.h"
+#include "tests/unit/unit.h"
+
+static const struct nrd_settings latency = {.objective = NRD_LATENCY,
+					    .canary = NRD_CANARY,
+					    .min_gain = NRD_MIN_GAIN,
+					    .dwell_ms = NRD_DWELL_MS,
+					    .cooldown_ms = NRD_COOLDOWN_MS};
+
+/* ---- histograms and bounds ---- */
+
+static void test_buckets(void)
+{
+	unsigned last = 0;
+
+	for (dmm_u64 v = 0; v < 1ULL << 28; v += 1 + v / 50) {
+		unsigned b = hist_bucket(v);
+
+		CU_ASSERT(b >= last && b < HIST_BUCKETS);
+		CU_ASSERT(hist_edge(b) <= (double)MAX(v, 1));
+		CU_ASSERT(hist_edge(b + 1) > (double)v);
+		last = b;
+	}
+	CU_ASSERT_EQUAL(hist_bucket(1ULL << 28), HIST_BUCKETS - 1);
+	CU_ASSERT_EQUAL(hist_bucket(UINT64_MAX), HIST_BUCKETS - 1);
+}
+
+static void test_quantile(void)
+{
+	struct hist h = {0};
+
+	CU_ASSERT_EQUAL(hist_quantile(&h, 0.5), 0);
+	for (dmm_u64 v = 1; v <= 10000; v++)
+		hist_add(&h, v);
+	CU_ASSERT_EQUAL(hist_total(&h), 10000);
+	for (double q = 0.05; q < 1; q += 0.05)
+		CU_ASSERT_DOUBLE_EQUAL(hist_quantile(&h, q), q * 10000, q * 10000 * 0.03);
+}
+
+static double normal(dmm_u64 *random)
+{
+	double u = 1 - random_share(random), v = random_share(random);
+
+	return sqrt(-2 * log(u)) * cos(2 * M_PI * v);
+}
+
+static double log_normal(dmm_u64 *random)
+{
+	return 1000 * exp(0.5 * normal(random));
+}
+
+static double pareto(dmm_u64 *random)
+{
+	return 100 / pow(1 - random_share(random), 1 / 1.5);
+}
+
+/* The worst of two services: far from any smooth curve. */
+static double two_humps(dmm_u64 *random)
+{
+	return random_share(random) < 0.3 ? 5000 + 100 * normal(random) : log_normal(random) / 8;
+}
+
+/* How often the truth is ever outside of the bounds while values come in, of 400 runs. */
+static unsigned ever_wrong(double (*draw)(dmm_u64 *), double q, dmm_u64 seed)
+{
+	static double all[200000];
+	unsigned wrong = 0;
+	struct hist truth = {0};
+	double value;
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		hist_add(&truth, (dmm_u64)draw(&seed));
+	value = hist_quantile(&truth, q);
+	for (unsigned run = 0; run < 400; run++) {
+		struct hist h = {0};
+		bool out = false;
+
+		for (unsigned i = 1; i <= 3000 && !out; i++) {
+			struct interval v;
+
+			hist_add(&h, (dmm_u64)draw(&seed));
+			if (i % (1 + i / 10))
+				continue;
+			v = bound_quantile(&h, q);
+			out = value < v.lo || value > v.hi;
+		}
+		wrong += out;
+	}
+	return wrong;
+}
+
+static void test_quantile_bounds(void)
+{
+	static const double quantiles[] = {0.5, 0.9, 0.99};
+	static double (*const draws[])(dmm_u64 *) = {log_normal, pareto, two_humps};
+
+	for (unsigned d = 0; d < ARRAY_SIZE(draws); d++)
+		for (unsigned i = 0; i < ARRAY_SIZE(quantiles); i++) {
+			unsigned wrong = ever_wrong(draws[d], quantiles[i], 17 + d);
+
+			CU_ASSERT(wrong <= 400 * BOUND_DOUBT);
+			printf("\n    quantile %.2f of %u: outside in %u of 400 runs", quantiles[i],
+			       d, wrong);
+		}
+}
+
+/* Bounds are of use: they come to lie within a few percent. */
+static void test_bounds_narrow(void)
+{
+	struct hist h = {0};
+	dmm_u64 random = 3;
+	struct interval v;
+
+	for (unsigned i = 0; i < 30; i++)
+		hist_add(&h, (dmm_u64)log_normal(&random));
+	v = bound_quantile(&h, 0.99);
+	CU_ASSERT(isinf(v.hi));
+	v = bound_quantile(&h, 0.5);
+	CU_ASSERT_FALSE(isinf(v.hi));
+	for (unsigned i = 0; i < 20000; i++)
+		hist_add(&h, (dmm_u64)log_normal(&random));
+	v = bound_quantile(&h, 0.9);
+	CU_ASSERT(v.lo > 0.94 * v.mid && v.hi < 1.06 * v.mid && v.lo < v.mid && v.mid < v.hi);
+	v = bound_quantile(&h, 0.99);
+	CU_ASSERT(v.lo > 0.8 * v.mid && v.hi < 1.2 * v.mid);
+}
+
+static void test_rate_bounds(void)
+{
+	static const double chances[] = {0, 0.01, 0.2, 0.5, 0.99, 1};
+	dmm_u64 random = 5;
+
+	for (unsigned c = 0; c < ARRAY_SIZE(chances); c++) {
+		unsigned wrong = 0;
+
+		for (unsigned run = 0; run < 400; run++) {
+			unsigned k = 0;
+			bool out = false;
+
+			for (unsigned n = 1; n <= 2000; n++) {
+				struct interval v;
+
+				k += random_share(&random) < chances[c];
+				if (n % (1 + n / 10))
+					continue;
+				v = bound_rate(k, n);
+				CU_ASSERT(v.lo >= 0 && v.lo <= v.mid && v.mid <= v.hi && v.hi <= 1);
+				out |= chances[c] < v.lo || chances[c] > v.hi;
+			}
+			wrong += out;
+		}
+		CU_ASSERT(wrong <= 400 * BOUND_DOUBT);
+	}
+	CU_ASSERT_EQUAL(bound_rate(0, 0).hi, 1);
+	CU_ASSERT_EQUAL(bound_rate(7, 5).mid, 1); /* rounding may do that */
+}
+
+/* ---- reports ---- */
+
+static struct report report_of(unsigned n, unsigned failed, dmm_u32 us)
+{
+	struct report r = {0};
+
+	sim_address(0, r.remote);
+	for (unsigned i = 0; i < n; i++)
+		report_add(&r, &(struct report_sample){.error = i < failed ? ETIMEDOUT : 0,
+						       .connect_us = i < failed ? 0 : us,
+						       .segments = 10,
+						       .resent = 1});
+	return r;
+}
+
+static void test_report_add(void)
+{
+	static const struct {
+		int error;
+		enum report_failure is;
+	} errors[] = {{ECONNREFUSED, REPORT_REFUSED},
+		      {ETIMEDOUT, REPORT_TIMEOUT},
+		      {ENETUNREACH, REPORT_UNREACHABLE},
+		      {EHOSTUNREACH, REPORT_UNREACHABLE},
+		      {ECONNRESET, REPORT_RESET},
+		      {EPIPE, REPORT_RESET},
+		      {EIO, REPORT_OTHER}};
+	struct report r = {0};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(errors); i++) {
+		dmm_u32 before = r.failed[errors[i].is];
+
+		report_add(&r, &(struct report_sample){.error = errors[i].error});
+		CU_ASSERT_EQUAL(r.failed[errors[i].is], before + 1);
+	}
+	CU_ASSERT_EQUAL(report_failed(&r), 7);
+	report_add(&r, &(struct report_sample){.connect_us = 100, .bytes = 100, .life_us = 1});
+	CU_ASSERT_EQUAL(hist_total(&r.hist[REPORT_RATE]), 0); /* too small to tell */
+	report_add(&r, &(struct report_sample){.bytes = 10000000, .life_us = 1000000});
+	CU_ASSERT_EQUAL(r.hist[REPORT_RATE].count[hist_bucket(10000)], 1);
+	CU_ASSERT_EQUAL(r.connections, 9);
+	CU_ASSERT_EQUAL(report_judge(&r), REPORT_TAKEN);
+}
+
+static void test_report_judge(void)
+{
+	struct report r = report_of(10, 0, 100);
+
+	CU_ASSERT_EQUAL(report_judge(&r), REPORT_TAKEN);
+	r.failed[REPORT_REFUSED] = 11;
+	CU_ASSERT_EQUAL(report_judge(&r), REPORT_CONTRADICTS);
+	r.failed[REPORT_REFUSED] = UINT32_MAX;
+	r.failed[REPORT_OTHER] = UINT32_MAX; /* no sum wraps */
+	CU_ASSERT_EQUAL(report_judge(&r), REPORT_CONTRADICTS);
+	r = report_of(10, 0, 100);
+	r.resent = r.segments + 1;
+	CU_ASSERT_EQUAL(report_judge(&r), REPORT_CONTRADICTS);
+	r = report_of(10, 0, 100);
+	r.hist[REPORT_SRTT].count[3] = r.hist[REPORT_SRTT].count[4] = UINT32_MAX;
+	CU_ASSERT_EQUAL(report_judge(&r), REPORT_CONTRADICTS);
+	r = report_of(0, 0, 0);
+	CU_ASSERT_EQUAL(report_judge(&r), REPORT_EMPTY);
+}
+
+static void test_report_bound(void)
+{
+	double connections = 0, failed = 0, slow = 0;
+	dmm_u64 random = 11;
+	struct report r = report_of(10, 0, REPORT_ABSURD_US + (REPORT_ABSURD_US >> 2));
+
+	CU_ASSERT_TRUE(report_bound(&r, REPORT_MAX, &random));
+	CU_ASSERT_EQUAL(hist_total(&r.hist[REPORT_CONNECT]), 0);
+	r = report_of(REPORT_MAX, 3, 100);
+	CU_ASSERT_FALSE(report_bound(&r, REPORT_MAX, &random));
+	CU_ASSERT_EQUAL(report_failed(&r), 3);
+	/* A rare value keeps its weight on average. */
+	for (unsigned i = 0; i < 100; i++) {
+		r = report_of(100 * REPORT_MAX, 100, 100);
+		r.hist[REPORT_CONNECT].count[hist_bucket(5000)] = 20;
+		report_bound(&r, REPORT_MAX, &random);
+		connections += r.connections;
+		failed += report_failed(&r);
+		slow += r.hist[REPORT_CONNECT].count[hist_bucket(5000)];
+	}
+	CU_ASSERT_EQUAL(connections, 100 * REPORT_MAX);
+	CU_ASSERT_DOUBLE_EQUAL(failed / 100, 1, 0.35);
+	CU_ASSERT_DOUBLE_EQUAL(slow / 100, 0.2, 0.15);
+}
+
+/* ---- rules and the table ---- */
+
+static struct nrd_rule rule_of(const char *name)
+{
+	struct nrd_rule r = {.set = latency, .n_stacks = 2, .stack = {"edge0", "kernel"}};
+
+	snprintf(r.name, sizeof(r.name), "%s", name);
+	return r;
+}
+
+/* One second of what two stacks carry to path; the second one twice as fast. */
+static void feed(struct nrd *n, unsigned rule, unsigned path, unsigned count)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct report r = report_of(i ? MAX(1, count / 10) : count, 0, i ? 500 : 1000);
+
+		r.rule = rule;
+		r.stack = i;
+		sim_address(path, r.remote);
+		CU_ASSERT_EQUAL(nrd_report(n, &r), REPORT_TAKEN);
+	}
+}
+
+static dmm_u64 run_seconds(struct nrd *n, dmm_u64 from, unsigned seconds, unsigned rule,
+			   unsigned path, unsigned count)
+{
+	for (unsigned i = 0; i < seconds; i++) {
+		feed(n, rule, path, count);
+		nrd_turn(n, from += 1000000000ULL);
+	}
+	return from;
+}
+
+static unsigned now_of(struct nrd *n, unsigned rule, unsigned path)
+{
+	struct nrd_view v;
+	dmm_u8 ip[16];
+
+	sim_address(path, ip);
+	CU_ASSERT_EQUAL_FATAL(nrd_view(n, rule, ip, &v), 0);
+	return v.now;
+}
+
+static void test_refused(void)
+{
+	struct nrd *n = nrd_new(10, 1);
+	struct nrd_rule rule = rule_of("a");
+	struct nrd_counters c;
+	struct report r = report_of(1, 0, 100);
+
+	CU_ASSERT_EQUAL(nrd_report(n, &r), REPORT_NO_RULE);
+	CU_ASSERT_EQUAL(nrd_configure(n, &rule, 1), 0);
+	r.stack = 2;
+	CU_ASSERT_EQUAL(nrd_report(n, &r), REPORT_NO_STACK);
+	r.stack = UINT32_MAX;
+	CU_ASSERT_EQUAL(nrd_report(n, &r), REPORT_NO_STACK);
+	r.stack = 0;
+	r.resent = 99;
+	CU_ASSERT_EQUAL(nrd_report(n, &r), REPORT_CONTRADICTS);
+	nrd_counters(n, &c);
+	CU_ASSERT_EQUAL(c.reports, 4);
+	CU_ASSERT_EQUAL(c.refused[REPORT_NO_STACK], 2);
+	CU_ASSERT_EQUAL(c.paths, 0);
+	nrd_free(n);
+}
+
+static void test_configure(void)
+{
+	struct nrd *n = nrd_new(10, 1);
+	struct nrd_rule rules[3] = {rule_of("a"), rule_of("b"), rule_of("c")};
+	dmm_u64 t = run_seconds((nrd_configure(n, rules, 2), n), 1, 120, 1, 0, 200);
+
+	CU_ASSERT_EQUAL(nrd_find(n, "b"), 1);
+	CU_ASSERT_EQUAL(nrd_find(n, "c"), -ENOENT);
+	CU_ASSERT_EQUAL(now_of(n, 1, 0), 1);
+	CU_ASSERT_EQUAL(now_of(n, 0, 0), 0);
+	/* elsewhere in the list, and beside a new one: what is known stays */
+	rules[0] = rule_of("c");
+	rules[2] = rules[1];
+	rules[1] = rule_of("a");
+	CU_ASSERT_EQUAL(nrd_configure(n, rules, 3), 0);
+	CU_ASSERT_EQUAL(nrd_find(n, "b"), 2);
+	CU_ASSERT_EQUAL(now_of(n, 2, 0), 1);
+	t = run_seconds(n, t, 1, 2, 0, 200);
+	CU_ASSERT_EQUAL(now_of(n, 2, 0), 1);
+	/* other settings: all anew, and its prefixes are gone */
+	rules[2].set.canary = 6;
+	CU_ASSERT_EQUAL(nrd_configure(n, rules, 3), 0);
+	CU_ASSERT_EQUAL(now_of(n, 2, 0), 0);
+	rules[0] = rule_of("z");
+	CU_ASSERT_EQUAL(nrd_configure(n, rules, 1), 0);
+	CU_ASSERT_PTR_NULL(nrd_rule(n, 1));
+	CU_ASSERT_EQUAL(nrd_configure(n, NULL, 0), 0);
+	nrd_turn(n, t);
+	nrd_free(n);
+}
+
+static void test_log(void)
+{
+	struct nrd *n = nrd_new(10, 1);
+	struct nrd_rule rule = rule_of("a");
+	const struct nrd_decision *d;
+	struct nrd_view v;
+	bool taken = false;
+	size_t i;
+
+	nrd_configure(n, &rule, 1);
+	CU_ASSERT_PTR_NULL(nrd_decision(n, 0));
+	run_seconds(n, 1, 120, 0, 0, 200);
+	for (i = 0; (d = nrd_decision(n, i)); i++) {
+		CU_ASSERT_EQUAL(d->number, i + 1);
+		CU_ASSERT_STRING_EQUAL(d->rule, "a");
+		if (d->action != NRD_TAKE)
+			continue;
+		taken = true;
+		CU_ASSERT_STRING_EQUAL(d->from, "edge0");
+		CU_ASSERT_STRING_EQUAL(d->to, "kernel");
+		CU_ASSERT_EQUAL(d->reason, REASON_VALUE);
+		CU_ASSERT(d->after.value.hi < d->before.value.lo);
+		CU_ASSERT_DOUBLE_EQUAL(d->before.value.mid, 1000, 200);
+		CU_ASSERT_DOUBLE_EQUAL(d->after.value.mid, 500, 100);
+		CU_ASSERT(d->before.connections >= 8 && d->after.connections >= 8);
+	}
+	CU_ASSERT_TRUE(taken);
+	CU_ASSERT_EQUAL(nrd_view(n, 0, NULL, &v), 0);
+	CU_ASSERT_EQUAL(v.plen, 0);
+	CU_ASSERT_EQUAL(nrd_view(n, 7, NULL, &v), -ENOENT);
+	nrd_free(n);
+}
+
+/* A scan of addresses does not drive out what decides for itself. */
+static void test_table(void)
+{
+	struct nrd *n = nrd_new(20, 1);
+	struct nrd_rule rule = rule_of("a");
+	struct nrd_counters c;
+	dmm_u64 t;
+
+	nrd_configure(n, &rule, 1);
+	t = run_seconds(n, 1, 120, 0, 0, 200);
+	CU_ASSERT_EQUAL(now_of(n, 0, 0), 1);
+	for (unsigned i = 1; i <= 500; i++) {
+		feed(n, 0, i, 1);
+		nrd_counters(n, &c);
+		CU_ASSERT(c.paths <= 20);
+	}
+	CU_ASSERT_EQUAL(c.evicted, 481);
+	nrd_turn(n, t += 1000000000ULL);
+	CU_ASSERT_EQUAL(now_of(n, 0, 0), 1);
+	/* quiet for long: it does what its rule does again */
+	for (unsigned i = 0; i < 1300; i++)
+		nrd_turn(n, t += 1000000000ULL);
+	CU_ASSERT_EQUAL(now_of(n, 0, 0), 0);
+	nrd_free(n);
+}
+
+static void each_choice(void *ctx, const struct nrd_choice *c)
+{
+	unsigned *seen = ctx, sum = 0;
+
+	for (unsigned i = 0; i < DMM_MAX_USE; i++)
+		sum += c->weight[i];
+	CU_ASSERT_EQUAL(sum, NRD_WEIGHTS);
+	seen[c->plen != 0]++;
+}
+
+static void test_choices(void)
+{
+	struct nrd *n = nrd_new(20, 1);
+	struct nrd_rule rules[2] = {rule_of("a"), rule_of("b")};
+	unsigned seen[2] = {0};
+	dmm_u16 weight[DMM_MAX_USE];
+	dmm_u8 ip[16];
+
+	nrd_configure(n, rules, 2);
+	nrd_choices(n, each_choice, seen);
+	CU_ASSERT_EQUAL(seen[0], 2);
+	CU_ASSERT_EQUAL(seen[1], 0);
+	run_seconds(n, 1, 120, 1, 3, 200);
+	nrd_choices(n, each_choice, seen);
+	CU_ASSERT_EQUAL(seen[0], 4);
+	CU_ASSERT_EQUAL(seen[1], 1);
+	sim_address(3, ip);
+	nrd_weights(n, 1, ip, weight);
+	CU_ASSERT(weight[1] >= 950);
+	nrd_weights(n, 0, ip, weight);
+	CU_ASSERT(weight[0] >= 950);
+	nrd_free(n);
+}
+
+static void test_prefix(void)
+{
+	dmm_u8 ip[16] = {0x20, 1, 0xd, 0xb8, 1, 2, 3, 4}, prefix[16];
+
+	CU_ASSERT_EQUAL(nrd_prefix(ip, prefix), 48);
+	CU_ASSERT_EQUAL(prefix[5], 2);
+	CU_ASSERT_EQUAL(prefix[6], 0);
+	sim_address(1, ip);
+	CU_ASSERT_EQUAL(nrd_prefix(ip, prefix), 120);
+	CU_ASSERT_EQUAL(prefix[14], 1);
+	CU_ASSERT_EQUAL(prefix[15], 0);
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{"buckets", test_buckets},
+		{"quantiles", test_quantile},
+		{"bounds of quantiles, looked at all the time", test_quantile_bounds},
+		{"bounds become narrow", test_bounds_narrow},
+		{"bounds of rates", test_rate_bounds},
+		{"a report is counted", test_report_add},
+		{"a report that contradicts itself", test_report_judge},
+		{"a report that says too much", test_report_bound},
+		{"reports that are refused", test_refused},
+		{"rules come, go and stay", test_configure},
+		{"decisions tell what went into them", test_log},
+		{"the table is bounded", test_table},
+		{"choices", test_choices},
+		{"prefixes", test_prefix},
+		CU_TEST_INFO_NULL,
+	};
+
+	return unit_run("nrd", tests);
+}

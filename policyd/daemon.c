@@ -3,8 +3,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "lib/base/log.h"
@@ -182,8 +181,10 @@ static void signals_event(struct loop_source *src, uint32_t events)
 	if (read(d->signal_fd, &si, sizeof(si)) != sizeof(si))
 		return;
 	if (si.ssi_signo == SIGHUP) {
+		sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (dmm_u64)now_ns() / 1000);
 		daemon_reload(d, &diags);
 		policy_diags_fini(&diags);
+		sd_notify(0, "READY=1");
 		return;
 	}
 	log_info("%s: stopping; the policy and the instances go on", strsignal((int)si.ssi_signo));
@@ -221,7 +222,7 @@ int daemon_init(struct daemon *d, const struct daemon_options *opt, const struct
 	if (r < 0)
 		return r;
 	r = http_open(&d->http, d->epfd, opt->socket ? opt->socket : p->daemon.socket,
-		      daemon_routes, d);
+		      p->daemon.group, daemon_routes, d);
 	if (r < 0)
 		return r;
 	r = http_listen(d->http, p->daemon.http);
@@ -257,26 +258,13 @@ void daemon_fini(struct daemon *d)
 	free(d->telemetry);
 }
 
-/* Tell the service manager, if there is one (sd_notify(3)). */
-static void notify(const char *state)
+/* Tell the service manager that the loop turns, twice within the time that it waits. */
+static void watchdog(struct daemon *d, uint64_t now)
 {
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	const char *path = getenv("NOTIFY_SOCKET");
-	size_t len = path ? strlen(path) : 0;
-	int fd;
-
-	if (len == 0 || len >= sizeof(sa.sun_path))
+	if (!d->watchdog_ns || now < d->watchdog_next)
 		return;
-	memcpy(sa.sun_path, path, len);
-	if (path[0] == '@')
-		sa.sun_path[0] = '\0';
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&sa,
-		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
-		log_debug("NOTIFY_SOCKET: %s", strerror(errno));
-	close(fd);
+	d->watchdog_next = now + d->watchdog_ns / 2;
+	sd_notify(0, "WATCHDOG=1");
 }
 
 /* How long the loop may sleep. */
@@ -285,6 +273,8 @@ static int sleep_ms(const struct daemon *d)
 	uint64_t now = now_ns(), next = supervise_next_ns(&d->sup);
 	int ms = FOLLOW_MS, http = http_timeout_ms(d->http);
 
+	if (d->watchdog_ns)
+		next = MIN(next, d->watchdog_next);
 	if (next <= now)
 		return 0;
 	if (next - now < FOLLOW_MS * 1000000ULL)
@@ -294,10 +284,14 @@ static int sleep_ms(const struct daemon *d)
 
 int daemon_run(struct daemon *d)
 {
+	uint64_t usec = 0;
 	int r = 0;
 
-	notify("READY=1");
+	if (sd_watchdog_enabled(0, &usec) > 0)
+		d->watchdog_ns = usec * 1000;
+	sd_notify(0, "READY=1");
 	while (r == 0 && !d->stop) {
+		watchdog(d, now_ns());
 		r = loop_run(d->epfd, sleep_ms(d));
 		http_run(d->http);
 		daemon_follow(d);
@@ -305,7 +299,7 @@ int daemon_run(struct daemon *d)
 	}
 	if (r < 0)
 		log_err("event loop: %s", strerror(-r));
-	notify("STOPPING=1");
+	sd_notify(0, "STOPPING=1");
 	return r;
 }
 

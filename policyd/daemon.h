@@ -29,7 +29,8 @@ struct daemon {
 	struct http *http;
 	dmm_u64 generation; /* of class */
 	struct dmm_class *class;
-	struct telemetry *telemetry; /* filled anew for each use */
+	struct telemetry *telemetry;	     /* filled anew for each use */
+	uint64_t watchdog_ns, watchdog_next; /* 0: the service manager does not watch */
 	bool stop;
 };
 

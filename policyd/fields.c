@@ -274,6 +274,8 @@ int fields_of_daemon(const struct policy_daemon *d, struct fields *ret)
 		r = add(ret, NULL, "http", FIELD_TEXT, d->http);
 	if (r == 0)
 		r = add(ret, NULL, "socket", FIELD_TEXT, d->socket);
+	if (r == 0 && d->group[0])
+		r = add(ret, NULL, "socket_group", FIELD_TEXT, d->group);
 	return r;
 }
 

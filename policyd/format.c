@@ -180,7 +180,8 @@ static int format_daemon(const struct dmm_policy *p, FILE *out)
 	struct fields f;
 	int r;
 
-	if (!p->daemon.http[0] && strcmp(p->daemon.socket, "/run/dmm/policyd.sock") == 0)
+	if (!p->daemon.http[0] && !p->daemon.group[0] &&
+	    strcmp(p->daemon.socket, "/run/dmm/policyd.sock") == 0)
 		return 0;
 	r = fields_of_daemon(&p->daemon, &f);
 	fputs("daemon:\n", out);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
+#include <grp.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,9 +71,11 @@ static void http_dispatch(const struct http *h, const struct http_request *q, co
 			*ret_allow = strcmp(r->method, "GET") == 0 ? "GET, HEAD" : r->method;
 			reply_text(ret, MHD_HTTP_METHOD_NOT_ALLOWED, "%s answers to %s only\n",
 				   r->path, *ret_allow);
-		} else if (r->local_only && !q->local) {
+		} else if (r->writes && !q->local) {
 			reply_text(ret, MHD_HTTP_FORBIDDEN,
 				   "%s is served on the Unix socket only\n", r->path);
+		} else if (r->writes && !q->trusted) {
+			reply_text(ret, MHD_HTTP_FORBIDDEN, "%s is for root only\n", r->path);
 		} else {
 			r->handle(q, ret, h->ctx);
 		}
@@ -103,6 +106,18 @@ static enum MHD_Result http_send(struct MHD_Connection *c, struct http_reply *re
 	return r;
 }
 
+static bool peer_trusted(struct MHD_Connection *c)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return false;
+	return peer.uid == 0 || peer.uid == geteuid();
+}
+
 /* A request is handled when it is complete; of its body only the size counts. *state: bytes + 1. */
 static enum MHD_Result http_access(void *ctx, struct MHD_Connection *c, const char *url,
 				   const char *method, const char *version, const char *data,
@@ -126,6 +141,7 @@ static enum MHD_Result http_access(void *ctx, struct MHD_Connection *c, const ch
 		*data_len = 0;
 		return MHD_YES;
 	}
+	q.trusted = l->local && peer_trusted(c);
 	if (seen > HTTP_MAX_BODY + 1)
 		reply_text(&reply, MHD_HTTP_CONTENT_TOO_LARGE, "the body is too large\n");
 	else
@@ -193,15 +209,18 @@ static int listener_open(struct listener *l, struct http *h, int fd, bool local)
 	return r;
 }
 
-static int unix_listen(const char *path, int *ret_fd)
+static int unix_listen(const char *path, const char *group, int *ret_fd)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	const struct group *gr = group[0] ? getgrnam(group) : NULL;
 	_cleanup_close_ int fd = -1;
 	mode_t old;
 	int r;
 
 	if (strlen(path) >= sizeof(sa.sun_path))
 		return -ENAMETOOLONG;
+	if (group[0] && !gr)
+		return -ESRCH;
 	strcpy(sa.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
@@ -217,6 +236,8 @@ static int unix_listen(const char *path, int *ret_fd)
 	umask(old);
 	if (r < 0)
 		return r;
+	if (gr && chown(path, (uid_t)-1, gr->gr_gid) < 0)
+		return -errno;
 	if (listen(fd, HTTP_MAX_CONNECTIONS) < 0)
 		return -errno;
 	*ret_fd = fd;
@@ -247,8 +268,8 @@ static int tcp_listen(const char *address, int *ret_fd)
 	return 0;
 }
 
-int http_open(struct http **ret, int epfd, const char *socket_path, const struct http_route *routes,
-	      void *ctx)
+int http_open(struct http **ret, int epfd, const char *socket_path, const char *group,
+	      const struct http_route *routes, void *ctx)
 {
 	struct http *h = calloc(1, sizeof(*h));
 	int fd = -1, r;
@@ -258,7 +279,7 @@ int http_open(struct http **ret, int epfd, const char *socket_path, const struct
 	h->epfd = epfd;
 	h->routes = routes;
 	h->ctx = ctx;
-	r = unix_listen(socket_path, &fd);
+	r = unix_listen(socket_path, group, &fd);
 	if (r == 0) {
 		snprintf(h->path, sizeof(h->path), "%s", socket_path);
 		r = listener_open(&h->local, h, fd, true);
@@ -266,8 +287,12 @@ int http_open(struct http **ret, int epfd, const char *socket_path, const struct
 			unlink(h->path);
 	}
 	if (r < 0) {
-		log_err("cannot listen on %s: %s%s", socket_path, strerror(-r),
-			r == -EADDRINUSE ? "; another program answers there" : "");
+		if (r == -ESRCH)
+			log_err("cannot listen on %s: there is no group \"%s\"", socket_path,
+				group);
+		else
+			log_err("cannot listen on %s: %s%s", socket_path, strerror(-r),
+				r == -EADDRINUSE ? "; another program answers there" : "");
 		free(h);
 		return r;
 	}

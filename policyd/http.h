@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * HTTP server of the daemon: a Unix socket for everything, optionally one TCP address for what only
- * reads. Runs inside the daemon's loop, no threads: a handler sees the daemon at rest. Connections,
- * request size and idle time are bounded. What is served stands in the table of http_routes.c.
+ * reads. Who may read by the Unix socket is a matter of its owner, group and mode; what changes
+ * something is for root and the daemon's own user. Runs inside the daemon's loop, no threads: a
+ * handler sees the daemon at rest. Connections, request size and idle time are bounded. What is
+ * served stands in the table of http_routes.c.
  */
 #ifndef DMM_POLICYD_HTTP_H
 #define DMM_POLICYD_HTTP_H
@@ -18,7 +20,8 @@
 struct http;
 
 struct http_request {
-	bool local; /* came by the Unix socket */
+	bool local;   /* came by the Unix socket */
+	bool trusted; /* from a process of root or of the daemon's user, as SO_PEERCRED says */
 	const char *path;
 	void *connection; /* for http_query() */
 };
@@ -33,7 +36,7 @@ struct http_reply {
 struct http_route {
 	const char *method; /* "GET" answers HEAD too */
 	const char *path;
-	bool local_only; /* 403 on TCP */
+	bool writes; /* 403 on TCP, and to who is not trusted */
 	void (*handle)(const struct http_request *q, struct http_reply *ret, void *ctx);
 };
 
@@ -42,10 +45,11 @@ const char *http_query(const struct http_request *q, const char *name);
 
 /*
  * Listen on a Unix socket (mode 0660; a stale one is replaced; -EADDRINUSE: somebody answers on
- * it). routes ends with a row without path. 0 or -errno, logged.
+ * it), which belongs to `group`, a name, or to the daemon's own with "". routes ends with a row
+ * without path. 0 or -errno, logged; -ESRCH: there is no such group.
  */
-int http_open(struct http **ret, int epfd, const char *socket_path, const struct http_route *routes,
-	      void *ctx);
+int http_open(struct http **ret, int epfd, const char *socket_path, const char *group,
+	      const struct http_route *routes, void *ctx);
 /* Listen on "127.0.0.1:9464" or "[::1]:9464" too, instead of the address before; "": on none.
  * When it fails the address before stays. */
 int http_listen(struct http *h, const char *address);

@@ -102,6 +102,7 @@ struct policy_stack {
 struct policy_daemon {
 	char http[64];		   /* "127.0.0.1:9464"; "": no TCP */
 	char socket[DMM_PATH_LEN]; /* Unix socket, default /run/dmm/policyd.sock */
+	char group[DMM_NAME_LEN];  /* who may read by it; "": root */
 };
 
 struct dmm_policy {

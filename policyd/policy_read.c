@@ -48,6 +48,8 @@ static const struct key daemon_keys[] = {
 		   "serve the API and the metrics there too; default: not", .form = FORM_ENDPOINT),
 	KEY_STRING("socket", key_read_text, struct policy_daemon, socket, "PATH",
 		   "the Unix socket; default /run/dmm/policyd.sock"),
+	KEY_STRING("socket_group", key_read_text, struct policy_daemon, group, "NAME",
+		   "whose members may read by the Unix socket; default: root only"),
 };
 
 /* Add an item to a growing array. NULL: out of memory. */

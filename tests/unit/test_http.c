@@ -2,12 +2,14 @@
 /* The HTTP server with made-up routes: what is served where, and its bounds. */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/base/log.h"
@@ -112,6 +114,47 @@ static void test_unix(void)
 	CU_ASSERT_EQUAL(st.st_mode & 0777, 0660);
 }
 
+/* A group's member may read and not write. */
+static void test_member(void)
+{
+	int fd, status = 0, out[2];
+	char got;
+	pid_t pid;
+
+	if (getuid() != 0)
+		return;
+	CU_ASSERT_EQUAL(chown(path, (uid_t)-1, 65534), 0);
+	CU_ASSERT_EQUAL(chmod(dir, 0755), 0);
+	CU_ASSERT_EQUAL_FATAL(pipe(out), 0);
+	for (int i = 0; i < 2; i++) {
+		handled = 0;
+		pid = fork();
+		if (pid == 0) { /* connects only: who connected is what counts */
+			struct sockaddr_un sa = {.sun_family = AF_UNIX};
+
+			strcpy(sa.sun_path, path);
+			fd = socket(AF_UNIX, SOCK_STREAM, 0);
+			if (setgroups(0, NULL) < 0 || setgid(65534) < 0 || setuid(65534) < 0 ||
+			    connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+				_exit(1);
+			dprintf(fd, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+				i ? "POST /write" : "GET /read");
+			if (write(out[1], "", 1) != 1)
+				_exit(1);
+			_exit(read(fd, answer, sizeof(answer)) < 12 ? 1 : atoi(answer + 9) % 250);
+		}
+		CU_ASSERT_EQUAL(read(out[0], &got, 1), 1);
+		for (int k = 0; k < 500 && waitpid(pid, &status, WNOHANG) == 0; k++) {
+			loop_run(epfd, 1);
+			http_run(http);
+		}
+		CU_ASSERT_EQUAL(WEXITSTATUS(status), (i ? 403 : 200) % 250);
+		CU_ASSERT_EQUAL(handled, i ? 0 : 1);
+	}
+	close(out[0]);
+	close(out[1]);
+}
+
 static void test_tcp(void)
 {
 	char address[32];
@@ -177,7 +220,10 @@ static void test_socket_taken(void)
 	struct http *other = NULL;
 	int fd;
 
-	CU_ASSERT(http_open(&other, epfd, path, routes, &handled) < 0);
+	CU_ASSERT(http_open(&other, epfd, path, "", routes, &handled) < 0);
+	CU_ASSERT_EQUAL(http_open(&other, epfd, "/tmp/dmm-test-no-group", "no-such-group", routes,
+				  &handled),
+			-ESRCH);
 	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 200);
 	http_close(http);
 	CU_ASSERT(access(path, F_OK) < 0);
@@ -185,7 +231,7 @@ static void test_socket_taken(void)
 	strcpy(sa.sun_path, path);
 	CU_ASSERT_EQUAL(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
 	close(fd);
-	CU_ASSERT_EQUAL_FATAL(http_open(&http, epfd, path, routes, &handled), 0);
+	CU_ASSERT_EQUAL_FATAL(http_open(&http, epfd, path, "", routes, &handled), 0);
 	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 200);
 }
 
@@ -193,6 +239,7 @@ int main(void)
 {
 	static CU_TestInfo tests[] = {
 		{"routes on the Unix socket", test_unix},
+		{"a member of the socket's group", test_member},
 		{"routes on TCP", test_tcp},
 		{"bounds", test_bounds},
 		{"a socket that is taken, one left behind", test_socket_taken},
@@ -205,7 +252,7 @@ int main(void)
 	if (!mkdtemp(dir))
 		return EXIT_FAILURE;
 	snprintf(path, sizeof(path), "%s/sock", dir);
-	if (http_open(&http, epfd, path, routes, &handled) < 0)
+	if (http_open(&http, epfd, path, "", routes, &handled) < 0)
 		return EXIT_FAILURE;
 	r = unit_run("http", tests);
 	http_close(http);

@@ -131,7 +131,8 @@ struct engine_ops {
 	 * SYN's (RFC 5927); else it is ignored. */
 	void (*unreachable)(struct engine_conn *c, uint32_t seq, int error);
 	/* The same says that it was too big: packets to this address have mtu bytes at most, from
-	 * the IP header on. Ignored if seq is not of what was sent and not acknowledged. */
+	 * the IP header on. Ignored if seq is not of what was sent and not acknowledged, or the
+	 * segment was not so big (RFC 5927). */
 	void (*too_big)(struct engine_conn *c, uint32_t seq, uint32_t mtu);
 };
 

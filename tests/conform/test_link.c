@@ -94,6 +94,8 @@ static void test_seeds(void)
 			.reorder = rng_below(&r, 3) ? 0 : rng_below(&r, 200),
 			.duplicate = rng_below(&r, 4) ? 0 : rng_below(&r, 100),
 			.corrupt = rng_below(&r, 4) ? 0 : rng_below(&r, 30),
+			.mtu = rng_below(&r, 4) ? 0 : 1280 + rng_below(&r, 220),
+			.tell_mtu = rng_below(&r, 2),
 		};
 
 		transfer(seed, &link, rng_below(&r, 300000), rng_below(&r, 300000), 4000 * SECOND,

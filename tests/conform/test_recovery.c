@@ -151,18 +151,18 @@ static void test_tail_repaired(void)
 static void test_rto(void)
 {
 	join(false);
-	peer_send(MSS);
-	peer_expect(at(0), MSS);
+	peer_send(1000);
+	peer_expect(at(0), 1000);
 	peer_pass(205 * MS); /* srtt 10 ms, and 200 */
 	peer_quiet();
 	peer_pass(15 * MS);
-	peer_expect(at(0), MSS);
+	peer_expect(at(0), 1000);
 	peer_pass(400 * MS);
 	peer_quiet();
 	peer_pass(20 * MS);
-	peer_expect(at(0), MSS);
+	peer_expect(at(0), 1000);
 	CU_ASSERT_EQUAL(peer.conn->cwnd, MSS);
-	peer_ack(at(1));
+	peer_ack(1001);
 	CU_ASSERT_EQUAL(peer.conn->backoff, 0);
 	peer_stop();
 }

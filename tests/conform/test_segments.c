@@ -696,6 +696,46 @@ static void test_too_big(void)
 	engine_native.too_big(peer.conn, peer.iss + 1, 68);
 	CU_ASSERT(peer.conn->mss >= 512);
 	peer_stop();
+	/* A segment that is smaller than what is said to be the limit cannot have been too big. */
+	join(&usual);
+	peer_send(900);
+	engine_native.too_big(peer.conn, peer.iss + 1, 1000);
+	CU_ASSERT_EQUAL(peer.conn->mss, MSS);
+	peer_stop();
+}
+
+/* RFC 8899: larger segments are tried. That one is lost is no congestion. */
+static void test_probe(void)
+{
+	join(&usual);
+	peer_send(MSS);
+	engine_native.too_big(peer.conn, peer.iss + 1, 1000);
+	peer_pass(10 * MS);
+	peer_ack(1 + MSS);
+	peer_forget();
+	peer.conn->mtu_raise_at = peer.now;
+	peer_send(9000);
+	peer_expect(1 + MSS, MSS);
+	for (uint32_t at = 1 + 2 * MSS; at < 1 + MSS + 9000; at += 960)
+		peer_expect(at, MIN(1 + MSS + 9000 - at, 960));
+	peer_quiet();
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1 + MSS, .sacks = 1,
+	     .sack = {{1 + 2 * MSS, 1 + 2 * MSS + 5 * 960}});
+	peer_expect(1 + MSS, 960);
+	peer_expect(1 + MSS + 960, 500);
+	peer_quiet();
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
+	CU_ASSERT_EQUAL(peer.conn->mtu, 1000);
+	peer_pass(10 * MS);
+	peer_ack(1 + MSS + 9000);
+	peer_send(9000); /* any packet may be lost: once more */
+	peer_expect(1 + MSS + 9000, MSS);
+	peer_forget();
+	peer_pass(10 * MS);
+	peer_ack(1 + MSS + 18000);
+	CU_ASSERT_EQUAL(peer.conn->mtu, 1500);
+	peer_stop();
 }
 
 int main(void)
@@ -727,6 +767,7 @@ int main(void)
 		{"a FIN that never comes", test_orphan},
 		{"a FIN that comes early", test_early_fin},
 		{"too big", test_too_big},
+		{"a larger one", test_probe},
 		CU_TEST_INFO_NULL,
 	};
 

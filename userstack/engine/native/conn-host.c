@@ -127,28 +127,3 @@ void conn_unreachable(struct engine_conn *c, uint32_t seq, int error)
 	if (c->state == TCP_SYN_SENT && seq == c->iss)
 		conn_fail(c, error);
 }
-
-/* Nothing is lost by congestion: what was too big goes out again in smaller pieces at once. */
-void conn_too_big(struct engine_conn *c, uint32_t seq, uint32_t mtu)
-{
-	uint32_t least = c->v6 ? 1280 : 552; /* less is an attack: RFC 5927, 7.2 */
-	struct sent *t, *next;
-	struct path *p;
-
-	if (c->state == TCP_CLOSED || seq_lt(seq, c->snd_una) || !seq_lt(seq, c->snd_nxt))
-		return;
-	mtu = MAX(mtu, least);
-	if (mtu >= c->mtu)
-		return;
-	conn_set_mtu(c, mtu);
-	p = engine_path(c->e, c->key.remote.ip);
-	memcpy(p->ip, c->key.remote.ip, 16);
-	p->mtu = mtu;
-	p->until = c->e->now + 600 * SECOND;
-	for (t = TAILQ_FIRST(&c->sent); t; t = next) {
-		next = TAILQ_NEXT(t, entry);
-		if (t->state == SENT_FLYING && t->end - t->seq > conn_payload(c))
-			sent_set_state(c, t, SENT_LOST);
-	}
-	conn_queue(c);
-}

@@ -92,14 +92,6 @@ uint32_t conn_unread(const struct engine_conn *c)
 	return c->rcv_nxt - c->rcv_read - c->eof;
 }
 
-void conn_set_mtu(struct engine_conn *c, uint32_t mtu)
-{
-	uint32_t headers = c->v6 ? 60 : 40;
-
-	c->mtu = MIN(mtu, c->e->c.mtu);
-	c->mss = MIN(c->mss_peer, c->mtu - headers);
-}
-
 static void conn_release(struct engine_conn *c)
 {
 	const struct engine_host *h = c->e->c.host;

@@ -4,9 +4,10 @@
  *
  * fast/input.c finds the connection and does the common case of an established one; slow/input.c
  * all else that a segment can mean. fast/ack.c: what an acknowledgment does. slow/loss.c: what was
- * lost (RACK, TLP, RTO); slow/recovery.c: how fast it is sent again; slow/gap.c: bytes out of
- * order, SACK. fast/output.c: which segments go; fast/packet.c: how one looks. Life: slow/open.c
- * handshakes, slow/cookie.c SYN cookies, slow/close.c FIN, reset and TIME-WAIT, slow/timer.c.
+ * lost (RACK, TLP, RTO); slow/recovery.c: how fast it is sent again; slow/mtu.c: how large a
+ * segment may be; slow/gap.c: bytes out of order, SACK. fast/output.c: which segments go;
+ * fast/packet.c: how one looks. Life: slow/open.c handshakes, slow/cookie.c SYN cookies,
+ * slow/close.c FIN, reset and TIME-WAIT, slow/timer.c.
  *
  * A connection that has something to send is queued, and has its turn at the end of poll(): so a
  * batch of received packets makes one acknowledgment and one burst. Sequence space that was sent is
@@ -166,6 +167,7 @@ struct engine_conn {
 	uint8_t dupacks; /* without SACK */
 	uint8_t marks;
 	uint8_t keepalives; /* sent without an answer */
+	uint8_t mtu_tries;  /* that were lost, of one size */
 
 	/* time */
 	uint32_t srtt_us, rttvar_us, min_rtt_us;
@@ -202,8 +204,11 @@ struct engine_conn {
 	uint32_t fin_seq; /* if fin_seen */
 	uint32_t mark[URGENT_MARKS];
 	uint32_t snd_up, iss, irs;
-	uint32_t mss_peer; /* as it said */
-	uint32_t mtu;	   /* of the path */
+	uint32_t mss_peer;  /* as it said */
+	uint32_t mtu;	    /* of the path, as far as is known */
+	uint32_t mtu_high;  /* it may be as much */
+	uint32_t mtu_probe; /* this is being tried; 0: nothing is */
+	uint64_t mtu_raise_at;
 	int error;
 	struct engine_listener *listener; /* accepted, not reported */
 	struct conn_list *in; /* of the engine's lists: the one that entry is in, or NULL */
@@ -270,6 +275,12 @@ static inline uint32_t conn_payload(const struct engine_conn *c)
 	return c->mss - (c->timestamps ? TCP_OPTIONS_TS : 0);
 }
 
+/* All that a full segment has beside its payload. */
+static inline uint32_t conn_headers(const struct engine_conn *c)
+{
+	return (c->v6 ? 60 : 40) + (c->timestamps ? TCP_OPTIONS_TS : 0);
+}
+
 /* The clock that our timestamps tell. */
 static inline uint32_t conn_ts(const struct engine_conn *c)
 {
@@ -287,7 +298,6 @@ void conn_fail(struct engine_conn *c, int error);
 void conn_move(struct engine_conn *c, struct conn_list *to);
 /* Bytes in order that the host has not read. */
 uint32_t conn_unread(const struct engine_conn *c);
-void conn_set_mtu(struct engine_conn *c, uint32_t mtu);
 void conn_set_due(struct engine_conn *c, enum due what, uint64_t at);
 struct path *engine_path(struct engine *e, const dmm_u8 ip[16]);
 bool engine_is_local(const struct engine *e, const dmm_u8 ip[16]);
@@ -301,7 +311,6 @@ unsigned conn_peek(struct engine_conn *c, struct iovec *iov, unsigned n);
 void conn_consume(struct engine_conn *c, size_t len);
 bool conn_urgent(struct engine_conn *c, size_t *ret);
 void conn_unreachable(struct engine_conn *c, uint32_t seq, int error);
-void conn_too_big(struct engine_conn *c, uint32_t seq, uint32_t mtu);
 
 /* fast/input.c, slow/input.c */
 void native_input(struct engine *e, uint8_t *pkt, size_t len, uint64_t now);
@@ -350,6 +359,19 @@ void recovery_ack(struct engine_conn *c, const struct segment *s, const struct d
 		  bool lost);
 void recovery_enter(struct engine_conn *c, enum congestion how);
 void recovery_timeout(struct engine_conn *c);
+
+/* slow/mtu.c */
+void mtu_start(struct engine_conn *c);
+/* More than the path is known to take. */
+bool mtu_exceeded(const struct engine_conn *c, const struct sent *t);
+/* Such a segment was lost, or arrived. */
+void mtu_lost(struct engine_conn *c, struct sent *t);
+void mtu_passed(struct engine_conn *c, const struct sent *t);
+/* The size of a packet that is to be tried now; 0: none. */
+uint32_t mtu_to_try(struct engine_conn *c);
+/* The retransmission timer fired. Is it the size? */
+void mtu_timeout(struct engine_conn *c);
+void conn_too_big(struct engine_conn *c, uint32_t seq, uint32_t mtu);
 
 /* slow/gap.c */
 /* Bytes beyond rcv_nxt, in the window. */

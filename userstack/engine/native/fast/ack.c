@@ -41,6 +41,8 @@ void ack_delivered(struct engine_conn *c, struct delivery *d, struct sent *t, ui
 
 	d->bytes += t->end - t->seq;
 	if (!t->again) {
+		if (mtu_exceeded(c, t))
+			mtu_passed(c, t);
 		d->rtt = d->rtt ? MIN(d->rtt, MAX(rtt, 1ull)) : MAX(rtt, 1ull);
 		if (!seq_lt(c->recover, t->end))
 			d->original = true;

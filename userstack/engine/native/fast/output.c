@@ -220,9 +220,21 @@ static bool output_small_enough(const struct engine_conn *c, uint32_t len)
 	return !c->e->tune.nagle || c->fin_queued || c->snd_una == c->snd_nxt;
 }
 
+/* The payload of a segment that finds out whether larger ones pass; 0: none. Enough is to follow it
+ * that its loss is noticed. */
+static uint32_t output_mtu_probe(struct engine_conn *c, uint32_t left)
+{
+	uint32_t mtu = mtu_to_try(c), payload = mtu ? mtu - conn_headers(c) : 0;
+
+	if (payload > left || payload + 3 * c->mss > c->snd_end - c->snd_nxt)
+		return 0;
+	return conn_flying(c) + payload <= c->cwnd ? payload : 0;
+}
+
 static void output_new(struct engine_conn *c)
 {
 	uint32_t payload = conn_payload(c), left = output_sendable(c), len;
+	uint32_t probe = left > payload ? output_mtu_probe(c, left) : 0;
 	bool fin;
 
 	/* After a pause nothing is known of the path any more (RFC 5681, 4.1). */
@@ -232,7 +244,7 @@ static void output_new(struct engine_conn *c)
 			c->cc->restart(c);
 	}
 	for (; left || (c->fin_queued && !c->fin_sent && c->snd_nxt == c->snd_end); left -= len) {
-		len = MIN(left, payload);
+		len = probe ? probe : MIN(left, payload);
 		fin = c->fin_queued && c->snd_nxt + len == c->snd_end;
 		if (len < payload && !fin && !output_small_enough(c, len))
 			return;
@@ -245,6 +257,9 @@ static void output_new(struct engine_conn *c)
 		output_pace(c, len);
 		if (fin)
 			return;
+		if (probe)
+			c->mtu_probe = probe + conn_headers(c);
+		probe = 0;
 	}
 }
 

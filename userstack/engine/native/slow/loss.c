@@ -117,6 +117,17 @@ static uint64_t reorder_window(const struct engine_conn *c)
 	return MIN(us, c->srtt_us) * 1000;
 }
 
+/* False: it was too large, which is no congestion. */
+static bool loss_mark(struct engine_conn *c, struct sent *t)
+{
+	if (mtu_exceeded(c, t)) {
+		mtu_lost(c, t);
+		return false;
+	}
+	sent_set_state(c, t, SENT_LOST);
+	return true;
+}
+
 /* Without SACK: the first segment, after three hints, or in recovery with every ACK of a part. */
 static bool loss_detect_reno(struct engine_conn *c)
 {
@@ -126,8 +137,7 @@ static bool loss_detect_reno(struct engine_conn *c)
 		return false;
 	if (c->congestion == CONGESTION_RECOVER ? t->at >= c->recover_at : c->dupacks < 3)
 		return false;
-	sent_set_state(c, t, SENT_LOST);
-	return true;
+	return loss_mark(c, t);
 }
 
 bool loss_detect(struct engine_conn *c)
@@ -151,8 +161,7 @@ bool loss_detect(struct engine_conn *c)
 			wait = MAX(wait, lost_at);
 			continue;
 		}
-		sent_set_state(c, t, SENT_LOST);
-		lost = true;
+		lost |= loss_mark(c, t);
 	}
 	if (wait)
 		conn_set_due(c, DUE_REORDER, wait);

@@ -36,15 +36,12 @@ void open_send_syn(struct engine_conn *c)
 /* What both ends can, as the peer's SYN says. */
 static void open_negotiate(struct engine_conn *c, const struct segment *s)
 {
-	struct path *p = engine_path(c->e, c->key.remote.ip);
-	bool known = c->e->now < p->until && !memcmp(p->ip, c->key.remote.ip, 16);
-
 	c->irs = s->seq;
 	c->rcv_nxt = c->rcv_read = c->rcv_acked = c->tune_seq = s->seq + 1;
 	c->rcv_adv = c->rcv_nxt + MIN(c->rcv_buf, 65535u);
 	c->mss_peer = s->mss ? s->mss : c->v6 ? TCP_MSS_DEFAULT6 : TCP_MSS_DEFAULT;
 	c->mss_peer = MAX(c->mss_peer, TCP_MSS_MIN);
-	conn_set_mtu(c, known ? p->mtu : c->e->c.mtu);
+	mtu_start(c);
 	c->rcv_mss = c->mss;
 	c->sack = s->sack_ok;
 	c->timestamps = s->has_ts;

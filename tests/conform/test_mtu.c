@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Links that take less than the interface: told by ICMP, or not; and telling lies. */
+#include <CUnit/CUnit.h>
+
+#include "lib/base/util.h"
+#include "tests/conform/sim.h"
+
+#define RATE 1250000ull /* bytes a second */
+
+static struct sim sim;
+static const struct sim_link usual = {.delay = 5 * MS, .rate = RATE, .queue = 100000};
+
+static struct engine_conn *begin(const struct sim_link *link, uint64_t total, bool v6)
+{
+	sim_start(&sim, 1, link);
+	return sim_connect(&sim, total, v6)->conn;
+}
+
+static void end(uint64_t total)
+{
+	CU_ASSERT(sim_run(&sim, 1000 * SECOND));
+	CU_ASSERT_EQUAL(sim.end[1].app[0].received, total);
+	CU_ASSERT_FALSE(sim.end[1].app[0].bad);
+	sim_rest(&sim, 300 * SECOND);
+	sim_stop(&sim);
+}
+
+/* What was too big goes again at once, and it was no congestion. */
+static void test_told(void)
+{
+	struct sim_link link = usual;
+
+	link.mtu = 1400;
+	link.tell_mtu = true;
+	for (unsigned v6 = 0; v6 < 2; v6++) {
+		const struct engine_conn *c = begin(&link, 3000000, v6);
+
+		sim_run(&sim, 100 * MS);
+		CU_ASSERT_EQUAL(c->mtu, 1400);
+		CU_ASSERT_EQUAL(c->ssthresh, UINT32_MAX);
+		CU_ASSERT(sim.drops <= 10); /* the initial window, once */
+		sim_run(&sim, 2 * SECOND);
+		c = sim_connect(&sim, 1000, v6)->conn; /* the next one knows */
+		sim_run(&sim, 100 * MS);
+		CU_ASSERT_EQUAL(c->mtu, 1400);
+		CU_ASSERT(sim.drops <= 10);
+		end(3000000);
+	}
+}
+
+/* Nobody tells: after two timeouts a size is used that passes everywhere, then larger ones are
+ * tried. */
+static void test_black_hole(void)
+{
+	static const uint32_t mtus[] = {1300, 1400, 1480, 1499, 700};
+	struct sim_link link = usual;
+
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(mtus); i++) {
+		bool v6 = i & 1;
+		const struct engine_conn *c;
+
+		link.mtu = mtus[i / 2];
+		if (v6 && link.mtu < 1280)
+			continue;
+		c = begin(&link, 10000000, v6);
+		sim_run(&sim, link.mtu < 1280 ? 10 * SECOND : 4 * SECOND);
+		CU_ASSERT(c->mtu <= link.mtu && c->mtu + 16 > link.mtu);
+		CU_ASSERT_EQUAL(c->mtu_high, c->mtu);
+		sim_run(&sim, SECOND);
+		CU_ASSERT(sim.end[1].app[0].received > 1500000);
+		end(10000000);
+	}
+}
+
+/* It was not the size, there was no path at all for a while. */
+static void test_outage(void)
+{
+	const struct engine_conn *c = begin(&usual, 10000000, false);
+
+	sim_run(&sim, SECOND);
+	sim.end[0].link.down = true;
+	sim_run(&sim, 10 * SECOND);
+	CU_ASSERT(c->mtu < 1500);
+	sim.end[0].link.down = false;
+	sim_run(&sim, 10 * SECOND);
+	CU_ASSERT_EQUAL(c->mtu, 1500);
+	end(10000000);
+}
+
+/* A path that takes more again: found after ten minutes (RFC 8201, section 4). */
+static void test_raise(void)
+{
+	struct sim_link link = {.delay = 50 * MS, .rate = 10000, .queue = 20000, .mtu = 1400};
+	const struct engine_conn *c;
+
+	link.tell_mtu = true;
+	c = begin(&link, 7000000, false);
+	sim_run(&sim, 100 * SECOND);
+	CU_ASSERT_EQUAL(c->mtu, 1400);
+	sim.end[0].link.mtu = 0;
+	sim_run(&sim, 400 * SECOND);
+	CU_ASSERT_EQUAL(c->mtu, 1400);
+	sim_run(&sim, 150 * SECOND);
+	CU_ASSERT_EQUAL(c->mtu, 1500);
+	end(7000000);
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{"told by ICMP", test_told}, {"a black hole", test_black_hole},
+		{"an outage", test_outage},  {"larger packets after ten minutes", test_raise},
+		CU_TEST_INFO_NULL,
+	};
+
+	return unit_run("mtu", tests);
+}

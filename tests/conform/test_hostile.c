@@ -223,7 +223,7 @@ static void test_syn_flood(void)
 		GIVE(.flags = TCP_SYN, .seq = i, .mss = MSS);
 		peer_forget();
 	}
-	CU_ASSERT(peer.e->conns.made <= made);
+	CU_ASSERT(peer.e->conns.used <= made);
 	peer.port = 5000;
 	peer.iss = iss;
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 100);

@@ -10,7 +10,7 @@
 #include "lib/base/util.h"
 #include "tests/conform/sim.h"
 
-#define SEEDS 400
+#define SEEDS 2000
 
 static struct sim sim;
 

@@ -31,10 +31,10 @@ static int native_start(struct engine **ret, const struct engine_config *c)
 		.time_wait_max = 65536,
 	};
 	wheel_init(&e->wheel, c->now);
-	pool_init(&e->conns, sizeof(struct engine_conn), 64, CONNS_MAX);
-	pool_init(&e->chunks, sizeof(struct chunk), 64, CHUNKS_MAX);
-	pool_init(&e->sents, sizeof(struct sent), 512, SENTS_MAX);
-	pool_init(&e->gaps, sizeof(struct gaps), 16, CONNS_MAX);
+	pool_init(&e->conns, sizeof(struct engine_conn), CONNS_MAX);
+	pool_init(&e->chunks, sizeof(struct chunk), CHUNKS_MAX);
+	pool_init(&e->sents, sizeof(struct sent), SENTS_MAX);
+	pool_init(&e->gaps, sizeof(struct gaps), CONNS_MAX);
 	TAILQ_INIT(&e->out);
 	TAILQ_INIT(&e->events);
 	TAILQ_INIT(&e->half_open);
@@ -44,6 +44,17 @@ static int native_start(struct engine **ret, const struct engine_config *c)
 	TAILQ_INIT(&e->dead);
 	*ret = e;
 	return 0;
+}
+
+/* Those that nobody can know any more. */
+static void native_bury(struct engine *e)
+{
+	struct engine_conn *c;
+
+	while ((c = TAILQ_FIRST(&e->dead))) {
+		conn_move(c, NULL);
+		pool_put(&e->conns, c);
+	}
 }
 
 static void native_stop(struct engine *e)
@@ -59,6 +70,7 @@ static void native_stop(struct engine *e)
 		c->closed = true;
 		conn_end(c);
 	}
+	native_bury(e);
 	pool_fini(&e->conns);
 	pool_fini(&e->chunks);
 	pool_fini(&e->sents);
@@ -115,13 +127,8 @@ static void native_report(struct engine *e)
 
 static void native_poll(struct engine *e, uint64_t now, uint64_t *ret_next)
 {
-	struct engine_conn *c;
-
 	e->now = now;
-	while ((c = TAILQ_FIRST(&e->dead))) {
-		conn_move(c, NULL);
-		pool_put(&e->conns, c);
-	}
+	native_bury(e);
 	timer_run(e);
 	native_serve(e);
 	native_report(e);

@@ -1,64 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include "userstack/engine/native/pool.h"
 
-#define POOL_ALIGN 64 /* a cache line, which is also the head of a slab */
+#define SPARE_MIN 64
 
-void pool_init(struct pool *p, size_t size, unsigned per_slab, size_t limit)
+void pool_init(struct pool *p, size_t size, size_t limit)
 {
-	*p = (struct pool){.size = (size + 15) & ~(size_t)15, .per_slab = per_slab, .limit = limit};
+	*p = (struct pool){.size = size, .limit = limit};
+}
+
+static void *pool_take(struct pool *p)
+{
+	void *object = p->free;
+
+	p->free = *(void **)object;
+	p->spare--;
+	return object;
 }
 
 void pool_fini(struct pool *p)
 {
-	void *slab, *next;
-
-	for (slab = p->slabs; slab; slab = next) {
-		next = *(void **)slab;
-		free(slab);
-	}
-	p->slabs = p->free = NULL;
-}
-
-static bool pool_grow(struct pool *p)
-{
-	size_t bytes = POOL_ALIGN + p->size * p->per_slab;
-	char *slab;
-
-	if (p->made + p->per_slab > p->limit)
-		return false;
-	slab = aligned_alloc(POOL_ALIGN, (bytes + POOL_ALIGN - 1) & ~(size_t)(POOL_ALIGN - 1));
-	if (!slab)
-		return false;
-	*(void **)slab = p->slabs;
-	p->slabs = slab;
-	p->made += p->per_slab;
-	for (unsigned i = p->per_slab; i--;) {
-		void **object = (void **)(slab + POOL_ALIGN + i * p->size);
-
-		*object = p->free;
-		p->free = object;
-	}
-	return true;
+	while (p->spare)
+		free(pool_take(p));
 }
 
 void *pool_get(struct pool *p)
 {
 	void *object;
 
-	if (!p->free && !pool_grow(p))
-		return NULL;
-	object = p->free;
-	p->free = *(void **)object;
-	p->used++;
+	if (p->spare)
+		object = pool_take(p);
+	else
+		object = p->used < p->limit ? malloc(p->size) : NULL;
+	p->used += !!object;
 	return object;
 }
 
+/* Two go for one that comes, so that what is spare shrinks with what is used. */
 void pool_put(struct pool *p, void *object)
 {
 	*(void **)object = p->free;
 	p->free = object;
+	p->spare++;
 	p->used--;
+	for (unsigned i = 0; i < 2 && p->spare > SPARE_MIN + p->used / 4; i++)
+		free(pool_take(p));
 }

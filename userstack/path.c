@@ -12,6 +12,7 @@
 #include "lib/base/addr.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
+#include "userstack/engine/isn.h"
 #include "userstack/net/frame.h"
 #include "userstack/stack.h"
 
@@ -85,14 +86,24 @@ void owned_free(struct stack *s, struct owned *o)
 	free(o);
 }
 
+/* RFC 6056, 3.3.4: each destination has a place of its own to count from, which only we know, and
+ * shares its counter with a few others: nobody learns from his own ports what others have, and a
+ * port comes again as late as can be. */
 uint16_t owned_choose_port(struct stack *s, const struct dmm_addr *remote,
 			   const struct dmm_addr *local)
 {
-	uint32_t n = s->port_hi - s->port_lo + 1;
+	uint32_t n = s->port_hi - s->port_lo + 1, first, *next;
 	struct dmm_addr try = *local;
+	uint64_t m[5], h;
 
+	memcpy(m, remote->ip, 16);
+	memcpy(m + 2, local->ip, 16);
+	m[4] = remote->port;
+	h = sip_hash(s->port_secret, m, 5);
+	first = (uint32_t)h;
+	next = &s->port_next[(h >> 32) % ARRAY_SIZE(s->port_next)];
 	for (uint32_t i = 0; i < n; i++) {
-		try.port = (uint16_t)(s->port_lo + s->port_next++ % n);
+		try.port = (uint16_t)(s->port_lo + (first + (*next)++) % n);
 		if (!*owned_slot(s, remote, &try))
 			return try.port;
 	}
@@ -122,9 +133,6 @@ void path_choose_ports(struct stack *s)
 		log_warn("ip_local_port_range leaves no ports: sharing %u to %u with the kernel",
 			 s->port_lo, s->port_hi);
 	}
-	if (getrandom(&s->port_next, sizeof(s->port_next), 0) < 0)
-		s->port_next = (uint32_t)s->now;
-	s->port_next &= 0xffff;
 }
 
 /* ---- engine and network to port ---- */
@@ -334,6 +342,9 @@ int path_open(struct stack *s)
 		.released = path_released,
 	};
 	path_choose_ports(s);
+	if (getrandom(s->port_secret, sizeof(s->port_secret), 0) != sizeof(s->port_secret) ||
+	    getrandom(s->port_next, sizeof(s->port_next), 0) != sizeof(s->port_next))
+		return -EIO;
 	hold_route_clear(s->hold); /* of an instance that died */
 	r = net_open(&s->net, s->ifindex, &s->net_host, s->now);
 	if (r < 0)

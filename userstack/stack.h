@@ -118,7 +118,9 @@ struct stack {
 
 	uint64_t now;
 	uint64_t engine_next, net_next, tick_due;
-	uint32_t port_lo, port_hi, port_next; /* local ports of client connections */
+	uint32_t port_lo, port_hi; /* local ports of client connections */
+	uint32_t port_next[32];	   /* one for some of the destinations */
+	uint8_t port_secret[16];
 	bool stopping;
 	int exit_code;
 	uint64_t complained; /* when the last message was logged that could flood the log */

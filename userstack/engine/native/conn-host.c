@@ -36,7 +36,8 @@ static ssize_t conn_append(struct engine_conn *c, const void *data, size_t len)
 		return -EPIPE;
 	if (!conn_synchronized(c))
 		return -ENOTCONN;
-	n = stream_write(&c->tx, &c->e->chunks, c->snd_end, data, MIN(len, send_free(c)));
+	n = stream_write(&c->tx, &c->e->chunks, c->snd_una, c->snd_end, data,
+			 MIN(len, send_free(c)));
 	c->snd_end += (uint32_t)n;
 	if (n < len)
 		c->want_room = true;
@@ -96,7 +97,7 @@ void conn_consume(struct engine_conn *c, size_t len)
 
 	c->rcv_read += (uint32_t)len;
 	if (!conn_unread(c) && !c->gaps)
-		stream_clear(&c->rx, &c->e->chunks);
+		stream_empty(&c->rx, &c->e->chunks);
 	else
 		stream_trim(&c->rx, &c->e->chunks, c->rcv_read);
 	for (unsigned i = 0; i < c->marks; i++)

@@ -96,7 +96,7 @@ static void conn_release(struct engine_conn *c)
 {
 	const struct engine_host *h = c->e->c.host;
 
-	stream_clear(&c->rx, &c->e->chunks);
+	stream_fini(&c->rx, &c->e->chunks);
 	if (c->event_queued)
 		TAILQ_REMOVE(&c->e->events, c, event_entry);
 	c->event_queued = false;
@@ -121,7 +121,7 @@ void conn_end(struct engine_conn *c)
 	wheel_disarm(&e->wheel, &c->timer);
 	while ((t = TAILQ_FIRST(&c->sent)))
 		sent_free(c, t);
-	stream_clear(&c->tx, &e->chunks);
+	stream_fini(&c->tx, &e->chunks);
 	gap_free(c);
 	if (c->closed || !c->host_knows)
 		conn_release(c);

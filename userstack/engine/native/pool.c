@@ -3,7 +3,7 @@
 
 #include "userstack/engine/native/pool.h"
 
-#define SPARE_MIN 64
+#define SPARE_BYTES (4u << 20) /* what one busy connection takes and gives in each round trip */
 
 void pool_init(struct pool *p, size_t size, size_t limit)
 {
@@ -44,6 +44,6 @@ void pool_put(struct pool *p, void *object)
 	p->free = object;
 	p->spare++;
 	p->used--;
-	for (unsigned i = 0; i < 2 && p->spare > SPARE_MIN + p->used / 4; i++)
+	for (unsigned i = 0; i < 2 && p->spare > SPARE_BYTES / p->size + p->used / 4; i++)
 		free(pool_take(p));
 }

@@ -87,7 +87,7 @@ static void ack_buffer(struct engine_conn *c)
 	if (c->urgent_out && seq_le(c->snd_up, c->snd_una))
 		c->urgent_out = false;
 	if (seq_le(c->snd_end, c->snd_una))
-		stream_clear(&c->tx, &c->e->chunks);
+		stream_empty(&c->tx, &c->e->chunks);
 	else
 		stream_trim(&c->tx, &c->e->chunks, c->snd_una);
 	/* A window's worth can wait while another one is under way. */

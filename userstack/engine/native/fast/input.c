@@ -115,7 +115,8 @@ static void receive_ack(struct engine_conn *c, uint32_t len)
 
 void receive_data(struct engine_conn *c, const uint8_t *data, uint32_t len)
 {
-	uint32_t stored = (uint32_t)stream_write(&c->rx, &c->e->chunks, c->rcv_nxt, data, len);
+	uint32_t stored =
+		(uint32_t)stream_write(&c->rx, &c->e->chunks, c->rcv_read, c->rcv_nxt, data, len);
 
 	c->rcv_nxt += stored; /* without memory for the rest the peer sends it again */
 	if (c->gaps)

@@ -75,7 +75,7 @@ void close_close(struct engine_conn *c)
 		close_reset(c);
 		return;
 	}
-	stream_clear(&c->rx, &c->e->chunks);
+	stream_fini(&c->rx, &c->e->chunks);
 	gap_free(c);
 	if (c->state == TCP_FIN_WAIT_2)
 		conn_set_due(c, DUE_LIFE, c->e->now + ORPHAN_FIN_WAIT);
@@ -87,7 +87,7 @@ void close_abort(struct engine_conn *c)
 {
 	close_silence(c);
 	if (c->state >= TCP_CLOSING)
-		stream_clear(&c->rx, &c->e->chunks);
+		stream_fini(&c->rx, &c->e->chunks);
 	else
 		close_reset(c);
 }

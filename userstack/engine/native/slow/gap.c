@@ -53,7 +53,8 @@ void gap_receive(struct engine_conn *c, uint32_t seq, const uint8_t *data, uint3
 	if (i < j && seq_le(g->range[i].from, seq) && seq_le(seq + len, g->range[i].to))
 		gap_duplicate(c, seq, seq + len);
 	else
-		r.to = seq + (uint32_t)stream_write(&c->rx, &c->e->chunks, seq, data, len);
+		r.to = seq +
+		       (uint32_t)stream_write(&c->rx, &c->e->chunks, c->rcv_read, seq, data, len);
 	if (r.to == r.from) {
 		if (!g->n)
 			gap_free(c);

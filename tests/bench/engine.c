@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What an engine costs by itself: no port, no carrier, no kernel. Its far end is the native engine,
+ * in the same thread; only what the measured engine does is timed, with one copy of each packet
+ * that it sends. Time is virtual.
+ *
+ *   engine [lwip|native [ROUNDS [WORK]]]
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/util.h"
+#include "userstack/engine.h"
+
+#define BULK (64u << 20)
+#define EXCHANGES 100000u
+#define CONNECTIONS 20000u
+#define QUEUE 4096u
+#define MTU 1500u
+#define TURN_NS 20000 /* of virtual time */
+
+struct packet {
+	uint32_t len;
+	uint8_t data[MTU];
+};
+
+struct end {
+	const struct engine_ops *ops;
+	struct engine *e;
+	struct engine_host host;
+	struct end *far;
+	struct engine_conn *conn;
+	struct packet *queue; /* for this end */
+	unsigned head, tail;
+	uint64_t received, drops;
+	bool connected, eof;
+};
+
+static struct end near_end, far_end;
+static uint64_t virtual_ns = 1000000000000ull, spent_ns;
+static uint16_t next_port = 1024;
+
+static void die(const char *what)
+{
+	fprintf(stderr, "engine: %s\n", what);
+	exit(1);
+}
+
+/* ---- the host of both ---- */
+
+static void host_output(void *ctx, const struct iovec *iov, unsigned n)
+{
+	struct end *to = ((struct end *)ctx)->far;
+	struct packet *p = &to->queue[to->head % QUEUE];
+
+	if (to->head - to->tail == QUEUE) {
+		to->drops++;
+		return;
+	}
+	p->len = 0;
+	for (unsigned i = 0; i < n; i++) {
+		memcpy(p->data + p->len, iov[i].iov_base, iov[i].iov_len);
+		p->len += (uint32_t)iov[i].iov_len;
+	}
+	to->head++;
+}
+
+static void host_event(void *ctx, void *user, unsigned events, int error)
+{
+	struct end *end = ctx;
+
+	(void)user;
+	if (events & ENGINE_FAILED)
+		die(strerror(error));
+	end->connected |= !!(events & ENGINE_CONNECTED);
+	end->eof |= !!(events & ENGINE_EOF);
+}
+
+static void *host_accepted(void *ctx, void *listener_user, struct engine_conn *c,
+			   const struct dmm_addr *remote, const struct dmm_addr *local)
+{
+	struct end *end = ctx;
+
+	(void)listener_user;
+	(void)remote;
+	(void)local;
+	end->conn = c;
+	end->connected = true;
+	return end;
+}
+
+static void host_released(void *ctx, void *user)
+{
+	(void)ctx;
+	(void)user;
+}
+
+static void start(struct end *end, const struct engine_ops *ops, struct end *far, const char *ip)
+{
+	struct engine_config c = {.mtu = MTU, .secret = "0123456789abcde"};
+	struct dmm_addr own = {.port = 80};
+	struct engine_listener *l;
+
+	*end = (struct end){.ops = ops, .far = far};
+	end->queue = calloc(QUEUE, sizeof(*end->queue));
+	end->host =
+		(struct engine_host){end, host_output, host_event, host_accepted, host_released};
+	c.host = &end->host;
+	c.now = virtual_ns;
+	addr_parse_ip(ip, own.ip);
+	if (!end->queue || ops->start(&end->e, &c) < 0 || ops->addr_add(end->e, own.ip) < 0 ||
+	    ops->listen(end->e, &own, end, &l) < 0)
+		die("cannot start");
+}
+
+/* ---- turns ---- */
+
+static void receive(struct end *end)
+{
+	uint64_t next;
+
+	while (end->tail != end->head) {
+		struct packet *p = &end->queue[end->tail % QUEUE];
+
+		end->ops->input(end->e, p->data, p->len, virtual_ns);
+		end->tail++;
+	}
+	end->ops->poll(end->e, virtual_ns, &next);
+}
+
+static void read_all(struct end *end)
+{
+	struct iovec v[16];
+	unsigned n;
+
+	while (end->conn && (n = end->ops->peek(end->conn, v, 16))) {
+		size_t len = 0;
+
+		for (unsigned i = 0; i < n; i++)
+			len += v[i].iov_len;
+		end->ops->consume(end->conn, len);
+		end->received += len;
+	}
+}
+
+/* As much as there is room for, at most what is left. Returns the bytes taken. */
+static size_t write_some(struct end *end, size_t left)
+{
+	static const uint8_t bytes[65536];
+	size_t done = 0, n;
+	ssize_t r;
+
+	while (end->conn && done < left) {
+		n = MIN(MIN(left - done, end->ops->room(end->conn)), sizeof(bytes));
+		r = n ? end->ops->send(end->conn, bytes, n) : 0;
+		if (r <= 0)
+			break;
+		done += (size_t)r;
+	}
+	return done;
+}
+
+static void flush(struct end *end)
+{
+	uint64_t next;
+
+	end->ops->poll(end->e, virtual_ns, &next);
+}
+
+/* One turn of an end: what came, what it reads, what it writes. */
+static size_t turn(struct end *end, size_t to_write)
+{
+	uint64_t from = end == &near_end ? now_ns() : 0;
+	size_t n;
+
+	receive(end);
+	read_all(end);
+	n = write_some(end, to_write);
+	flush(end);
+	if (from)
+		spent_ns += now_ns() - from;
+	else
+		virtual_ns += TURN_NS;
+	return n;
+}
+
+/* near calls. */
+static void join(void)
+{
+	struct dmm_addr remote = {.port = 80}, local = {.port = next_port};
+	uint64_t from = now_ns();
+
+	next_port = next_port == 65000 ? 1024 : (uint16_t)(next_port + 1);
+	addr_parse_ip("10.0.0.1", local.ip);
+	addr_parse_ip("10.0.0.2", remote.ip);
+	near_end.connected = near_end.eof = false;
+	far_end.connected = far_end.eof = false;
+	near_end.received = far_end.received = 0;
+	if (near_end.ops->connect(near_end.e, &remote, &local, &near_end, virtual_ns,
+				  &near_end.conn) < 0)
+		die("cannot connect");
+	spent_ns += now_ns() - from;
+	for (unsigned i = 0; !near_end.connected || !far_end.connected; i++) {
+		turn(&far_end, 0);
+		turn(&near_end, 0);
+		if (i > 100000)
+			die("no connection");
+	}
+}
+
+/* far closes first: TIME-WAIT is its own. */
+static void part(void)
+{
+	uint64_t from;
+
+	far_end.ops->close(far_end.conn);
+	far_end.conn = NULL;
+	while (!near_end.eof) {
+		turn(&near_end, 0);
+		turn(&far_end, 0);
+	}
+	from = now_ns();
+	near_end.ops->close(near_end.conn);
+	near_end.conn = NULL;
+	spent_ns += now_ns() - from;
+	/* It may take its time to release it; it is not the only one. */
+	turn(&far_end, 0);
+	turn(&near_end, 0);
+}
+
+/* ---- the work: nanoseconds for each unit ---- */
+
+static double bulk(struct end *from, struct end *to, size_t total)
+{
+	size_t left = total;
+
+	join();
+	spent_ns = 0;
+	while (to->received < total) {
+		left -= turn(from, left);
+		turn(to, 0);
+	}
+	part();
+	return (double)spent_ns * 1024 / (double)total;
+}
+
+static double work_send(void)
+{
+	return bulk(&near_end, &far_end, BULK);
+}
+
+static double work_receive(void)
+{
+	return bulk(&far_end, &near_end, BULK);
+}
+
+static double work_exchange(void)
+{
+	uint64_t spent;
+
+	join();
+	spent_ns = 0;
+	for (unsigned i = 1; i <= EXCHANGES; i++) {
+		turn(&near_end, 64);
+		turn(&far_end, 0);
+		turn(&far_end, 64);
+		while (near_end.received < (uint64_t)i * 64)
+			turn(&near_end, 0);
+	}
+	spent = spent_ns;
+	part();
+	return (double)spent / EXCHANGES;
+}
+
+static double work_connection(void)
+{
+	spent_ns = 0;
+	for (unsigned i = 0; i < CONNECTIONS; i++) {
+		join();
+		part();
+	}
+	return (double)spent_ns / CONNECTIONS;
+}
+
+static const struct work {
+	const char *name, *unit;
+	double (*run)(void);
+} works[] = {
+	{"send", "ns/KiB", work_send},
+	{"receive", "ns/KiB", work_receive},
+	{"exchange", "ns", work_exchange},
+	{"connection", "ns", work_connection},
+};
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct engine_ops *const engines[] = {&engine_lwip, &engine_native};
+	unsigned rounds = argc > 2 ? (unsigned)atoi(argv[2]) : 5;
+	double got[101];
+
+	rounds = MIN(MAX(rounds, 1u), 101u);
+	printf("%-8s %-12s %-8s %10s %10s %10s\n", "engine", "work", "unit", "min", "median",
+	       "max");
+	for (unsigned i = 0; i < ARRAY_SIZE(engines); i++) {
+		if (argc > 1 && strcmp(argv[1], engines[i]->name))
+			continue;
+		start(&near_end, engines[i], &far_end, "10.0.0.1");
+		start(&far_end, &engine_native, &near_end, "10.0.0.2");
+		for (unsigned k = 0; k < ARRAY_SIZE(works); k++) {
+			if (argc > 3 && strcmp(argv[3], works[k].name))
+				continue;
+			for (unsigned r = 0; r < rounds; r++)
+				got[r] = works[k].run();
+			qsort(got, rounds, sizeof(got[0]), compare);
+			printf("%-8s %-12s %-8s %10.0f %10.0f %10.0f\n", engines[i]->name,
+			       works[k].name, works[k].unit, got[0], got[rounds / 2],
+			       got[rounds - 1]);
+			fflush(stdout);
+		}
+		if (near_end.drops + far_end.drops)
+			printf("%llu packets did not fit\n",
+			       (unsigned long long)(near_end.drops + far_end.drops));
+	}
+	return 0;
+}

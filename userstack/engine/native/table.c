@@ -38,13 +38,18 @@ uint32_t table_hash(const uint8_t secret[16], const struct conn_key *key)
 	return (uint32_t)sip_hash(secret, m, n);
 }
 
-struct engine_conn *table_find(const struct table *t, uint32_t hash, const struct conn_key *key)
+struct engine_conn *table_find(struct table *t, const uint8_t secret[16],
+			       const struct conn_key *key)
 {
 	const struct table_slot *s;
+	uint32_t hash;
 
+	if (t->recent && !memcmp(&t->recent->key, key, sizeof(*key)))
+		return t->recent;
+	hash = table_hash(secret, key);
 	for (size_t i = hash; (s = &t->slot[i & (t->size - 1)])->conn; i++)
 		if (s->hash == hash && !memcmp(&s->conn->key, key, sizeof(*key)))
-			return s->conn;
+			return t->recent = s->conn;
 	return NULL;
 }
 
@@ -87,6 +92,8 @@ void table_del(struct table *t, uint32_t hash, const struct engine_conn *c)
 {
 	size_t mask = t->size - 1, hole = hash & mask, i;
 
+	if (t->recent == c)
+		t->recent = NULL;
 	while (t->slot[hole].conn != c)
 		hole = (hole + 1) & mask;
 	for (i = (hole + 1) & mask; t->slot[i].conn; i = (i + 1) & mask) {

@@ -22,13 +22,15 @@ struct table_slot {
 
 struct table {
 	struct table_slot *slot;
-	size_t size, used; /* size: a power of two, at least twice used */
+	size_t size, used;	    /* size: a power of two, at least twice used */
+	struct engine_conn *recent; /* found last: packets come in trains */
 };
 
 int table_init(struct table *t);
 void table_fini(struct table *t);
 uint32_t table_hash(const uint8_t secret[16], const struct conn_key *key);
-struct engine_conn *table_find(const struct table *t, uint32_t hash, const struct conn_key *key);
+struct engine_conn *table_find(struct table *t, const uint8_t secret[16],
+			       const struct conn_key *key);
 /* -ENOMEM. The connection is not in there. */
 int table_add(struct table *t, uint32_t hash, struct engine_conn *c);
 void table_del(struct table *t, uint32_t hash, const struct engine_conn *c);

@@ -58,7 +58,6 @@ void native_input(struct engine *e, uint8_t *pkt, size_t len, uint64_t now)
 	struct engine_conn *c;
 	struct conn_key key;
 	struct segment s;
-	uint32_t hash;
 	size_t hdr;
 	uint8_t ecn;
 
@@ -67,8 +66,7 @@ void native_input(struct engine *e, uint8_t *pkt, size_t len, uint64_t now)
 	if (!hdr || !segment_parse(pkt + hdr, len - hdr, &s))
 		return;
 	s.ecn = ecn;
-	hash = table_hash(e->c.secret, &key);
-	c = table_find(&e->table, hash, &key);
+	c = table_find(&e->table, e->c.secret, &key);
 	if (c) {
 		c->received_at = now;
 		if (!input_usual(c, &s)) {

@@ -143,11 +143,16 @@ near_listens() { in_near ss -Hltn "sport = :$1" | grep -q .; }
 # A refusal from there is an answer.
 link_works() { in_near timeout 5 "$HAZARD" connect "$1" 9 | grep -q ECONNREFUSED; }
 
+# A test may have another link.
+link_hosts() {
+	ip link add near0 netns "$NEAR" type veth peer name far0 netns "$FAR"
+}
+
 namespaces() {
 	local ns
 	ip netns add "$NEAR"
 	ip netns add "$FAR"
-	ip link add near0 netns "$NEAR" type veth peer name far0 netns "$FAR"
+	link_hosts
 	for ns in "$NEAR" "$FAR"; do
 		ip netns exec "$ns" sysctl -qw net.ipv4.tcp_tw_reuse=1 net.ipv4.tcp_fastopen=3 \
 			net.ipv6.conf.all.accept_dad=0
@@ -353,6 +358,7 @@ cleanup() {
 	wait 2>/dev/null
 	ip netns del "$NEAR" 2>/dev/null
 	ip netns del "$FAR" 2>/dev/null
+	[ -z "${MID:-}" ] || ip netns del "$MID" 2>/dev/null
 	rm -rf "$DMM_BPFFS"
 	find "$(cgroup_root)/$CGROUP" -depth -type d -exec rmdir {} + 2>/dev/null
 	if [ -n "${DMM_KEEP:-}" ]; then echo "# kept $TMP"; else rm -rf "$TMP"; fi

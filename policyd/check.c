@@ -154,9 +154,11 @@ static void check_use_name(const struct check *c, const struct policy_pos *pos, 
 			      what, name);
 }
 
-/* The stacks of a list, in order of preference; weight NULL: none has one. */
+/* The stacks of a list, in order of preference; weight NULL: none has one. alone: what a reject is
+ * not to be, in such a list. */
 static void check_use(const struct check *c, const struct policy_pos *pos, const char *what,
-		      const char (*use)[DMM_NAME_LEN], unsigned n, const dmm_u16 *weight)
+		      const char (*use)[DMM_NAME_LEN], unsigned n, const dmm_u16 *weight,
+		      const char *alone)
 {
 	bool kernel = false;
 
@@ -169,7 +171,7 @@ static void check_use(const struct check *c, const struct policy_pos *pos, const
 		check_use_name(c, pos, what, use[i]);
 		if ((n > 1 || weight) && policy_reject(use[i]) < DMM_REJECTS)
 			diag_error_at(c->diags, pos, "%s: \"%s\" stands alone, %s", what, use[i],
-				      weight ? "without a weight" : "not in a list of stacks");
+				      alone);
 		for (unsigned j = 0; j < i; j++)
 			if (strcmp(use[i], use[j]) == 0)
 				diag_error_at(c->diags, pos, "%s names stack \"%s\" twice", what,
@@ -219,15 +221,36 @@ static bool uses_kernel(const struct check *c, const struct dmm_rule *r)
 	return false;
 }
 
+/* What nRD chooses among: in any order, each known, and no reject. */
+static void check_auto(const struct check *c, const struct dmm_rule *r, const char *what)
+{
+	const struct nrd_settings *s = &r->nrd;
+	dmm_u16 same[DMM_MAX_USE] = {1, 1, 1, 1, 1, 1};
+
+	check_use(c, &r->pos, what, (const char(*)[DMM_NAME_LEN])r->use, r->n_use, same,
+		  "not among others");
+	if (r->n_use == 1)
+		diag_warn_at(c->diags, &r->pos, "%s: auto has nothing to choose from", what);
+	if (s->objective == NRD_COST && !s->sla_permille)
+		diag_warn_at(c->diags, &r->pos,
+			     "%s: without an sla, objective cost takes the first stack unless it "
+			     "fails",
+			     what);
+}
+
 static void check_rule(const struct check *c, const struct dmm_rule *r)
 {
+	const dmm_u16 *weights = weights_of(c, r);
 	char what[DMM_NAME_LEN + 10];
 
 	snprintf(what, sizeof(what), "rule \"%s\"", r->name);
 	if (!value_is_name(r->name))
 		diag_error_at(c->diags, &r->pos, "\"%s\" is not a name for a rule", r->name);
-	check_use(c, &r->pos, what, (const char(*)[DMM_NAME_LEN])r->use, r->n_use,
-		  weights_of(c, r));
+	if (r->nrd.objective)
+		check_auto(c, r, what);
+	else
+		check_use(c, &r->pos, what, (const char(*)[DMM_NAME_LEN])r->use, r->n_use, weights,
+			  weights ? "without a weight" : "not in a list of stacks");
 	check_match(c, r);
 	if (r->carrier == DMM_CARRIER_SPLICE && !uses_userspace(c, r))
 		diag_warn_at(c->diags, &r->pos,
@@ -296,6 +319,7 @@ static void check_not_yet(const struct check *c)
 						  m->n_local_port_set
 					  ? "sets"
 				  : weights_of(c, r) ? "weights"
+				  : r->nrd.objective ? "auto"
 						     : NULL;
 
 		if (key)
@@ -316,6 +340,7 @@ static bool same_use(const struct dmm_rule *a, const struct dmm_rule *b)
 	return a->n_use == b->n_use && a->strict == b->strict && a->carrier == b->carrier &&
 	       a->disabled == b->disabled && a->capture == b->capture &&
 	       memcmp(a->weight, b->weight, sizeof(a->weight)) == 0 &&
+	       memcmp(&a->nrd, &b->nrd, sizeof(a->nrd)) == 0 &&
 	       memcmp(a->use, b->use, a->n_use * sizeof(a->use[0])) == 0;
 }
 
@@ -364,7 +389,8 @@ static int check_all(struct check *c)
 	r = check_sets(c);
 	if (r == 0)
 		r = check_rules(c);
-	check_use(c, &nowhere, "default", (const char(*)[DMM_NAME_LEN])p->def, p->n_def, NULL);
+	check_use(c, &nowhere, "default", (const char(*)[DMM_NAME_LEN])p->def, p->n_def, NULL,
+		  "not in a list of stacks");
 	return r;
 }
 

@@ -110,14 +110,16 @@ static const struct key *key_named(const char *name)
 {
 	const struct key *k = keys_find(policy_match_keys, POLICY_MATCH_KEYS, name);
 
-	return k ? k : keys_find(policy_rule_keys, POLICY_RULE_KEYS, name);
+	if (!k)
+		k = keys_find(policy_rule_keys, POLICY_RULE_KEYS, name);
+	return k ? k : keys_find(policy_use_keys, POLICY_USE_KEYS, name);
 }
 
 static void offer_value(const struct typed *t, const struct key *k)
 {
 	if (strcmp(k->name, "group") == 0)
 		offer_objects(t, CTL_N_GROUP);
-	else if (strcmp(k->name, "use") == 0)
+	else if (strcmp(k->name, "use") == 0 || strcmp(k->name, "auto") == 0)
 		offer_objects(t, CTL_N_STACK);
 	else
 		offer_words(t, k->words);
@@ -147,6 +149,8 @@ static void offer_keys(const struct typed *t, const char *before, bool rule)
 	for (size_t i = 0; i < POLICY_RULE_KEYS; i++)
 		if (policy_rule_keys[i].form != FORM_MAP)
 			offer(t, policy_rule_keys[i].name, strlen(policy_rule_keys[i].name));
+	for (size_t i = 0; i < POLICY_USE_KEYS; i++)
+		offer(t, policy_use_keys[i].name, strlen(policy_use_keys[i].name));
 	offer_words(t, places);
 }
 

@@ -51,6 +51,9 @@ static const struct scalar {
 	{FORM_UIDS, false, "^(" UINT "(-" UINT ")?|" SET ")$", "integer", 0, UINT_MAX - 1},
 	{FORM_PROGRAM, true, "^[ -+.0-~-]+$", "number", 0, 0},
 	{FORM_WEIGHT, false, "^(0*[0-9]{1,5}|0[xX]0*[0-9A-Fa-f]{1,4})$", "integer", 0, 65535},
+	{FORM_DURATION, false, "^[0-9]{1,11}(us|ms|s|m|h)$", NULL, 0, 0},
+	{FORM_GAIN, false, "^0{0,3}([0-9]{1,3}|1000)%?$", "integer", 0, NRD_MIN_GAIN_MAX},
+	{FORM_CANARY, false, "^0{0,4}([1-9]|[1-4][0-9]|50)%?$", "integer", 1, NRD_CANARY_MAX},
 	{FORM_VERSION, false, "^(0*1|0[xX]0*1)$", "integer", 1, 1},
 };
 
@@ -240,6 +243,16 @@ static void set_kinds(json_t *o)
 	set(o, "else", user);
 }
 
+/* What use_settle() wants: weights alone, or auto with its settings. */
+static void set_use(json_t *o)
+{
+	json_t *alone = json_pack("{s:[s], s:i}", "required", "weights", "maxProperties", 1);
+	json_t *with =
+		json_pack("{s:[s], s:{s:b}}", "required", "auto", "properties", "weights", 0);
+
+	set(o, "oneOf", json_pack("[o, o]", alone, with));
+}
+
 static json_t *schema_map(const struct key *keys, size_t n, bool null)
 {
 	json_t *properties, *required, *o;
@@ -262,6 +275,12 @@ static json_t *schema_map(const struct key *keys, size_t n, bool null)
 	json_decref(required);
 	if (keys == policy_stack_keys)
 		set_kinds(o);
+	if (keys == policy_use_keys)
+		set_use(o);
+	if (keys == policy_sla_keys) {
+		set(o, "minProperties", json_integer(1));
+		set(o, "maxProperties", json_integer(1));
+	}
 	if (keys == policy_rule_keys) /* as policy_read_rule() wants it: one of them */
 		set(o, "oneOf",
 		    json_pack("[{s:[s]}, {s:[s]}]", "required", "use", "required", "reject"));

@@ -34,7 +34,7 @@ static void fields_text(const struct fields *f, bool match, char *ret, size_t le
 		bool of_match = field->parent && strcmp(field->parent, "match") == 0;
 
 		if (of_match != match || strcmp(field->key, "use") == 0 ||
-		    strcmp(field->key, "weights") == 0)
+		    strcmp(field->key, "weights") == 0 || strcmp(field->key, "auto") == 0)
 			continue;
 		n += (size_t)snprintf(ret + n, len - n, "%s%s=%s", n ? " " : "", field->key,
 				      field->value);
@@ -55,11 +55,13 @@ static void rule_row(struct table *t, const struct show *s, size_t i)
 	use = fields_find(&f, "use");
 	if (!use)
 		use = fields_find(&f, "weights");
+	if (!use)
+		use = fields_find(&f, "auto");
 	table_cell(t, "%zu", i + 1);
 	table_cell(t, "%s", rule->name);
 	fields_text(&f, true, text, sizeof(text));
 	table_cell(t, "%s", text);
-	table_cell(t, "%s", use ? use->value : "");
+	table_cell(t, "%s%s", rule->nrd.objective ? "auto " : "", use ? use->value : "");
 	fields_text(&f, false, text, sizeof(text));
 	table_cell(t, "%s", text);
 	table_cell(t, "%llu", s->hits[i]);

@@ -46,9 +46,11 @@ static int add_pair(struct node *map, const char *key, struct node *value)
 }
 
 /* "edge0:5,kernel:95" as a mapping. What has no ":" has no value, which the reader complains of. */
-static int put_weights(struct node *map, const char *text)
+static struct node *map_node(const char *text)
 {
-	for (;;) {
+	struct node *map = node_new(NODE_MAP, 0, 0);
+
+	while (map) {
 		size_t len = strcspn(text, ","), name = strcspn(text, ":,");
 		char *key = strndup(text, name), *value = NULL;
 		int r = -ENOMEM;
@@ -59,27 +61,23 @@ static int put_weights(struct node *map, const char *text)
 			r = add_pair(map, key, node_new_scalar(value ? value : "", 0, 0));
 		free(key);
 		free(value);
-		if (r < 0 || !text[len])
-			return r;
+		if (r < 0) {
+			node_free(map);
+			return NULL;
+		}
+		if (!text[len])
+			break;
 		text += len + 1;
 	}
+	return map;
 }
 
-/* {weights: {…}} */
-static struct node *weights_node(const char *text)
-{
-	struct node *use = node_new(NODE_MAP, 0, 0), *map = node_new(NODE_MAP, 0, 0);
-	int r = use && map ? put_weights(map, text) : -ENOMEM;
-
-	if (r == 0)
-		r = add_pair(use, policy_use_keys[0].name, map);
-	else
-		node_free(map);
-	if (r == 0)
-		return use;
-	node_free(use);
-	return NULL;
-}
+/* A rule as it grows from words; match and use become its keys at the end. */
+struct words {
+	struct node *rule, *match, *use;
+	struct ctl_place *place;
+	struct policy_diags *diags;
+};
 
 static int unknown_word(const char *word, struct policy_diags *diags)
 {
@@ -93,8 +91,9 @@ static int unknown_word(const char *word, struct policy_diags *diags)
 		if (strcmp(policy_rule_keys[i].name, "match") != 0 &&
 		    diag_nearer(word, policy_rule_keys[i].name, &best))
 			nearest = policy_rule_keys[i].name;
-	if (diag_nearer(word, policy_use_keys[0].name, &best))
-		nearest = policy_use_keys[0].name;
+	for (size_t i = 0; i < POLICY_USE_KEYS; i++)
+		if (diag_nearer(word, policy_use_keys[i].name, &best))
+			nearest = policy_use_keys[i].name;
 	if (nearest)
 		return diag_error(diags, "", 0, 0, "unknown word \"%s\"; did you mean \"%s\"?",
 				  word, nearest);
@@ -103,32 +102,46 @@ static int unknown_word(const char *word, struct policy_diags *diags)
 			  word);
 }
 
-/* One key of the rule or of its match. */
-static int put_key(struct node *rule, struct node *match, const char *key, const char *value,
-		   struct policy_diags *diags)
+/* What a key is of; NULL: no such key. */
+static struct node *key_home(const struct words *w, const char *key)
 {
-	static const char weights[] = "weights=";
-	bool weighs = strcmp(key, policy_use_keys[0].name) == 0;
-	struct node *to = NULL;
-
-	if (weighs)
-		key = "use";
-	if (strcmp(key, "use") == 0 && value && strncmp(value, weights, sizeof(weights) - 1) == 0) {
-		weighs = true;
-		value += sizeof(weights) - 1;
-	}
 	if (keys_find(policy_match_keys, POLICY_MATCH_KEYS, key))
-		to = match;
-	else if (strcmp(key, "match") != 0 && keys_find(policy_rule_keys, POLICY_RULE_KEYS, key))
-		to = rule;
+		return w->match;
+	if (keys_find(policy_use_keys, POLICY_USE_KEYS, key))
+		return w->use;
+	if (strcmp(key, "match") != 0 && keys_find(policy_rule_keys, POLICY_RULE_KEYS, key))
+		return w->rule;
+	return NULL;
+}
+
+/* One key of the rule, its match or its use; "use weights=a:1" and "use auto=a,b" are those of use.
+ */
+static int put_key(const struct words *w, const char *key, const char *value)
+{
+	const struct key *row = NULL;
+	char inner[DMM_NAME_LEN];
+	struct node *to;
+
+	if (strcmp(key, "use") == 0 && value && strchr(value, '=')) {
+		snprintf(inner, sizeof(inner), "%.*s", (int)strcspn(value, "="), value);
+		row = keys_find(policy_use_keys, POLICY_USE_KEYS, inner);
+	}
+	if (row) {
+		key = row->name;
+		value = strchr(value, '=') + 1;
+	}
+	to = key_home(w, key);
 	if (!to)
-		return unknown_word(key, diags);
+		return unknown_word(key, w->diags);
 	if (!value)
-		return diag_error(diags, "", 0, 0, "\"%s\" needs a value", key);
+		return diag_error(w->diags, "", 0, 0, "\"%s\" needs a value", key);
 	if (node_get(to, key))
-		return diag_error(diags, "", 0, 0,
+		return diag_error(w->diags, "", 0, 0,
 				  "\"%s\" is there twice; separate its values by commas", key);
-	return add_pair(to, key, weighs ? weights_node(value) : value_node(value));
+	row = keys_find(policy_use_keys, POLICY_USE_KEYS, key);
+	if (row && row->keys)
+		return add_pair(to, key, map_node(value));
+	return add_pair(to, key, value_node(value));
 }
 
 static int put_place(const char *word, const char *rule, struct ctl_place *ret,
@@ -161,8 +174,7 @@ static int put_place(const char *word, const char *rule, struct ctl_place *ret,
 }
 
 /* The words from argv[0]; returns how many were taken, or -errno. */
-static int take_word(int argc, char **argv, struct node *rule, struct node *match,
-		     struct ctl_place *place, struct policy_diags *diags)
+static int take_word(int argc, char **argv, const struct words *w)
 {
 	const char *next = argc > 1 ? argv[1] : NULL;
 	char *equals = strchr(argv[0], '='), *key;
@@ -170,72 +182,81 @@ static int take_word(int argc, char **argv, struct node *rule, struct node *matc
 
 	if (equals) {
 		key = strndup(argv[0], (size_t)(equals - argv[0]));
-		r = key ? put_key(rule, match, key, equals + 1, diags) : -ENOMEM;
+		r = key ? put_key(w, key, equals + 1) : -ENOMEM;
 		free(key);
 		return r < 0 ? r : 1;
 	}
 	if (strcmp(argv[0], "strict") == 0 || strcmp(argv[0], "capture") == 0) {
-		r = put_key(rule, match, argv[0], "true", diags);
+		r = put_key(w, argv[0], "true");
 		return r < 0 ? r : 1;
 	}
-	r = put_place(argv[0], next, place, diags);
+	r = put_place(argv[0], next, w->place, w->diags);
 	if (r != 0)
 		return r;
-	r = put_key(rule, match, argv[0], next, diags);
+	r = put_key(w, argv[0], next);
 	return r < 0 ? r : 2;
 }
 
-static int words_nodes(int argc, char **argv, struct node *rule, struct node *match,
-		       struct ctl_place *place, struct policy_diags *diags)
+/* The children of a mapping move into the rule, if there are any; it stays as an empty mapping. */
+static int move_into(struct node *rule, const char *key, struct node *map)
+{
+	struct node *copy;
+
+	if (!map->n)
+		return 0;
+	copy = node_new(NODE_MAP, 0, 0);
+	if (!copy)
+		return -ENOMEM;
+	copy->child = map->child;
+	copy->n = map->n;
+	map->child = NULL;
+	map->n = 0;
+	return add_pair(rule, key, copy);
+}
+
+static int words_nodes(int argc, char **argv, const struct words *w)
 {
 	int i = 0, r = 0;
 
 	if (argc && !strchr(argv[0], '=')) {
-		r = put_key(rule, match, "name", argv[0], diags);
+		r = put_key(w, "name", argv[0]);
 		i = 1;
 	}
 	while (r == 0 && i < argc) {
-		int n = take_word(argc - i, argv + i, rule, match, place, diags);
+		int n = take_word(argc - i, argv + i, w);
 
 		if (n < 0)
 			r = n;
 		else
 			i += n;
 	}
-	if (r == 0 && match->n) {
-		struct node *copy = node_new(NODE_MAP, 0, 0);
-
-		if (!copy)
-			return -ENOMEM;
-		/* The children move into the rule; match stays as an empty mapping. */
-		copy->child = match->child;
-		copy->n = match->n;
-		match->child = NULL;
-		match->n = 0;
-		r = node_add(rule, node_new_scalar("match", 0, 0));
-		if (r < 0)
-			node_free(copy);
-		else
-			r = node_add(rule, copy);
-	}
+	if (r == 0 && w->use->n && node_get(w->rule, "use"))
+		r = diag_error(w->diags, "", 0, 0,
+			       "\"use\" is there twice; separate its values by commas");
+	if (r == 0)
+		r = move_into(w->rule, "use", w->use);
+	if (r == 0)
+		r = move_into(w->rule, "match", w->match);
 	return r;
 }
 
 int ctl_words_rule(int argc, char **argv, struct dmm_rule *ret, struct ctl_place *ret_place,
 		   struct policy_diags *diags)
 {
-	struct node *rule = node_new(NODE_MAP, 0, 0), *match = node_new(NODE_MAP, 0, 0);
+	struct words w = {node_new(NODE_MAP, 0, 0), node_new(NODE_MAP, 0, 0),
+			  node_new(NODE_MAP, 0, 0), ret_place, diags};
 	int r = -ENOMEM;
 
 	*ret = (struct dmm_rule){0};
 	*ret_place = (struct ctl_place){0};
-	if (rule && match)
-		r = words_nodes(argc, argv, rule, match, ret_place, diags);
-	if (r == 0 && !node_get(rule, "name"))
+	if (w.rule && w.match && w.use)
+		r = words_nodes(argc, argv, &w);
+	if (r == 0 && !node_get(w.rule, "name"))
 		r = diag_error(diags, "", 0, 0, "the rule needs a name");
 	if (r == 0)
-		r = policy_read_rule("", diags, rule, 1, ret);
-	node_free(rule);
-	node_free(match);
+		r = policy_read_rule("", diags, w.rule, 1, ret);
+	node_free(w.rule);
+	node_free(w.match);
+	node_free(w.use);
 	return r;
 }

@@ -171,10 +171,63 @@ static int add_weights(struct fields *f, const struct dmm_rule *rule)
 	return r;
 }
 
+static int add_percent(struct fields *f, const char *key, unsigned percent, unsigned normal)
+{
+	char text[VALUE_STRLEN];
+
+	if (percent == normal)
+		return 0;
+	snprintf(text, sizeof(text), "%u%%", percent);
+	return add(f, "use", key, FIELD_TEXT, text);
+}
+
+static int add_pause(struct fields *f, const char *key, dmm_u32 ms, dmm_u32 normal)
+{
+	char text[VALUE_STRLEN];
+
+	if (ms == normal)
+		return 0;
+	return add(f, "use", key, FIELD_TEXT,
+		   value_format_duration(ms * 1000ULL, text, sizeof(text)));
+}
+
+static int add_sla(struct fields *f, const struct nrd_settings *s)
+{
+	char text[VALUE_STRLEN], bound[VALUE_STRLEN];
+
+	if (!s->sla_permille)
+		return 0;
+	snprintf(text, sizeof(text), "%s:%s", policy_sla_key(s->sla_permille),
+		 value_format_duration(s->sla_us, bound, sizeof(bound)));
+	return add(f, "use", "sla", FIELD_MAP, text);
+}
+
+static int add_auto(struct fields *f, const struct dmm_rule *rule)
+{
+	const struct nrd_settings *s = &rule->nrd;
+	int r = add_list(f, "use", "auto", rule->use, rule->n_use, name_item);
+
+	if (r == 0 && s->objective != NRD_LATENCY)
+		r = add(f, "use", "objective", FIELD_TEXT, nrd_objective_words[s->objective - 1]);
+	if (r == 0)
+		r = add_sla(f, s);
+	if (r == 0)
+		r = add_percent(f, "min_gain", s->min_gain, NRD_MIN_GAIN);
+	if (r == 0)
+		r = add_pause(f, "dwell", s->dwell_ms, NRD_DWELL_MS);
+	if (r == 0)
+		r = add_pause(f, "cooldown", s->cooldown_ms, NRD_COOLDOWN_MS);
+	if (r == 0)
+		r = add_percent(f, "canary", s->canary, NRD_CANARY);
+	return r;
+}
+
 static int add_use(struct fields *f, const struct dmm_rule *rule)
 {
 	enum dmm_reject kind = rule->n_use == 1 ? policy_reject(rule->use[0]) : DMM_REJECTS;
 
+	if (rule->nrd.objective)
+		return add_auto(f, rule);
 	if (has_weights(rule))
 		return add_weights(f, rule);
 	if (kind != DMM_REJECT_REFUSED && kind < DMM_REJECTS)

@@ -14,10 +14,10 @@ struct field {
 	const char *parent; /* the key of the mapping that it is in, NULL: of the object itself */
 	const char *key;
 	enum field_type type;
-	char *value; /* items are separated by commas; those of a map are "key:number" */
+	char *value; /* items are separated by commas; those of a map are "key:value" */
 };
 
-#define FIELDS_MAX 20
+#define FIELDS_MAX 24
 
 struct fields {
 	struct field list[FIELDS_MAX];

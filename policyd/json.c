@@ -108,17 +108,21 @@ static json_t *instance_state(const struct telemetry_stack *s)
 	return o;
 }
 
-/* "key:number,key:number" */
+/* "key:value,key:value" */
 static json_t *map_value(const char *item)
 {
 	json_t *o = json_object();
 
 	for (; *item; item += strcspn(item, ","), item += *item == ',') {
-		size_t len = strcspn(item, ":");
+		size_t len = strcspn(item, ":"), n = strcspn(item + len + 1, ",");
+		const char *value = item + len + 1;
 		char key[DMM_NAME_LEN];
 
 		snprintf(key, sizeof(key), "%.*s", (int)len, item);
-		set_u64(o, key, strtoull(item + len + 1, NULL, 10));
+		if (strspn(value, "0123456789") == n)
+			set_u64(o, key, strtoull(value, NULL, 10));
+		else
+			set(o, key, json_text(value, n));
 	}
 	return o;
 }

@@ -39,6 +39,9 @@ enum key_form {
 	FORM_SET_PORTS,
 	FORM_SET_NAME,
 	FORM_WEIGHT,
+	FORM_DURATION,
+	FORM_GAIN,
+	FORM_CANARY,
 	FORM_VERSION,
 	FORM_MAP,	   /* a mapping of the rows key.keys */
 	FORM_MAPS,	   /* a list of such mappings */

@@ -19,6 +19,7 @@
 
 #include "bpf/dmm_abi.h"
 #include "loader/maps.h"
+#include "policyd/nrd/settings.h"
 
 struct policy_prefix {
 	dmm_u8 ip[16];
@@ -76,6 +77,9 @@ struct dmm_rule {
 	/* All 0: use is an order of preference. Else each connection takes stack i first with the
 	 * probability weight[i] / sum, then the others in their order. */
 	dmm_u16 weight[DMM_MAX_USE];
+	/* Not NRD_NONE: nRD chooses among use, of which the first is taken until it knows more;
+	 * there are no weights then. */
+	struct nrd_settings nrd;
 	bool strict;	/* no kernel stack when the list is exhausted: connect() fails */
 	bool disabled;	/* what matches stays on the kernel stack, reason admin-off */
 	bool capture;	/* the same, reason capture: for tcpdump to see it */

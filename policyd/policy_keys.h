@@ -22,14 +22,18 @@ extern const size_t policy_n_objects;
 /* The rows of a rule, of its match, and of its use where that is a mapping. */
 #define POLICY_RULE_KEYS 8
 #define POLICY_MATCH_KEYS 9
-#define POLICY_USE_KEYS 1
+#define POLICY_USE_KEYS 8
+#define POLICY_SLA_KEYS 5
 extern const struct key policy_rule_keys[POLICY_RULE_KEYS], policy_match_keys[POLICY_MATCH_KEYS],
-	policy_use_keys[POLICY_USE_KEYS];
+	policy_use_keys[POLICY_USE_KEYS], policy_sla_keys[POLICY_SLA_KEYS];
 extern const struct key policy_weight_key; /* a value of weights */
 
 extern const char *const policy_role_words[];	 /* by enum dmm_role */
 extern const char *const policy_reject_words[];	 /* by enum dmm_reject */
 extern const char *const policy_carrier_words[]; /* by enum dmm_carrier - 1 */
+
+/* The key of a quantile in permille: "p99"; NULL: there is none. */
+const char *policy_sla_key(unsigned permille);
 
 /* Read one rule. number: what to call it in messages as long as it has no name. ret is to be
  * finished with policy_rule_fini() in any case. */

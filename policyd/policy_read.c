@@ -360,6 +360,7 @@ const struct policy_object policy_objects[] = {
 	{"a rule", policy_rule_keys, POLICY_RULE_KEYS},
 	{"match of a rule", policy_match_keys, POLICY_MATCH_KEYS},
 	{"use of a rule", policy_use_keys, POLICY_USE_KEYS},
+	{"sla of a rule", policy_sla_keys, POLICY_SLA_KEYS},
 	{"daemon", daemon_keys, ARRAY_SIZE(daemon_keys)},
 };
 const size_t policy_n_objects = ARRAY_SIZE(policy_objects);

@@ -29,6 +29,9 @@ int policy_read_stack(const struct keys_at *at, const struct node *v, struct pol
 int policy_read_stack_names(const struct keys_at *at, const struct key *k, const struct node *v,
 			    char (*ret)[DMM_NAME_LEN], unsigned *ret_n);
 
+/* What a rule uses: the reader of that key. */
+int policy_read_use(const struct keys_at *at, const struct key *k, const struct node *v, void *obj);
+
 /* Give "rule-N" to the rules that have no name. 0 or -ENOMEM. */
 int policy_name_rules(struct dmm_policy *p);
 

@@ -79,125 +79,6 @@ static int read_match(const struct keys_at *at, const struct key *k, const struc
 	return keys_read(&in, policy_match_keys, POLICY_MATCH_KEYS, v, &rule->match, &mask);
 }
 
-int policy_read_stack_names(const struct keys_at *at, const struct key *k, const struct node *v,
-			    char (*ret)[DMM_NAME_LEN], unsigned *ret_n)
-{
-	struct {
-		char (*name)[DMM_NAME_LEN];
-		size_t n;
-	} list = {0};
-	struct key row = *k;
-	int r;
-
-	row.offset = 0;
-	row.size = DMM_NAME_LEN;
-	row.n_offset = sizeof(list.name);
-	r = key_read_names(at, &row, v, &list);
-	if (r == 0 && list.n > DMM_MAX_USE)
-		r = keys_error_of(at, k, v, "%zu stacks; at most %d are possible", list.n,
-				  DMM_MAX_USE);
-	if (r == 0) {
-		memcpy(ret, list.name, list.n * DMM_NAME_LEN);
-		*ret_n = (unsigned)list.n;
-	}
-	free(list.name);
-	return r;
-}
-
-/* One entry "STACK: WEIGHT". */
-static int read_weight(const struct keys_at *at, const struct key *k, const struct node *v,
-		       void *obj)
-{
-	const char *text = v->type == NODE_SCALAR ? v->value : "";
-	dmm_u16 *weight = obj;
-	dmm_u64 n;
-
-	if (value_parse_number(text, POLICY_MAX_WEIGHT, &n) < 0)
-		return keys_error_of(at, k, v, "\"%.60s\" is not a number from 0 to %d", text,
-				     POLICY_MAX_WEIGHT);
-	*weight = (dmm_u16)n;
-	return 0;
-}
-
-const struct key policy_weight_key = {
-	.name = "weight",
-	.read = read_weight,
-	.value = "NUMBER",
-	.help = "the share of connections; 0: only when the others cannot serve",
-	.form = FORM_WEIGHT,
-};
-
-static int add_weight(const struct keys_at *at, const struct key *k, const struct node *key,
-		      const struct node *v, struct dmm_rule *rule)
-{
-	int r;
-
-	if (!value_is_name(key->value))
-		return keys_error_of(at, k, key, "\"%.60s\" is not a name of a stack", key->value);
-	for (unsigned i = 0; i < rule->n_use; i++)
-		if (strcmp(rule->use[i], key->value) == 0)
-			return keys_error_of(at, k, key, "\"%s\" is there twice", key->value);
-	r = read_weight(at, k, v, &rule->weight[rule->n_use]);
-	if (r == 0)
-		strcpy(rule->use[rule->n_use++], key->value);
-	return r;
-}
-
-static int read_weights(const struct keys_at *at, const struct key *k, const struct node *v,
-			void *obj)
-{
-	struct dmm_rule *rule = obj;
-	unsigned sum = 0;
-	int err = 0, r;
-
-	if (v->type != NODE_MAP || v->n == 0)
-		return keys_error_of(at, k, v, "expected a mapping of stacks to numbers");
-	if (v->n / 2 > DMM_MAX_USE)
-		return keys_error_of(at, k, v, "%zu stacks; at most %d are possible", v->n / 2,
-				     DMM_MAX_USE);
-	for (size_t i = 0; i + 1 < v->n; i += 2) {
-		r = add_weight(at, k, v->child[i], v->child[i + 1], rule);
-		err = r < 0 ? r : err;
-	}
-	for (unsigned i = 0; i < rule->n_use; i++)
-		sum += rule->weight[i];
-	if (err == 0 && sum == 0)
-		return keys_error_of(at, k, v, "all are 0: no stack would be taken");
-	if (err == 0 && sum > POLICY_MAX_WEIGHT)
-		return keys_error_of(at, k, v, "their sum is %u; at most %d is possible", sum,
-				     POLICY_MAX_WEIGHT);
-	return err;
-}
-
-const struct key policy_use_keys[POLICY_USE_KEYS] = {
-	{.name = "weights",
-	 .read = read_weights,
-	 .value = "{STACK: NUMBER…}",
-	 .help = "each connection takes one of these first, the others then in their order",
-	 .form = FORM_NAMED_VALUES,
-	 .flags = KEY_REQUIRED | KEY_FILLED,
-	 .max = DMM_MAX_USE,
-	 .keys = &policy_weight_key,
-	 .n_keys = 1},
-};
-
-static int read_use(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
-{
-	struct dmm_rule *rule = obj;
-	char object[DMM_NAME_LEN + 40];
-	struct keys_at in = {.file = at->file, .diags = at->diags, .object = object};
-	uint32_t mask;
-	int r;
-
-	if (v->type != NODE_MAP)
-		return policy_read_stack_names(at, k, v, rule->use, &rule->n_use);
-	snprintf(object, sizeof(object), "use of %s", at->object);
-	r = keys_read(&in, policy_use_keys, POLICY_USE_KEYS, v, rule, &mask);
-	if (r == 0 && !mask)
-		r = keys_error(at, v, "%s has no \"weights\"", object);
-	return r;
-}
-
 static int read_reject(const struct keys_at *at, const struct key *k, const struct node *v,
 		       void *obj)
 {
@@ -240,9 +121,9 @@ const struct key policy_rule_keys[POLICY_RULE_KEYS] = {
 	 .keys = policy_match_keys,
 	 .n_keys = POLICY_MATCH_KEYS},
 	{.name = "use",
-	 .read = read_use,
+	 .read = policy_read_use,
 	 .value = "STACK…",
-	 .help = "stacks in order of preference, or weights; kernel and reject are built in",
+	 .help = "stacks in order of preference, weights or auto; kernel and reject are built in",
 	 .form = FORM_NAME,
 	 .flags = KEY_MANY,
 	 .max = DMM_MAX_USE,

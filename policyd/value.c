@@ -163,6 +163,61 @@ char *value_format_rate(dmm_u64 bps, char *ret, size_t len)
 	return ret;
 }
 
+static const struct {
+	const char *suffix;
+	dmm_u64 us;
+} time_units[] = {
+	{"h", 3600000000ULL}, {"m", 60000000ULL}, {"s", 1000000ULL}, {"ms", 1000ULL}, {"us", 1ULL},
+};
+
+#define DURATION_MAX (366 * 24 * time_units[0].us)
+
+int value_parse_duration(const char *text, dmm_u64 *ret_us)
+{
+	size_t n = strspn(text, "0123456789");
+	char digits[12];
+	dmm_u64 v;
+
+	if (n == 0 || n >= sizeof(digits))
+		return -EINVAL;
+	memcpy(digits, text, n);
+	digits[n] = '\0';
+	v = strtoull(digits, NULL, 10);
+	for (size_t i = 0; i < ARRAY_SIZE(time_units); i++) {
+		if (strcmp(text + n, time_units[i].suffix) != 0)
+			continue;
+		if (v > DURATION_MAX / time_units[i].us)
+			return -ERANGE;
+		*ret_us = v * time_units[i].us;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+char *value_format_duration(dmm_u64 us, char *ret, size_t len)
+{
+	size_t i = 0;
+
+	while (i < ARRAY_SIZE(time_units) - 1 && (us % time_units[i].us || !us))
+		i++;
+	snprintf(ret, len, "%llu%s", us / time_units[i].us, time_units[i].suffix);
+	return ret;
+}
+
+int value_parse_percent(const char *text, dmm_u64 max, dmm_u64 *ret)
+{
+	size_t n = strlen(text);
+	char digits[8];
+
+	if (n && text[n - 1] == '%')
+		n--;
+	if (n == 0 || n >= sizeof(digits) || strspn(text, "0123456789") != n)
+		return -EINVAL;
+	memcpy(digits, text, n);
+	digits[n] = '\0';
+	return value_parse_number(digits, max, ret);
+}
+
 int value_parse_endpoint(const char *text, struct dmm_addr *ret)
 {
 	const char *colon = strrchr(text, ':');

@@ -28,6 +28,13 @@ char *value_format_uids(const struct policy_uids *u, char *ret, size_t len);
 int value_parse_rate(const char *text, dmm_u64 *ret);
 char *value_format_rate(dmm_u64 bps, char *ret, size_t len);
 
+/* "250us", "2ms", "30s", "5m", "1h" in microseconds; at most a year. */
+int value_parse_duration(const char *text, dmm_u64 *ret_us);
+char *value_format_duration(dmm_u64 us, char *ret, size_t len);
+
+/* "5%", "5". -ERANGE: above max. */
+int value_parse_percent(const char *text, dmm_u64 max, dmm_u64 *ret);
+
 /* "127.0.0.1:9464", "[::1]:9464". */
 int value_parse_endpoint(const char *text, struct dmm_addr *ret);
 

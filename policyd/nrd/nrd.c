@@ -8,8 +8,6 @@
 	10 /* connections of a trial in one dwell that make a prefix decide for itself … */
 #define QUIET_DWELLS 20 /* … and it follows its rule again after so many with a quarter of that */
 
-const char *const nrd_objective_words[] = {"latency", "throughput", "reliability", "cost", NULL};
-
 struct nrd *nrd_new(size_t max_paths, dmm_u64 seed)
 {
 	struct nrd *n = calloc(1, sizeof(*n));

@@ -208,6 +208,25 @@ static void gen_weights(struct rng *r, struct dmm_rule *rule)
 	rule->weight[rng_below(r, rule->n_use)] = 1;
 }
 
+static void gen_auto(struct rng *r, struct dmm_rule *rule)
+{
+	static const dmm_u16 permille[] = {0, 500, 900, 950, 990, 999};
+	static const dmm_u32 ms[] = {1000, 1001, 30000, 60000, 300000, 604800000};
+	static const dmm_u32 us[] = {1, 999, 1000, 2000, 60000000};
+	struct nrd_settings *s = &rule->nrd;
+
+	if (rng_below(r, 3) || policy_reject(rule->use[0]) < DMM_REJECTS)
+		return;
+	memset(rule->weight, 0, sizeof(rule->weight));
+	s->objective = (dmm_u8)(1 + rng_below(r, NRD_OBJECTIVES - 1));
+	s->canary = (dmm_u8)(1 + rng_below(r, NRD_CANARY_MAX));
+	s->min_gain = (dmm_u16)rng_below(r, NRD_MIN_GAIN_MAX + 1);
+	s->dwell_ms = ms[rng_below(r, ARRAY_SIZE(ms))];
+	s->cooldown_ms = ms[rng_below(r, ARRAY_SIZE(ms))];
+	s->sla_permille = permille[rng_below(r, ARRAY_SIZE(permille))];
+	s->sla_us = s->sla_permille ? us[rng_below(r, ARRAY_SIZE(us))] : 0;
+}
+
 struct dmm_policy *gen_policy_full(struct rng *r)
 {
 	struct dmm_policy *p = gen_policy(r);
@@ -220,6 +239,7 @@ struct dmm_policy *gen_policy_full(struct rng *r)
 		if (rng_below(r, 2))
 			gen_match_more(r, p, &p->rules[i].match);
 		gen_weights(r, &p->rules[i]);
+		gen_auto(r, &p->rules[i]);
 		p->rules[i].capture = rng_below(r, 4) == 0;
 	}
 	return p;

@@ -25,6 +25,7 @@ BEYOND_A_SCHEMA = {
     "bad-use.yaml": "stacks and groups that are not defined",
     "bad-set-names.yaml": "sets that are not defined, or not of this kind",
     "bad-weight-names.yaml": "stacks that are not defined, or stand alone",
+    "bad-auto-names.yaml": "stacks that are not defined, or stand alone; how long times are",
     "bad-never.yaml": "what can never match: warnings only",
     "bad-warnings.yaml": "warnings only",
 }
@@ -142,6 +143,8 @@ def objects(p):
             found.append(("match", r["match"]))
         if isinstance(r.get("use"), dict):
             found.append(("use", r["use"]))
+            if isinstance(r["use"].get("sla"), dict):
+                found.append(("sla", r["use"]["sla"]))
     return [(what, o) for what, o in found if o]
 
 
@@ -172,7 +175,7 @@ def wrong_type(p):
 
 
 def drop_required(p):
-    must = {"rule": ["use"], "use": ["weights"], "port": ["interface"], "stack": ["kind", "engine", "port"]}
+    must = {"rule": ["use"], "use": ["weights", "auto"], "port": ["interface"], "stack": ["kind", "engine", "port"]}
     found = [(what, o, k) for what, o in objects(p) for k in must.get(what, []) if k in o]
     # an engine implies the kind
     found = [f for f in found if not (f[2] == "kind" and "engine" in f[1])]
@@ -200,6 +203,13 @@ WRONG = {
     "remote": ["10.0.0.0/33", "10.0.0", "10.0.0.256", "2001:db8::/129", "1::2::3", "x/8", 10, "10.0.0.0/", "", "a" * 32],
     "uid": [-1, "-1", "1-", 4294967295, "no user", "", 1.5, True],
     "program": ["", "a,b", "/bin/sh", "x" * 16, "a\tb", "\u00e4"],
+    "auto": [{}, [], "a b", ["a", "-x"], "", ["s%d" % i for i in range(7)]],
+    "objective": ["speed", "", 1, "Latency", ["latency"]],
+    "sla": [{}, "2ms", {"p99": "2ms", "p50": "1ms"}, {"p98": "2ms"}, {"p99": 2}, {"p99": "2"}, {"p99": "2 ms"}, [2]],
+    "p99": ["2", 2, "ms", "", "-1ms", "1.5ms", "2d"],
+    "dwell": [30, "30", "", "s", "1.5s", "-30s", "30 s", "30sec", True],
+    "min_gain": [-1, "-1", 1001, "1001%", "%", "", "ten", 1.5, "5 %", "5%%"],
+    "canary": [0, "0%", 51, "51%", "", "5 %", True, 1.5],
     "weights": [{}, {"kernel": -1}, {"kernel": 65536}, {"a b": 1}, ["kernel"], "kernel:1", {"kernel": None},
                 {"kernel": 1.5}, {"s%d" % i: 1 for i in range(7)}],
     "sets": [{"x": []}, {"x": None}, {"x": [80, "10.0.0.0/8"]}, {"x": ["10.0.0.0/8", 80]}, {"1x": [80]},
@@ -229,7 +239,7 @@ WRONG = {
     "socket": ["a\nb", "x" * 400],
 }
 WRONG.update(local=WRONG["remote"], local_port=WRONG["remote_port"], default=WRONG["use"],
-             disabled=WRONG["strict"], capture=WRONG["strict"])
+             disabled=WRONG["strict"], capture=WRONG["strict"], cooldown=WRONG["dwell"])
 # Not of a rule: {} is a policy's default no more than it is a use.
 WRONG["default"] = [v for v in WRONG["use"] if not isinstance(v, dict)]
 

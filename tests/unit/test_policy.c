@@ -89,6 +89,30 @@ static void test_golden(void)
 	globfree(&g);
 }
 
+static void check_auto(const struct dmm_policy *p)
+{
+	const struct nrd_settings *s = &p->rules[2].nrd;
+
+	CU_ASSERT_EQUAL(s->objective, NRD_LATENCY);
+	CU_ASSERT_EQUAL(s->canary, NRD_CANARY);
+	CU_ASSERT_EQUAL(s->min_gain, NRD_MIN_GAIN);
+	CU_ASSERT_EQUAL(s->dwell_ms, NRD_DWELL_MS);
+	CU_ASSERT_EQUAL(s->cooldown_ms, NRD_COOLDOWN_MS);
+	CU_ASSERT_EQUAL(s->sla_permille, 0);
+	CU_ASSERT_EQUAL(p->rules[2].n_use, 2);
+	CU_ASSERT_STRING_EQUAL(p->rules[2].use[1], "kernel");
+	s = &p->rules[3].nrd;
+	CU_ASSERT_EQUAL(s->objective, NRD_COST);
+	CU_ASSERT_EQUAL(s->canary, 10);
+	CU_ASSERT_EQUAL(s->min_gain, 25);
+	CU_ASSERT_EQUAL(s->dwell_ms, 60000);
+	CU_ASSERT_EQUAL(s->cooldown_ms, 1500);
+	CU_ASSERT_EQUAL(s->sla_permille, 990);
+	CU_ASSERT_EQUAL(s->sla_us, 2000);
+	CU_ASSERT_EQUAL(p->rules[0].nrd.objective, NRD_NONE);
+	CU_ASSERT_EQUAL(p->rules[0].nrd.canary, 0);
+}
+
 static void test_good_sets(void)
 {
 	struct policy_diags d = {0};
@@ -99,7 +123,7 @@ static void test_good_sets(void)
 	CU_ASSERT_EQUAL_FATAL(policy_parse_file("good-sets.yaml", &p, &d), 0);
 	CU_ASSERT_EQUAL(policy_check_language(p, &d), 0);
 	CU_ASSERT_EQUAL(d.n, 0);
-	CU_ASSERT_EQUAL_FATAL(p->n_rules, 2);
+	CU_ASSERT_EQUAL_FATAL(p->n_rules, 4);
 	r = &p->rules[0];
 	m = &r->match;
 	CU_ASSERT_EQUAL_FATAL(p->n_sets, 3);
@@ -131,6 +155,7 @@ static void test_good_sets(void)
 	CU_ASSERT_EQUAL(r->weight[2], 95);
 	CU_ASSERT_FALSE(r->capture);
 	CU_ASSERT_TRUE(p->rules[1].capture);
+	check_auto(p);
 	policy_free(p);
 	policy_diags_fini(&d);
 }
@@ -233,6 +258,7 @@ static void check_same_rule(const struct dmm_rule *a, const struct dmm_rule *b)
 	CU_ASSERT_EQUAL(m->proto, o->proto);
 	CU_ASSERT_TRUE(same_list(a->use, a->n_use, b->use, b->n_use, DMM_NAME_LEN));
 	CU_ASSERT_EQUAL(memcmp(a->weight, b->weight, sizeof(a->weight)), 0);
+	CU_ASSERT_EQUAL(memcmp(&a->nrd, &b->nrd, sizeof(a->nrd)), 0);
 	CU_ASSERT_EQUAL(a->strict, b->strict);
 	CU_ASSERT_EQUAL(a->disabled, b->disabled);
 	CU_ASSERT_EQUAL(a->capture, b->capture);

@@ -74,6 +74,12 @@ static void test_words(void)
 		    "program=nginx,curl weights=edge0:5,kernel:95 capture=true");
 	check_words("x weights edge0:5,kernel:0x5f", "x weights=edge0:5,kernel:95");
 	check_words("x use=weights=a:1", "x weights=a:1");
+	check_words("x auto edge0,kernel", "x auto=edge0,kernel");
+	check_words(
+		"x use auto=edge0,kernel objective reliability sla p99:2ms min_gain 5 canary=20% "
+		"dwell 90s cooldown 1h",
+		"x auto=edge0,kernel objective=reliability sla=p99:2ms min_gain=5% dwell=90s "
+		"cooldown=1h canary=20%");
 	check_words("x use=kernel local_port 80 first", "x local_port=80 use=kernel");
 	CU_ASSERT_EQUAL(place.where, PLACE_FIRST);
 	check_words("x before other use kernel", "x use=kernel");
@@ -104,6 +110,15 @@ static void test_bad_words(void)
 	check_bad("x weights a:1,a:2", "weights of use of rule \"x\": \"a\" is there twice");
 	check_bad("x weights a:1, ", "weights of use of rule \"x\": \"\" is not a name of a stack");
 	check_bad("x weights a:1 use b", "\"use\" is there twice; separate its values by commas");
+	check_bad("x auto a use b", "\"use\" is there twice; separate its values by commas");
+	check_bad("x auto a weights a:1", "use of rule \"x\" has both \"weights\" and \"auto\"");
+	check_bad("x use a objective latency",
+		  "\"use\" is there twice; separate its values by commas");
+	check_bad("x objective latency", "use of rule \"x\" has neither \"weights\" nor \"auto\"");
+	check_bad("x objectve latency", "unknown word \"objectve\"; did you mean \"objective\"?");
+	check_bad("x auto a,b sla p99",
+		  "p99 of sla of use of rule \"x\": \"\" is not a time from 1us to 1m, such as "
+		  "250us, 2ms, 30s or 5m");
 	check_bad("x wieghts a:1", "unknown word \"wieghts\"; did you mean \"weights\"?");
 	check_bad("x uid nobody-here use a",
 		  "uid of match of rule \"x\": \"nobody-here\" is no user of this host; a number "

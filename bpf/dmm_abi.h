@@ -372,12 +372,22 @@ struct dmm_xflow_key {
 	dmm_u8 proto;
 	dmm_u8 pad[3];
 };
+/* Value of dmm_xflow. */
+enum dmm_xflow {
+	DMM_XFLOW_NONE,	  /* not in the map */
+	DMM_XFLOW_LIVE,	  /* every packet is the instance's */
+	DMM_XFLOW_CLOSED, /* the engine lingers (TIME-WAIT) on a port that is left to the kernel: a
+			     new connection of the same addresses is the kernel's */
+};
+
 /* Value of dmm_xport: what of a listening port is the instance's. */
 enum dmm_xport {
 	DMM_XPORT_NONE,	 /* not in the map */
-	DMM_XPORT_LEFT,	 /* new connections are the kernel's: only packets of those that it does not
-			    have, as of handshakes that the instance has begun */
-	DMM_XPORT_OWNED, /* all but packets of connections that the kernel has */
+	DMM_XPORT_LEFT,	 /* SYNs are the kernel's, and so is what it has a connection or a valid SYN
+			    cookie of: the rest is of handshakes that the instance has begun, or
+			    late */
+	DMM_XPORT_OWNED, /* the same, but SYNs of addresses that the kernel has no connection of are
+			    the instance's */
 };
 
 /* Key of dmm_xport (XDP): a listening port of one address. */

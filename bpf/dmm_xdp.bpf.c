@@ -76,12 +76,22 @@ static __always_inline enum dmm_xport port_owned(const struct dmm_xflow_key *k)
 	return how ? *how : DMM_XPORT_NONE;
 }
 
+/* Is this the ACK that completes a handshake of which the kernel kept nothing but a SYN cookie? */
+static __always_inline bool is_cookie(struct bpf_sock *sk, void *l3, __u32 l3_len,
+				      struct tcphdr *th)
+{
+	return th->ack && !th->syn && !th->rst &&
+	       bpf_tcp_check_syncookie(sk, l3, l3_len, th, sizeof(*th)) == 0;
+}
+
 /*
- * Does the kernel have this very connection? One that it accepted before the port was given to the
- * instance, or that has the port as its own end by chance. Only the instance's flows that are not
- * accepted yet, the last ACK of the handshake, pay for the look-up.
+ * Does the kernel have this very connection? One that it accepted while the port was its own, and
+ * be it in TIME-WAIT, or that has the port as its own end by chance. Whoever has the addresses gets
+ * all of their packets, the next SYN too: neither side could tell its own from late ones. Only what
+ * is not a flow of the instance yet pays for the look-up: SYN and last ACK of a handshake.
  */
-static __always_inline bool kernel_has(void *ctx, const struct dmm_xflow_key *k)
+static __always_inline bool kernel_has(void *ctx, const struct dmm_xflow_key *k, void *l3,
+				       __u32 l3_len, struct tcphdr *th)
 {
 	struct bpf_sock_tuple t = {};
 	struct bpf_sock *sk;
@@ -102,17 +112,17 @@ static __always_inline bool kernel_has(void *ctx, const struct dmm_xflow_key *k)
 	}
 	if (!sk)
 		return false;
-	/* what waits for a late FIN must not keep its port from a new connection */
-	has = sk->state != TCP_LISTEN && sk->state != BPF_TCP_TIME_WAIT;
+	has = sk->state != TCP_LISTEN || is_cookie(sk, l3, l3_len, th);
 	bpf_sk_release(sk);
 	return has;
 }
 
-static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l4, void *end,
+static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l3, __u32 l3_len, void *end,
 						      struct dmm_xflow_key *k)
 {
-	struct tcphdr *th = l4;
+	struct tcphdr *th = l3 + l3_len;
 	enum dmm_xport port;
+	__u8 *flow;
 
 	if ((void *)(th + 1) > end)
 		return DMM_X_PASS_SHORT;
@@ -121,14 +131,17 @@ static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l4, void 
 	k->remote_port = th->source;
 	k->local_port = th->dest;
 	k->proto = IPPROTO_TCP;
-	if (bpf_map_lookup_elem(&dmm_xflow, k))
+	flow = bpf_map_lookup_elem(&dmm_xflow, k);
+	if (flow && *flow == DMM_XFLOW_LIVE)
 		return DMM_X_FLOW;
 	port = port_owned(k);
-	if (port == DMM_XPORT_NONE)
+	if (!flow && port == DMM_XPORT_NONE)
 		return DMM_X_PASS_MISS;
-	if (th->syn && !th->ack ? port == DMM_XPORT_OWNED : !kernel_has(ctx, k))
-		return DMM_X_PORT;
-	return DMM_X_PASS_MISS;
+	if (th->syn && !th->ack && port != DMM_XPORT_OWNED)
+		return DMM_X_PASS_MISS;
+	if (kernel_has(ctx, k, l3, l3_len, th))
+		return DMM_X_PASS_MISS;
+	return flow ? DMM_X_FLOW : DMM_X_PORT;
 }
 
 /* The first bytes of the TCP header that an ICMP error quotes: ports and sequence number. */
@@ -216,7 +229,7 @@ static __always_inline enum dmm_xdp_counter steer4(void *ctx, void *l3, void *en
 		return DMM_X_PASS_PROTO;
 	key_v4(k.remote, ip->saddr);
 	key_v4(k.local, ip->daddr);
-	return steer_tcp(ctx, ip + 1, end, &k);
+	return steer_tcp(ctx, ip, sizeof(*ip), end, &k);
 }
 
 static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *end)
@@ -244,7 +257,7 @@ static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *en
 	}
 	__builtin_memcpy(k.remote, &ip->saddr, 16);
 	__builtin_memcpy(k.local, &ip->daddr, 16);
-	return steer_tcp(ctx, ip + 1, end, &k);
+	return steer_tcp(ctx, ip, sizeof(*ip), end, &k);
 }
 
 /* What a frame is to the instance: one of its own (is_owned), or why it is not. */

@@ -366,8 +366,8 @@ static int concern(struct xdp *x, dmm_u16 port)
 	return 0;
 }
 
-static int flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
-		    bool add)
+int xdp_flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
+		 enum dmm_xflow how)
 {
 	struct dmm_xflow_key k = {
 		.remote_port = htons(remote->port),
@@ -378,18 +378,8 @@ static int flow_set(struct xdp *x, const struct dmm_addr *remote, const struct d
 
 	memcpy(k.remote, remote->ip, 16);
 	memcpy(k.local, local->ip, 16);
-	r = add ? concern(x, local->port) : 0;
-	return r < 0 ? r : set(x->skel->maps.dmm_xflow, &k, add);
-}
-
-int xdp_flow_add(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local)
-{
-	return flow_set(x, remote, local, true);
-}
-
-int xdp_flow_del(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local)
-{
-	return flow_set(x, remote, local, false);
+	r = how != DMM_XFLOW_NONE ? concern(x, local->port) : 0;
+	return r < 0 ? r : set(x->skel->maps.dmm_xflow, &k, (dmm_u8)how);
 }
 
 int xdp_port_set(struct xdp *x, const struct dmm_addr *local, enum dmm_xport how)

@@ -37,8 +37,8 @@ const char *xdp_take_interface(const struct xdp *x);
 bool xdp_take_alive(const struct xdp *x);
 
 /* Own one flow, one listening port of one address. -ENOSPC: the map is full. */
-int xdp_flow_add(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local);
-int xdp_flow_del(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local);
+int xdp_flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
+		 enum dmm_xflow how);
 int xdp_port_set(struct xdp *x, const struct dmm_addr *local, enum dmm_xport how);
 /* Detach what an instance of this tree and stack that died left on ifindex. */
 int xdp_sweep(const struct tree *t, unsigned stack, int ifindex);

@@ -38,6 +38,7 @@ void flow_queue(struct stack *s, struct flow *f)
 
 void flow_drop_engine(struct stack *s, struct flow *f, bool graceful)
 {
+	bool server = f->rec.role == DMM_ROLE_SERVER;
 	struct owned *o = f->owned;
 	struct engine_conn *c;
 
@@ -49,6 +50,8 @@ void flow_drop_engine(struct stack *s, struct flow *f, bool graceful)
 	o->conn = NULL;
 	if (!c)
 		return;
+	if (server && !listen_owns(s, &o->local))
+		owned_closed(s, o);
 	/* Either may release o at once. */
 	if (graceful)
 		s->c.engine->close(c);

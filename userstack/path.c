@@ -55,7 +55,7 @@ int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_a
 		return -ENOMEM;
 	o->remote = *remote;
 	o->local = *local;
-	r = xdp_flow_add(s->xdp, remote, local);
+	r = xdp_flow_set(s->xdp, remote, local, DMM_XFLOW_LIVE);
 	if (r < 0) {
 		if (stack_may_complain(s))
 			log_err("cannot steer another flow: %s", strerror(-r));
@@ -75,7 +75,27 @@ static void owned_unlink(struct stack *s, struct owned *o)
 	if (*at != o)
 		return;
 	*at = o->next;
-	xdp_flow_del(s->xdp, &o->remote, &o->local);
+	xdp_flow_set(s->xdp, &o->remote, &o->local, DMM_XFLOW_NONE);
+}
+
+/* The owner of a pair may have been another connection since. */
+static bool owned_is(struct stack *s, const struct owned *o)
+{
+	return *owned_slot(s, &o->remote, &o->local) == o;
+}
+
+void owned_closed(struct stack *s, const struct owned *o)
+{
+	if (!o->conn && owned_is(s, o))
+		xdp_flow_set(s->xdp, &o->remote, &o->local, DMM_XFLOW_CLOSED);
+}
+
+void owned_port_left(struct stack *s, uint16_t port)
+{
+	for (unsigned i = 0; i < STACK_BUCKETS; i++)
+		for (struct owned *o = s->owned_hash[i]; o; o = o->next)
+			if (o->local.port == port)
+				owned_closed(s, o);
 }
 
 void owned_free(struct stack *s, struct owned *o)

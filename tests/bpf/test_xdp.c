@@ -180,17 +180,23 @@ static void concern(unsigned port)
 	bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xbits), &index, &bits, 0);
 }
 
-static void own_flow(const char *remote, const char *local, unsigned rport, unsigned lport)
+static void set_flow(const char *remote, const char *local, unsigned rport, unsigned lport,
+		     enum dmm_xflow how)
 {
 	struct dmm_xflow_key k = {.proto = IPPROTO_TCP};
-	dmm_u8 one = 1;
+	dmm_u8 value = (dmm_u8)how;
 
 	mapped(k.remote, remote);
 	mapped(k.local, local);
 	concern(lport);
 	k.remote_port = htons((unsigned short)rport);
 	k.local_port = htons((unsigned short)lport);
-	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xflow), &k, &one, 0), 0);
+	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xflow), &k, &value, 0), 0);
+}
+
+static void own_flow(const char *remote, const char *local, unsigned rport, unsigned lport)
+{
+	set_flow(remote, local, rport, lport, DMM_XFLOW_LIVE);
 }
 
 static void set_port(const char *local, unsigned port, enum dmm_xport how)
@@ -250,8 +256,8 @@ static void test_kernel_connection(void)
 	f = tcp4("127.0.0.1", "127.0.0.1", ntohs(client.sin_port), ntohs(server.sin_port));
 	f.b[f.len - 7] = 0x10; /* ACK */
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
-	f.b[f.len - 7] = 0x02; /* SYN */
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f.b[f.len - 7] = 0x02; /* SYN: to be answered by who has the connection */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
 	f = tcp4("127.0.0.2", "127.0.0.1", ntohs(client.sin_port), ntohs(server.sin_port));
 	f.b[f.len - 7] = 0x10; /* the listener is there, the connection is not */
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
@@ -264,14 +270,43 @@ static void test_kernel_connection(void)
 	f = tcp4("127.0.0.1", "127.0.0.1", ntohs(client.sin_port), ntohs(server.sin_port));
 	f.b[f.len - 7] = 0x10; /* ACK */
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
-	/* the kernel's end of it in TIME_WAIT: its ports may be used again, by the instance */
-	own_port("127.0.0.1", ntohs(server.sin_port));
+	/* The kernel's end of it in FIN_WAIT2, then in TIME_WAIT: late segments are the kernel's,
+	 * and so is a new connection of these addresses, or the instance would get the late ones
+	 * too. */
 	a = accept(l, NULL, NULL);
-	shutdown(a, SHUT_RDWR);
-	close(c);
 	close(a);
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	for (int i = 0; i < 2; i++) {
+		for (int how = DMM_XPORT_LEFT; how <= DMM_XPORT_OWNED; how++) {
+			set_port("127.0.0.1", ntohs(server.sin_port), how);
+			f.b[f.len - 7] = 0x11; /* FIN, ACK */
+			CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
+			f.b[f.len - 7] = 0x02; /* SYN */
+			CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
+		}
+		close(c);
+	}
 	close(l);
+}
+
+/* What the engine has closed lingers in it, while the port is the kernel's. */
+static void test_lingering(void)
+{
+	struct frame late = tcp4("192.0.2.9", "192.0.2.1", 5000, 444), syn = late;
+
+	late.b[late.len - 7] = 0x11; /* FIN, ACK */
+	set_flow("192.0.2.9", "192.0.2.1", 5000, 444, DMM_XFLOW_LIVE);
+	set_port("192.0.2.1", 444, DMM_XPORT_LEFT);
+	CU_ASSERT(passes_as(&late, DMM_X_PASS_NOXSK));
+	CU_ASSERT(passes_as(&syn, DMM_X_PASS_NOXSK)); /* of a connection that lives */
+	set_flow("192.0.2.9", "192.0.2.1", 5000, 444, DMM_XFLOW_CLOSED);
+	CU_ASSERT(passes_as(&late, DMM_X_PASS_NOXSK));
+	CU_ASSERT(passes_as(&syn, DMM_X_PASS_MISS));
+	set_port("192.0.2.1", 444, DMM_XPORT_OWNED);
+	CU_ASSERT(passes_as(&late, DMM_X_PASS_NOXSK));
+	CU_ASSERT(passes_as(&syn, DMM_X_PASS_NOXSK));
+	set_port("192.0.2.1", 444, DMM_XPORT_NONE); /* nobody listens any more */
+	CU_ASSERT(passes_as(&late, DMM_X_PASS_NOXSK));
+	CU_ASSERT(passes_as(&syn, DMM_X_PASS_MISS));
 }
 
 static void test_icmp(void)
@@ -406,6 +441,7 @@ int main(void)
 		CU_add_test(s, "owned flows", test_flows);
 		CU_add_test(s, "owned ports", test_ports);
 		CU_add_test(s, "the kernel's connections", test_kernel_connection);
+		CU_add_test(s, "lingering connections", test_lingering);
 		CU_add_test(s, "ICMP errors", test_icmp);
 		CU_add_test(s, "what passes", test_pass);
 		CU_add_test(s, "garbage", test_garbage);

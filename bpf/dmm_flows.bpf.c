@@ -78,6 +78,13 @@ static __always_inline volatile __u64 *owner_of(const __u32 *index)
 	return o ? &o->sk[*index % DMM_PLAIN_WAYS] : NULL;
 }
 
+/* What is read before this was there before what is read after it, on every machine: an exchange
+ * that changes nothing is the barrier that there is. */
+static __always_inline void ordered(volatile __u64 *owner)
+{
+	__sync_val_compare_and_swap(owner, 0, 0);
+}
+
 /* The socket may go at any time: its cookie, read last, says that what was read is its own. */
 SEC("iter/bpf_map_elem")
 int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
@@ -92,6 +99,7 @@ int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
 	__builtin_memset(&row, 0, sizeof(row));
 	sk = (struct sock *)*owner;
 	row.sock.cookie = p->cookie;
+	ordered(owner);
 	row.sock.generation = p->generation;
 	row.sock.since_ns = p->since_ns;
 	row.sock.rule = p->rule;
@@ -107,7 +115,7 @@ int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
 	describe(&row, sk);
 	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != row.sock.cookie)
 		return 0;
-	barrier();
+	ordered(owner);
 	if (*owner != (__u64)sk || p->cookie != row.sock.cookie)
 		return 0; /* given back meanwhile, and perhaps another's now */
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
@@ -149,12 +157,23 @@ static long regroup_slot(struct bpf_map *map, __u32 *index, struct dmm_plain *p,
 	return 0;
 }
 
+/* In place: its instance writes another member of it at the same time. */
+static long regroup_listener(struct bpf_map *map, __u64 *cookie, struct dmm_listener *l,
+			     struct dmm_regroup *r)
+{
+	if (l->group == r->from)
+		l->group = r->to;
+	return 0;
+}
+
 SEC("syscall")
 int dmm_regroup(struct dmm_regroup *r)
 {
 	struct dmm_regroup copy = *r;
 
 	bpf_for_each_map_elem(&dmm_plain, regroup_slot, &copy, 0);
+	if (copy.to != DMM_GROUP_NONE)
+		bpf_for_each_map_elem(&dmm_listen, regroup_listener, &copy, 0);
 	return 0;
 }
 

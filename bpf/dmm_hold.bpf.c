@@ -207,3 +207,16 @@ int dmm_set_local(struct dmm_set_local *ctx)
 	flow->local = a.local;
 	return 1;
 }
+
+/* The same of an announced listener, whose group may get another name meanwhile. */
+SEC("syscall")
+int dmm_set_off(struct dmm_set_off *ctx)
+{
+	struct dmm_set_off a = *ctx;
+	struct dmm_listener *l = bpf_map_lookup_elem(&dmm_listen, &a.cookie);
+
+	if (!l)
+		return 0;
+	l->off = a.off;
+	return 1;
+}

@@ -11,4 +11,10 @@ struct dmm_set_local {
 	struct dmm_addr remote, local;
 };
 
+/* dmm_set_off: the member `off` of an announced listener. */
+struct dmm_set_off {
+	dmm_u64 cookie;
+	dmm_u32 off, pad;
+};
+
 #endif

@@ -32,7 +32,8 @@ static __always_inline struct dmm_monitor_slot *monitor_begin(__u64 *ret_seq)
 	if (!slot)
 		return NULL;
 	/* exchanges and not stores: they are barriers, too */
-	__sync_lock_test_and_set(&slot->seq, 0);
+	if (__sync_lock_test_and_set(&slot->seq, 0) == 0 && told >= DMM_MONITOR_SLOTS)
+		return NULL; /* somebody is still writing in it: this verdict is lost */
 	*ret_seq = told + 1;
 	return slot;
 }

@@ -269,8 +269,7 @@ __noinline int plain_forget(__u64 sk)
 		p = bpf_map_lookup_elem(&dmm_plain, &index);
 		if (p)
 			p->cookie = 0;
-		barrier();
-		o->sk[i] = 0;
+		__sync_lock_test_and_set(&o->sk[i], 0); /* and not before the cookie */
 		return 1;
 	}
 	return 0;
@@ -288,8 +287,10 @@ static __always_inline bool keep_in_slot(const struct walk *k)
 	p = bpf_map_lookup_elem(&dmm_plain, &index);
 	if (!p)
 		return false;
-	p->cookie = 0;
-	barrier();
+	/* Exchanges and not stores: who reads it elsewhere sees them in this order. A slot that was
+	 * free has no cookie. */
+	if (p->cookie)
+		__sync_lock_test_and_set(&p->cookie, 0);
 	p->generation = w->choice.generation;
 	p->since_ns = w->since_ns;
 	p->rule = w->choice.rule;
@@ -301,8 +302,7 @@ static __always_inline bool keep_in_slot(const struct walk *k)
 	p->remote = w->sel.remote;
 	bpf_get_current_comm(p->comm, sizeof(p->comm));
 	__builtin_memcpy(p->rule_name, w->choice.name, DMM_NAME_LEN);
-	barrier();
-	p->cookie = w->cookie;
+	__sync_lock_test_and_set(&p->cookie, w->cookie);
 	return true;
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -17,6 +18,7 @@
 #include "loader/maps.h"
 
 #define LEAVING "@leaving-" /* no group has such a name */
+#define LEAVING_MIN_S 5	    /* by then all instances know that its listeners are withdrawn */
 
 struct hook {
 	const char *prog;
@@ -216,8 +218,32 @@ static unsigned flows_of(struct tree *t, dmm_u32 group)
 	return maps_flows(t, count_flow, n) < 0 ? 0 : n[0];
 }
 
-/* Links that were left to flows go when the last of these has ended. */
-static void sweep_leaving(struct tree *t)
+/* Was it left so lately that an instance may still accept for its listeners? bpffs keeps the time
+ * of the rename. */
+static bool is_fresh(const char *dir)
+{
+	struct stat st;
+
+	return stat(dir, &st) == 0 && time(NULL) - st.st_ctime < LEAVING_MIN_S;
+}
+
+bool attach_has_left(const struct tree *t)
+{
+	char links[PATH_MAX + 16];
+	struct dirent *e;
+	bool any = false;
+	DIR *d;
+
+	snprintf(links, sizeof(links), "%s/links", t->path);
+	d = opendir(links);
+	while (d && !any && (e = readdir(d)))
+		any = strncmp(e->d_name, LEAVING, strlen(LEAVING)) == 0;
+	if (d)
+		closedir(d);
+	return any;
+}
+
+void attach_sweep(struct tree *t)
 {
 	char links[PATH_MAX + 16], dir[PATH_MAX + NAME_MAX + 32];
 	bool any = false;
@@ -229,19 +255,33 @@ static void sweep_leaving(struct tree *t)
 	while (d && (e = readdir(d))) {
 		if (strncmp(e->d_name, LEAVING, strlen(LEAVING)) != 0)
 			continue;
+		snprintf(dir, sizeof(dir), "%s/%s", links, e->d_name);
+		if (is_fresh(dir))
+			continue;
 		if (!any && flows_of(t, DMM_GROUP_NONE))
 			break;
 		any = true;
-		snprintf(dir, sizeof(dir), "%s/%s", links, e->d_name);
 		remove_links(dir);
 	}
 	if (d)
 		closedir(d);
 }
 
+static bool has_listener(struct tree *t, dmm_u32 group)
+{
+	dmm_u64 key, *prev = NULL;
+
+	while (bpf_map_get_next_key(t->map[TREE_LISTEN], prev, &key) == 0) {
+		prev = &key;
+		if (is_listener(t, &key, group))
+			return true;
+	}
+	return false;
+}
+
 /*
- * A group goes, its flows through instances go on: what tells their names and sees them end stays
- * attached, in a directory that is no group's.
+ * A group goes, its flows through instances go on, and for a moment its listeners get new ones:
+ * what tells their names and sees them end stays attached, in a directory that is no group's.
  */
 static void leave_to_flows(struct tree *t, const char *dir, const struct dmm_group_rec *rec)
 {
@@ -280,7 +320,7 @@ int attach_allowed(const struct tree *t, const struct dmm_group_rec *rec)
 
 int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec)
 {
-	sweep_leaving(t);
+	attach_sweep(t);
 	return attach(t, id, rec, false);
 }
 
@@ -352,8 +392,6 @@ int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_r
 {
 	char before[PATH_MAX + 64], after[PATH_MAX + 64];
 	struct dmm_group_rec old, none = {};
-	dmm_u64 key, *prev = NULL;
-	struct dmm_listener l;
 	dmm_u32 id = from;
 	int r;
 
@@ -374,13 +412,6 @@ int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_r
 	}
 	id = to;
 	bpf_map_update_elem(t->map[TREE_GROUP], &id, rec, 0);
-	while (bpf_map_get_next_key(t->map[TREE_LISTEN], prev, &key) == 0) {
-		prev = &key;
-		if (bpf_map_lookup_elem(t->map[TREE_LISTEN], &key, &l) < 0 || l.group != from)
-			continue;
-		l.group = (dmm_u8)to;
-		bpf_map_update_elem(t->map[TREE_LISTEN], &key, &l, BPF_EXIST);
-	}
 	return 0;
 }
 
@@ -391,13 +422,13 @@ int attach_detach(struct tree *t, const struct dmm_group_rec *rec)
 	unsigned left = 0;
 	int r = 0;
 
-	sweep_leaving(t);
+	attach_sweep(t);
 	snprintf(dir, sizeof(dir), "%s/links/%s", t->path, rec->name);
 	for (dmm_u32 i = 0; i < DMM_MAX_GROUPS; i++) {
 		if (bpf_map_lookup_elem(t->map[TREE_GROUP], &i, &cur) < 0 ||
 		    strcmp(cur.name, rec->name) != 0)
 			continue;
-		if (i != DMM_GROUP_NONE && flows_of(t, i))
+		if (i != DMM_GROUP_NONE && (has_listener(t, i) || flows_of(t, i)))
 			leave_to_flows(t, dir, &cur);
 		else
 			remove_links(dir);

@@ -22,6 +22,12 @@ int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec);
  * maps hold of its listeners and connects goes too: nobody would withdraw it any more. */
 int attach_detach(struct tree *t, const struct dmm_group_rec *rec);
 
+/* Remove the programs that detached groups left to their flows, when the last of these has ended.
+ * Who attaches and detaches does it too; to be called now and then while attach_has_left(), which
+ * needs no lock. */
+void attach_sweep(struct tree *t);
+bool attach_has_left(const struct tree *t);
+
 /* The group `from` becomes `to`, with the same cgroup: attachments and members stay. */
 int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_rec *rec);
 

@@ -21,7 +21,7 @@ struct hold {
 	unsigned stack;
 	struct dmm_hold_bpf *skel;
 	struct ring_buffer *ring;
-	int filter, set_local;
+	int filter, set_local, set_off;
 	void (*cb)(const struct dmm_event *ev, void *ctx); /* of the hold_poll() under way */
 	void *ctx;
 };
@@ -72,6 +72,7 @@ int hold_open(struct hold **ret, struct tree *t, unsigned stack)
 		goto fail;
 	h->filter = bpf_program__fd(h->skel->progs.dmm_hold);
 	h->set_local = bpf_program__fd(h->skel->progs.dmm_set_local);
+	h->set_off = bpf_program__fd(h->skel->progs.dmm_set_off);
 	ring = bpf_map__fd(h->skel->maps.dmm_ring);
 	h->ring = ring_buffer__new(ring, on_event, h, NULL);
 	r = -errno;
@@ -191,14 +192,11 @@ int hold_listeners(struct hold *h, void (*cb)(const struct dmm_listener *l, void
 
 int hold_listener_off(struct hold *h, dmm_u64 cookie, dmm_u8 off)
 {
-	int map = h->tree->map[TREE_LISTEN];
-	struct dmm_listener l;
+	struct dmm_set_off args = {.cookie = cookie, .off = off};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &args, .ctx_size_in = sizeof(args));
+	int r = bpf_prog_test_run_opts(h->set_off, &opts);
 
-	if (bpf_map_lookup_elem(map, &cookie, &l) < 0)
-		return -errno;
-	l.off = off;
-	/* it may be withdrawn meanwhile: then it stays so */
-	return bpf_map_update_elem(map, &cookie, &l, BPF_EXIST) < 0 ? -errno : 0;
+	return r < 0 ? r : opts.retval ? 0 : -ENOENT;
 }
 
 int hold_route_set(struct hold *h, const dmm_u8 ip[16], unsigned plen, enum dmm_route_type type)

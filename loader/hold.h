@@ -40,7 +40,8 @@ void hold_forget(struct hold *h, int fd);
 /* Listeners that are announced to this instance now (after a restart). */
 int hold_listeners(struct hold *h, void (*cb)(const struct dmm_listener *l, void *ctx), void *ctx);
 
-/* A listener is left to the kernel, or taken again: for the reason of what connects to it. */
+/* A listener is left to the kernel, or taken again: for the reason of what connects to it. -ENOENT:
+ * it is not announced any more. */
 int hold_listener_off(struct hold *h, dmm_u64 cookie, dmm_u8 off);
 
 /* Publish what the instance can reach. plen in bits of the v4-mapped form (0 … 128). */

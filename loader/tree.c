@@ -459,7 +459,10 @@ static int update_link(const char *path, const char *progs, const char *dir, con
 	_cleanup_close_ int link = open_pinned(dir, ".", name);
 	_cleanup_close_ int prog = open_pinned(path, progs, name);
 
-	return link < 0 || prog < 0 || bpf_link_update(link, prog, NULL) < 0 ? -EIO : 0;
+	if (link < 0 || prog < 0)
+		return -EIO;
+	/* ENOLINK: its cgroup was removed, and the link is attached to nothing any more */
+	return bpf_link_update(link, prog, NULL) < 0 && errno != ENOLINK ? -EIO : 0;
 }
 
 /* sk_msg has a link or, before 6.10, an attachment that a new one replaces. */

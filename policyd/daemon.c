@@ -8,9 +8,11 @@
 
 #include "lib/base/log.h"
 #include "lib/base/util.h"
+#include "loader/attach.h"
 #include "policyd/daemon.h"
 #include "policyd/history.h"
 
+#define SWEEP_NS 5000000000ULL
 #define FOLLOW_MS 500	  /* how late a change by dmm-policy is seen, at most */
 #define LOCK_WAIT_MS 2000 /* the loop stands still meanwhile */
 #define LOCK_RETRY_US 20000
@@ -282,6 +284,20 @@ static int sleep_ms(const struct daemon *d)
 	return http >= 0 && http < ms ? http : ms;
 }
 
+/* What removed groups left attached for their flows goes when these have ended. */
+static void daemon_sweep(struct daemon *d)
+{
+	_cleanup_close_ int lock = -1;
+	uint64_t now = now_ns();
+
+	if (now < d->sweep_ns)
+		return;
+	d->sweep_ns = now + SWEEP_NS;
+	/* a writer that is at work will do it, or the next time */
+	if (attach_has_left(&d->tree) && tree_lock(d->opt->bpffs, false, &lock) == 0)
+		attach_sweep(&d->tree);
+}
+
 int daemon_run(struct daemon *d)
 {
 	uint64_t usec = 0;
@@ -296,6 +312,7 @@ int daemon_run(struct daemon *d)
 		http_run(d->http);
 		daemon_follow(d);
 		supervise_tick(&d->sup, now_ns());
+		daemon_sweep(d);
 	}
 	if (r < 0)
 		log_err("event loop: %s", strerror(-r));

@@ -31,6 +31,7 @@ struct daemon {
 	struct dmm_class *class;
 	struct telemetry *telemetry;	     /* filled anew for each use */
 	uint64_t watchdog_ns, watchdog_next; /* 0: the service manager does not watch */
+	uint64_t sweep_ns;		     /* when daemon_sweep() has something to do again */
 	bool stop;
 };
 

@@ -30,6 +30,7 @@
 	30000000000ULL /* the application's accept queue is full for so long: give up */
 
 #define LOST_CHECK_NS 10000000000ULL
+#define COMMIT_TICKS 4 /* seconds after a commit in which its groups are settled */
 
 /* An application's listener. */
 struct announced {
@@ -119,7 +120,9 @@ static void listen_steer_again(struct stack *s, uint16_t port, const dmm_u8 *ip)
 		}
 }
 
-/* Take the port, leave it to the kernel, or give it up when nobody listens any more. */
+/* Take the port, leave it to the kernel, or give it up when nobody listens any more. What the
+ * engine has closed by then lingers in it, and must not take new connections away from the kernel.
+ */
 static void listen_update(struct stack *s, struct listening *g)
 {
 	enum dmm_xport how = TAILQ_EMPTY(&g->announced) ? DMM_XPORT_NONE : DMM_XPORT_LEFT;
@@ -132,8 +135,22 @@ static void listen_update(struct stack *s, struct listening *g)
 		return;
 	g->steer = how;
 	listen_steer_all(s, g, how);
-	if (how != DMM_XPORT_OWNED)
-		listen_steer_again(s, g->addr.port, NULL);
+	if (how == DMM_XPORT_OWNED)
+		return;
+	listen_steer_again(s, g->addr.port, NULL);
+	owned_port_left(s, g->addr.port);
+}
+
+bool listen_owns(const struct stack *s, const struct dmm_addr *local)
+{
+	const struct listening *g;
+
+	TAILQ_FOREACH(g, &s->listening, entry)
+	if (g->steer == DMM_XPORT_OWNED && g->addr.port == local->port &&
+	    (addr_is_any(g->addr.ip) ? addr_is_v4(g->addr.ip) == addr_is_v4(local->ip)
+				     : !memcmp(g->addr.ip, local->ip, 16)))
+		return true;
+	return false;
 }
 
 static bool listen_group_off(struct stack *s, unsigned group)
@@ -214,8 +231,10 @@ void listen_add(struct stack *s, const struct dmm_listener *l)
 		return;
 	for (unsigned i = 0; i < n; i++) {
 		g = listen_find(s, &addr[i]);
-		if (g && listen_announced(g, l->cookie))
+		if (g && (a = listen_announced(g, l->cookie))) {
+			a->l = *l; /* its group may be another by now */
 			continue;
+		}
 		a = calloc(1, sizeof(*a));
 		if (a && !g)
 			g = listen_open(s, &addr[i]);
@@ -455,32 +474,44 @@ static void listen_check_off(struct stack *s)
 	}
 }
 
-/* Events that found the ring full are gone; the listeners of a dropped group go without an event,
- * some time after the generation changed. Then read everything again. */
-static void listen_check_lost(struct stack *s)
+/* Events that found the ring full are gone. Then read everything again. */
+static bool listen_has_lost(struct stack *s)
 {
-	dmm_u64 counters[DMM_C_COUNT], generation = s->tree.meta->generation;
-	bool lost, commit;
+	dmm_u64 counters[DMM_C_COUNT];
+	bool lost;
 
 	if (s->now < s->lost_due)
-		return;
+		return false;
 	s->lost_due = s->now + LOST_CHECK_NS;
 	if (maps_counters(&s->tree, counters) < 0)
-		return;
+		return false;
 	lost = counters[DMM_C_EVENT_LOST] != s->lost_seen;
-	commit = generation != s->generation_seen;
-	if (lost || commit || s->sync_again)
-		listen_sync(s);
-	s->sync_again = commit;
 	s->lost_seen = counters[DMM_C_EVENT_LOST];
+	return lost;
+}
+
+/* The listeners of a group that goes, or gets another name, change without an event, some time
+ * after the generation did. */
+static bool listen_may_differ(struct stack *s)
+{
+	dmm_u64 generation = s->tree.meta->generation;
+
+	if (generation != s->generation_seen)
+		s->sync_ticks = COMMIT_TICKS;
 	s->generation_seen = generation;
+	if (!s->sync_ticks)
+		return false;
+	s->sync_ticks--;
+	return true;
 }
 
 void listen_tick(struct stack *s)
 {
+	bool lost = listen_has_lost(s), differ = listen_may_differ(s);
 	struct flow *f, *next;
 
-	listen_check_lost(s);
+	if (lost || differ)
+		listen_sync(s);
 	listen_check_off(s);
 	for (f = TAILQ_FIRST(&s->flows); f; f = next) {
 		next = TAILQ_NEXT(f, entry);

@@ -132,7 +132,7 @@ struct stack {
 	TAILQ_HEAD(, listening) listening;
 	dmm_u64 lost_seen;	  /* events lost, of all instances, when last looked */
 	uint64_t generation_seen; /* listen.c */
-	bool sync_again;
+	unsigned sync_ticks;	  /* the announced listeners are read again in so many */
 	uint64_t lost_due;
 	dmm_u64 rules_seen; /* generation whose rules the listeners were held against */
 };
@@ -159,6 +159,11 @@ unsigned path_receive(struct stack *s, unsigned budget);
 int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_addr *local,
 	      struct owned **ret);
 void owned_free(struct stack *s, struct owned *o);
+/* The engine only lingers, if the host has closed o: a new connection of these addresses is the
+ * kernel's, whose the port is. */
+void owned_closed(struct stack *s, const struct owned *o);
+/* The same for all that were closed before the port was left to the kernel. */
+void owned_port_left(struct stack *s, uint16_t port);
 /* A local port for remote, 0: all are in use. */
 uint16_t owned_choose_port(struct stack *s, const struct dmm_addr *remote,
 			   const struct dmm_addr *local);
@@ -191,6 +196,8 @@ void listen_del(struct stack *s, const struct dmm_listener *l);
 void listen_addr(struct stack *s, const dmm_u8 ip[16], bool add);
 /* The engine accepted a connection. False: refuse it. */
 bool listen_accepted(struct stack *s, struct listening *l, struct owned *o);
+/* Are new connections to this address the instance's? */
+bool listen_owns(const struct stack *s, const struct dmm_addr *local);
 /* Make it what the map of announced listeners says. */
 int listen_sync(struct stack *s);
 void listen_tick(struct stack *s);

@@ -17,6 +17,7 @@
 
 #include <bpf/bpf.h>
 
+#include "bpf/dmm_flows.h"
 #include "lib/base/addr.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
@@ -655,6 +656,45 @@ static void test_rename_group(void)
 	waitpid(pid, &status, 0);
 }
 
+/* Announce one listener of group `from` as BPF would, and give the group another name while its
+ * instance writes to the record: neither loses what the other wrote. */
+static void test_rename_listener(void)
+{
+	struct dmm_listener l = {.cookie = 99, .group = 2, .stack = 2}, now;
+	int listen = tree.map[TREE_LISTEN];
+	struct hold *h;
+	dmm_u8 off = 0;
+	pid_t pid;
+
+	CU_ASSERT_EQUAL_FATAL(hold_open(&h, &tree, 2), 0);
+	CU_ASSERT_EQUAL(bpf_map_update_elem(listen, &l.cookie, &l, 0), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct dmm_regroup there = {.from = 2, .to = 3}, back = {.from = 3, .to = 2};
+		LIBBPF_OPTS(bpf_test_run_opts, a, .ctx_in = &there, .ctx_size_in = sizeof(there));
+		LIBBPF_OPTS(bpf_test_run_opts, b, .ctx_in = &back, .ctx_size_in = sizeof(back));
+		int prog = tree_prog(&tree, "dmm_regroup");
+
+		for (int i = 0; i < 100; i++)
+			if (bpf_prog_test_run_opts(prog, &a) < 0 ||
+			    bpf_prog_test_run_opts(prog, &b) < 0)
+				_exit(1);
+		_exit(bpf_prog_test_run_opts(prog, &a) < 0);
+	}
+	for (int status = 0; waitpid(pid, &status, WNOHANG) == 0;) {
+		off = !off;
+		CU_ASSERT_EQUAL_FATAL(hold_listener_off(h, l.cookie, off), 0);
+		CU_ASSERT_EQUAL(bpf_map_lookup_elem(listen, &l.cookie, &now), 0);
+		CU_ASSERT_EQUAL_FATAL(now.off, off);
+	}
+	CU_ASSERT_EQUAL(bpf_map_lookup_elem(listen, &l.cookie, &now), 0);
+	CU_ASSERT_EQUAL(now.group, 3);
+	CU_ASSERT_EQUAL(now.off, off);
+	bpf_map_delete_elem(listen, &l.cookie);
+	CU_ASSERT_EQUAL(hold_listener_off(h, l.cookie, 1), -ENOENT);
+	hold_close(h);
+}
+
 static int do_come_and_go(void)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
@@ -743,6 +783,9 @@ static void test_drop_group(void)
 	CU_ASSERT_EQUAL(owner.sk[1], 2);
 	memset(&owner, 0, sizeof(owner));
 	bpf_map_update_elem(tree.map[TREE_OWNER], &set, &owner, 0);
+	/* its listener gets connections until the instance has seen that it is withdrawn: what
+	 * tells their names stays attached so long */
+	CU_ASSERT(attach_has_left(&tree));
 	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_LISTEN], &l.cookie, &l) < 0);
 	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_TUPLE], &t, &flow.cookie) < 0);
 }
@@ -841,6 +884,7 @@ int main(void)
 	CU_add_test(s, "server's kernel settings", test_server_settings);
 	CU_add_test(s, "switched off by the operator", test_admin_off);
 	CU_add_test(s, "group renamed in place", test_rename_group);
+	CU_add_test(s, "group renamed with a listener", test_rename_listener);
 	CU_add_test(s, "group renamed while sockets come and go", test_rename_busy);
 	CU_add_test(s, "group dropped", test_drop_group);
 	CU_add_test(s, "upgrade", test_upgrade);

@@ -24,6 +24,9 @@ def serve(c):
         if not b:
             print("far end: closed", flush=True)
             return
+        if b == b"bye\n":
+            c.close()
+            return
         c.sendall(b)
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 l = socket.create_server((sys.argv[1], int(sys.argv[2])), family=family)
@@ -33,7 +36,7 @@ PY
 cat >"$TMP/client.py" <<'PY'
 import errno, os, socket, sys
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10)
-print("connected", flush=True)
+print("connected", s.getsockname()[1], flush=True)
 for line in open(sys.argv[3]):
     if line.strip() == "quit":
         break
@@ -240,15 +243,17 @@ server_flow() { # server_flow NAME STACK REASON: a new connection from far is on
 }
 # A switch is seen within a second: ask again until a new connection goes the new way.
 try=0
-turned() { # turned STACK REASON
+turned() { # turned STACK REASON [COUNT]: afterwards so many connections are on that stack
+	local port
 	for _ in $(seq 12); do
 		sleep 0.25
 		try=$((try + 1))
 		client "probe$try" far $NEAR4 7100
 		echoes "probe$try" hello
+		port=$(sed -n 's/^connected //p' "$TMP/probe$try.log")
 		sleep 0.05
 		if [ "$(flows ".role == \"server\" and .stack == \"$1\" and .reason == \"$2\" and
-			.state == \"established\"")" -ge 1 ]; then
+			.remote == \"$FAR4:$port\"")" = 1 ]; then
 			quit "probe$try"
 			wait_for on "$1" "${3:-0}" '.role == "server"'
 			return
@@ -278,6 +283,60 @@ policy capture off web-tcp >/dev/null
 check "on again: the engine answers" turned edge0 rule 1
 check "the first connection has seen nothing of it" echoes first still
 check "the server was not restarted" kill -0 "$managed_pid"
+# The same addresses again and again, and the server closes first: each side's late segments are its
+# own, and a new connection is who's the port is.
+cat >"$TMP/same.py" <<'PY'
+import socket, sys
+near, far, port = sys.argv[1:]
+for line in sys.stdin:
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.settimeout(8)
+    s.bind((far, int(port)))
+    s.connect((near, 7100))
+    s.sendall(b"hello\n")
+    assert s.recv(100) == b"hello\n"
+    print("served", line.strip(), flush=True)
+    sys.stdin.readline()
+    s.sendall(b"bye\n")
+    assert s.recv(100) == b"" # its end waits for our FIN now
+    s.close()
+    print("closed", line.strip(), flush=True)
+PY
+same() { # same N STACK REASON: the N-th connection of these addresses got that
+	echo "$1" >&"$same_fd"
+	wait_for grep -q "^served $1" "$TMP/same.log"
+	wait_for eval "[ \"\$(flows '.remote == \"$FAR4:20007\" and .role == \"server\" and .stack == \"$2\" and
+		.reason == \"$3\" and .state == \"established\"')\" = 1 ]"
+}
+same_ends() { # same_ends N: the server closes it first, then the client
+	echo bye >&"$same_fd"
+	wait_for grep -q "^closed $1" "$TMP/same.log"
+}
+mkfifo "$TMP/same.in"
+spawn same eval "in_far python3 '$TMP/same.py' $NEAR4 $FAR4 20007 <'$TMP/same.in'"
+exec {same_fd}>"$TMP/same.in"
+spawn resets in_far tcpdump -i far0 -Z root -nn -l 'tcp port 7100 and tcp[tcpflags] & tcp-rst != 0'
+wait_for grep -q 'listening on' "$TMP/resets.log"
+check "the engine has a connection" same 1 edge0 rule
+policy stack disable edge0 >/dev/null
+check "off" turned kernel admin-off 0 # but for those that are there
+check "it ends as it should" same_ends 1
+check "the next one of its addresses is the kernel's" same 2 kernel admin-off
+check "it ends as it should" same_ends 2
+check "and the next" same 3 kernel admin-off
+in_near sysctl -qw net.ipv4.tcp_syncookies=2
+client cookie far $NEAR4 7100
+check "a handshake by SYN cookie is the kernel's" echoes cookie hello
+in_near sysctl -qw net.ipv4.tcp_syncookies=1
+quit cookie
+policy stack enable edge0 >/dev/null
+check "on again: the engine answers" turned edge0 rule 1
+check "what the kernel has goes on, and ends there" same_ends 3
+check "the kernel's last word about these addresses is awaited" same 4 kernel no-route
+check "it ends as it should" same_ends 4
+exec {same_fd}>&-
+check "nobody was reset" equal "$(grep -c 'Flags' "$TMP/resets.log" || true)" 0
 # new connections one after the other while the switch is turned: none is lost, none is slow
 cat >"$TMP/turns.py" <<'PY'
 import socket, sys, time
@@ -306,4 +365,35 @@ check "terminate leaves what listens alone" status 0 "$DMM_POLICY" flows --termi
 check "and says so" grep -q '1 listening: left alone' "$TMP/out"
 check "the server is still there" turned edge0 rule
 check "nor was the far server" kill -0 "$far_pid"
+
+# ---- a group with a listener gets another name, then it is removed
+sed "s/web/www/g; s|$CGROUP/www|$CGROUP/web|" "$TMP/dmm.yaml" >"$TMP/renamed.yaml"
+check "the group gets another name" status 0 policy apply -f "$TMP/renamed.yaml"
+check "its listener is of that group" [ "$(flows '.state == "listen" and .group == "www"')" -ge 1 ]
+check "the engine answers" turned edge0 rule
+policy group disable www >/dev/null
+check "its switch counts" turned kernel admin-off
+policy group enable www >/dev/null
+check "on again: the engine answers" turned edge0 rule
+spawn peer run_managed www python3 -u -c 'import socket, sys
+l = socket.create_server((sys.argv[1], 7200))
+print("listens", flush=True)
+while True:
+    c, who = l.accept()
+    print("peer", who[0], flush=True)
+    c.close()' $NEAR4
+wait_for grep -q listens "$TMP/peer.log"
+knock() { in_far timeout 5 bash -c "exec 3<>/dev/tcp/$NEAR4/7200 && cat <&3" >/dev/null; }
+knocks() { knock && [ "$(counter connections_accepted)" -gt "$accepted" ]; }
+accepted=$(counter connections_accepted)
+check "another listener in it" wait_for knocks
+sed -e '/^groups:/,/^  web:/d' -e '/- name: web-tcp/,/carrier:/d' -e 's/^rules:/rules: []/' "$TMP/dmm.yaml" \
+	>"$TMP/without.yaml"
+check "the group is removed" status 0 policy apply -f "$TMP/without.yaml"
+for _ in $(seq 20); do
+	knock || true
+	sleep 0.1
+done
+check "its listener goes on, and is never told a wrong peer" \
+	equal "$(sort -u "$TMP/peer.log" | paste -sd' ')" "listens peer $FAR4"
 finish

@@ -95,13 +95,19 @@ static void forget_old(const struct tree *t)
 {
 	struct history_entry *list;
 	char path[PATH_MAX];
+	dmm_u64 bytes = 0;
 	size_t n;
 
 	if (history_list(t, &list, &n) < 0)
 		return;
-	for (size_t i = 0; i + HISTORY_MAX < n; i++)
-		if (file_of(t, list[i].generation, path) == 0)
-			unlink(path);
+	for (size_t age = 0; age < n; age++) {
+		const struct history_entry *e = &list[n - 1 - age];
+
+		bytes += e->bytes;
+		if (age >= HISTORY_MAX || (age >= 2 && bytes > HISTORY_BYTES))
+			if (file_of(t, e->generation, path) == 0)
+				unlink(path);
+	}
 	free(list);
 }
 
@@ -125,6 +131,7 @@ int history_commit(struct tree *t, const struct dmm_class *c, const char *how,
 static bool read_entry(const char *dir, const char *name, struct history_entry *ret)
 {
 	char path[PATH_MAX];
+	struct stat st;
 	char *end;
 	FILE *f;
 	bool ok;
@@ -136,7 +143,9 @@ static bool read_entry(const char *dir, const char *name, struct history_entry *
 	f = fopen(path, "re");
 	if (!f)
 		return false;
-	ok = fscanf(f, HEADER, &ret->generation, &ret->when_ns, ret->how) == 3;
+	ok = fscanf(f, HEADER, &ret->generation, &ret->when_ns, ret->how) == 3 &&
+	     fstat(fileno(f), &st) == 0;
+	ret->bytes = ok ? (dmm_u64)st.st_size : 0;
 	text_clean(ret->how, sizeof(ret->how) - 1, ret->how); /* it may be cut in a character */
 	fclose(f);
 	return ok;

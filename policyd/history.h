@@ -11,11 +11,14 @@
 
 #include "policyd/policy.h"
 
-#define HISTORY_MAX 100 /* generations that are kept; the oldest go first */
+/* What is kept, the oldest go first; the one in force and the one before stay in any case. */
+#define HISTORY_MAX 100		  /* generations */
+#define HISTORY_BYTES (64u << 20) /* of their files, which are in memory where /run is */
 
 struct history_entry {
 	dmm_u64 generation;
 	dmm_u64 when_ns; /* CLOCK_REALTIME of the commit */
+	dmm_u64 bytes;	 /* of its file */
 	char how[128];	 /* "apply -f x.yaml", "add web" … */
 };
 

@@ -167,6 +167,13 @@ says 0 '\+ rule x' rollback
 says 0 'in force' rollback "$g"
 says 1 'nothing waits' confirm
 
+# the history is bounded, also in bytes
+kept=("$TMP"/run/history*/)
+truncate -s 70M "${kept[0]}/2.yaml" # its first line stays
+says 0 'in force' add y use kernel
+holds '[.[].generation] | index(1) == null and index(2) == null and length >= 2' history
+says 0 '\- rule y' rollback
+
 # several writers at once: none is lost
 writers=()
 for i in $(seq 16); do

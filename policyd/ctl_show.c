@@ -279,7 +279,7 @@ static int groups_json(const struct ctl *c, const struct tree *t, const struct d
 
 int ctl_group_list(const struct ctl *c, int argc, char **argv)
 {
-	static const char *const headers[] = {"GROUP", "~CGROUP", "ATTACHED", ">SOCKETS"};
+	static const char *const headers[] = {"GROUP", "~CGROUP", "STATE", ">SOCKETS"};
 	dmm_u64 count[DMM_MAX_GROUPS] = {0};
 	struct ctl_state s;
 	struct table t;
@@ -303,9 +303,9 @@ int ctl_group_list(const struct ctl *c, int argc, char **argv)
 			table_cell(&t, "%s", g->name);
 			table_cell(&t, "%s", g->cgroup);
 			table_cell(&t, "%s",
-				   !g->cgroup_id		  ? "no"
+				   !g->cgroup_id		  ? "down"
 				   : attach_group_off(&s.tree, g) ? "off"
-								  : "yes");
+								  : "up");
 			if (!g->cgroup_id || attach_group_off(&s.tree, g))
 				table_tint(&t, g->cgroup_id ? TINT_WARN : TINT_BAD);
 			table_cell(&t, "%llu", count[id]);

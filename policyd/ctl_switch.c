@@ -46,7 +46,22 @@ static int switch_group(struct ctl_state *s, const char *name, bool off, bool *r
 	return r;
 }
 
+/* All of them before any is switched. */
+static int check_names(const struct dmm_class *class, enum ctl_names kind, int argc, char **argv)
+{
+	int r = CTL_OK;
+
+	for (int i = 0; i < argc; i++) {
+		if ((kind == CTL_N_STACK ? class_stack : class_group)(class, argv[i]) >= 0)
+			continue;
+		ctl_unknown_name(class, kind, argv[i]);
+		r = CTL_FAILED;
+	}
+	return r;
+}
+
 static int switch_all(const struct ctl *c, int argc, char **argv, bool off, const char *what,
+		      enum ctl_names kind,
 		      int (*one)(struct ctl_state *s, const char *name, bool off,
 				 bool *ret_changed))
 {
@@ -62,6 +77,11 @@ static int switch_all(const struct ctl *c, int argc, char **argv, bool off, cons
 	r = ctl_state_open(c, &s);
 	if (r != CTL_OK)
 		return r;
+	r = check_names(s.class, kind, argc, argv);
+	if (r != CTL_OK) {
+		ctl_state_close(&s);
+		return r;
+	}
 	list = json_array();
 	for (int i = 0; i < argc; i++) {
 		bool changed = false;
@@ -85,20 +105,20 @@ static int switch_all(const struct ctl *c, int argc, char **argv, bool off, cons
 
 int ctl_stack_disable(const struct ctl *c, int argc, char **argv)
 {
-	return switch_all(c, argc, argv, true, "stack", ctl_switch_stack);
+	return switch_all(c, argc, argv, true, "stack", CTL_N_STACK, ctl_switch_stack);
 }
 
 int ctl_stack_enable(const struct ctl *c, int argc, char **argv)
 {
-	return switch_all(c, argc, argv, false, "stack", ctl_switch_stack);
+	return switch_all(c, argc, argv, false, "stack", CTL_N_STACK, ctl_switch_stack);
 }
 
 int ctl_group_disable(const struct ctl *c, int argc, char **argv)
 {
-	return switch_all(c, argc, argv, true, "group", switch_group);
+	return switch_all(c, argc, argv, true, "group", CTL_N_GROUP, switch_group);
 }
 
 int ctl_group_enable(const struct ctl *c, int argc, char **argv)
 {
-	return switch_all(c, argc, argv, false, "group", switch_group);
+	return switch_all(c, argc, argv, false, "group", CTL_N_GROUP, switch_group);
 }

@@ -4,7 +4,7 @@
 # that worked stops working. DMM_SEED: of the garbage.
 # shellcheck source=tests/net/lib.sh
 . "$(dirname "$0")/lib.sh"
-need nginx setpriv
+need nginx setpriv bpftool
 setup "$@"
 [ "$DMM_BASELINE" != 1 ] || skip_all "nothing to refuse in the baseline"
 far_nginx
@@ -155,6 +155,24 @@ end "$listeners_pid"
 room() { [ "$(policy -j stats | jq .maps.listen.used)" = 0 ]; }
 check "there is room again" wait_for room
 check "the instance still carries" via_instance
+
+# more connects in progress than there is room for
+full=65536
+batch() { # batch VERB [VALUE]: for keys that no socket has
+	awk -v n=$full -v verb="$1" -v map="$DMM_BPFFS/maps/dmm_pending" -v value="${2:-}" 'BEGIN {
+		for (i = 0; i < n; i++)
+			printf "map %s pinned %s key hex %02x %02x 00 00 00 00 00 ff%s\n", verb, map,
+				i % 256, int(i / 256), value
+	}' >"$TMP/batch"
+	bpftool batch file "$TMP/batch" >/dev/null 2>"$TMP/batch.log" || true
+}
+batch update " value hex$(printf ' 00%.0s' {1..72})"
+check "dmm_pending is full" equal "$(policy -j stats | jq .maps.pending.used)" $full
+before=$(verdicts kernel map-full)
+check "a connect works, over the kernel" get
+check "has reason map-full, and is counted" equal $(($(verdicts kernel map-full) - before)) 1
+batch delete
+check "with room again the instance carries" wait_for via_instance
 
 # 6. garbage from the far side, at a listener and at flows
 nginx_config near-nginx "$TMP/www" "0.0.0.0:8081" "[::]:8081 ipv6only=on"

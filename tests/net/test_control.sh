@@ -112,6 +112,8 @@ check "also of what only looks" nearest edge0 flows --stack edg0
 check "top" nearest edge0 top -n 1 --stack ege0
 check "monitor" nearest web monitor -n 1 --group webs
 check "disable" nearest edge0 stack disable edge9
+check "one of several" nearest web group disable web wed
+check "and then none is switched" equal "$(policy -j group list | jq .[].off)" false
 check "a dry run" status 0 "$DMM_POLICY" flows --terminate --old --dry-run
 check "says what it would do" grep -q '^1 would be ended' "$TMP/out"
 check "and does not" echoes old two

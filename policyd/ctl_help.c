@@ -105,14 +105,16 @@ static json_t *options_json(unsigned mask)
 	return list;
 }
 
-/* The tables themselves. */
-static int help_json(const struct ctl *c)
+/* The tables themselves, or what is in them of the verbs that argv begins. */
+static int help_json(const struct ctl *c, int argc, char **argv)
 {
 	json_t *verbs = json_array(), *exits = json_array();
 
 	for (size_t i = 0; i < ctl_n_verbs; i++) {
 		const struct ctl_verb *v = &ctl_verbs[i];
 
+		if (argc && ctl_words_match(v->words, argc, argv, false) <= 0)
+			continue;
 		json_array_append_new(verbs, json_pack("{s:s, s:s, s:s, s:o}", "verb", v->words,
 						       "arguments", v->args, "help", v->help,
 						       "options", options_json(v->options)));
@@ -128,15 +130,15 @@ int ctl_help(const struct ctl *c, int argc, char **argv)
 	const struct ctl_verb *v;
 	int words, candidates;
 
-	if (argc == 0 && (c->given & CTL_JSON))
-		return help_json(c);
 	if (argc && strcmp(argv[0], "keys") == 0)
 		return help_keys();
 	if (argc && strcmp(argv[0], "schema") == 0)
 		return help_schema();
+	v = ctl_find_verb(argc, argv, &words, &candidates);
+	if (c->given & CTL_JSON && (argc == 0 || candidates))
+		return help_json(c, argc, argv);
 	if (help_object(argc, argv))
 		return CTL_OK;
-	v = ctl_find_verb(argc, argv, &words, &candidates);
 	if (v) {
 		help_verb(v);
 		return CTL_OK;

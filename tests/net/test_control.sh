@@ -235,8 +235,9 @@ policy stack enable edge0 >/dev/null
 # ---- listening: the ports go back to the kernel, and come again
 spawn managed run_managed web python3 "$TMP/server.py" $NEAR4 7100
 managed_pid=$SPAWNED
+spawn managed6 run_managed web python3 "$TMP/server.py" $NEAR6 7100
 wait_for near_listens 7100
-steered() { [ "$(flows '.stack == "edge0" and .state == "listen"')" = 1 ]; }
+steered() { [ "$(flows '.stack == "edge0" and .state == "listen"')" = 2 ]; }
 wait_for steered
 server_flow() { # server_flow NAME STACK REASON: a new connection from far is on this stack
 	client "$1" far $NEAR4 7100
@@ -330,6 +331,10 @@ check "and the next" same 3 kernel admin-off
 in_near sysctl -qw net.ipv4.tcp_syncookies=2
 client cookie far $NEAR4 7100
 check "a handshake by SYN cookie is the kernel's" echoes cookie hello
+client cookie6 far $NEAR6 7100
+check "IPv6: also" echoes cookie6 hello
+wait_for on kernel 3 '.role == "server" and .reason == "admin-off"'
+quit cookie6
 in_near sysctl -qw net.ipv4.tcp_syncookies=1
 quit cookie
 policy stack enable edge0 >/dev/null

@@ -118,6 +118,9 @@ check "2: a dry run of nothing" ends 2 flows --dry-run
 check "help of an object is that of all its verbs" ends 0 help capture
 check "on" has "" "$TMP/out" '^usage: dmm-policy capture on '
 check "and off" has "" "$TMP/out" '^usage: dmm-policy capture off '
+check "JSON, too" same "$("$policy" -j help stack | jq -r '.verbs[].verb' | paste -sd,)" \
+	"stack list,stack disable,stack enable,stack drain"
+check "of one verb" same "$("$policy" help flows -j | jq -r '.verbs[].verb')" flows
 full() { # full WORD...: output that cannot be written is a failure
 	local r=0
 	"$policy" "$@" >/dev/full 2>"$TMP/out" || r=$?

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# One fuzz target for a while: run.sh NAME PROGRAM CORPUS WORK_DIR. What it finds on the way is kept
-# in WORK_DIR/corpus, what breaks it in WORK_DIR as well. $DMM_FUZZ_SECONDS: how long (60).
+# One fuzz target for a while: run.sh NAME PROGRAM CORPUS WORK_DIR SECONDS. What it finds on the way is kept
+# in WORK_DIR/corpus, what breaks it in WORK_DIR as well. $DMM_FUZZ_SECONDS: how long instead.
 # $DMM_FUZZ_KEEP: what is new then goes to CORPUS, to be committed.
 set -eu
 name=$1 program=$2 seeds=$3 work=$4
-seconds=${DMM_FUZZ_SECONDS:-60}
+seconds=${DMM_FUZZ_SECONDS:-$5}
 mkdir -p "$work/corpus"
 r=0
 "$program" "$work/corpus" "$seeds" -max_total_time="$seconds" -max_len=4096 -timeout=10 \

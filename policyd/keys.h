@@ -23,7 +23,7 @@ enum key_form {
 	FORM_BY_READER,
 	FORM_TEXT,
 	FORM_NAME,
-	FORM_TOKEN, /* a name of the kernel's: an interface, a congestion control */
+	FORM_TOKEN, /* a name of others: an interface, a congestion control, a plug-in */
 	FORM_PATH,
 	FORM_ENDPOINT,
 	FORM_NUMBER,

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Stacks, as tables of their keys. A new engine or driver is a word here. */
+#include <limits.h>
 #include <string.h>
 
 #include "lib/base/util.h"
+#include "policyd/diag.h"
 #include "policyd/policy_read.h"
 
 static const char *const poll_words[] = {"sleep", "busy", NULL};
@@ -72,7 +74,7 @@ static int read_mark(const struct keys_at *at, const struct key *k, const struct
 	return r;
 }
 
-/* A word that is handed to the kernel: an interface, a congestion control. */
+/* A word that is handed on: an interface, a congestion control, a file without its folder. */
 static int read_token(const struct keys_at *at, const struct key *k, const struct node *v,
 		      void *obj)
 {
@@ -82,6 +84,26 @@ static int read_token(const struct keys_at *at, const struct key *k, const struc
 	if (r == 0 &&
 	    (!*text || strpbrk(text, " /:\\") || !strcmp(text, ".") || !strcmp(text, "..")))
 		return keys_error_of(at, k, v, "\"%s\" is not a name of this kind", text);
+	return r;
+}
+
+/* One that is built in, or a plug-in's name; but what is almost one that is built in means that. */
+static int read_engine(const struct keys_at *at, const struct key *k, const struct node *v,
+		       void *obj)
+{
+	const char *text = (char *)obj + k->offset, *nearest = NULL;
+	unsigned best = UINT_MAX;
+	int r = read_token(at, k, v, obj);
+
+	for (unsigned i = 0; r == 0 && k->words[i]; i++) {
+		if (strcmp(k->words[i], text) == 0)
+			return 0;
+		if (diag_nearer(text, k->words[i], &best))
+			nearest = k->words[i];
+	}
+	if (nearest)
+		return keys_error_of(at, k, v, "\"%s\" is none of %s; did you mean \"%s\"?", text,
+				     k->value, nearest);
 	return r;
 }
 
@@ -112,8 +134,9 @@ static int read_port(const struct keys_at *at, const struct key *k, const struct
 const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 	KEY_WORD("kind", read_kind, struct policy_stack, rec.kind, kind_words,
 		 "kernel or userspace", "userspace is implied by an engine"),
-	KEY_WORD("engine", key_read_word, struct policy_stack, rec.engine, engine_words,
-		 "lwip or native", "userspace: the transport implementation"),
+	KEY_WORD("engine", read_engine, struct policy_stack, rec.engine, engine_words,
+		 "lwip, native or a plug-in", "userspace: the transport implementation",
+		 .form = FORM_TOKEN),
 	{.name = "port",
 	 .read = read_port,
 	 .value = "{…}",

@@ -2,8 +2,8 @@
 /*
  * The contract of a transport engine: TCP without I/O and without a clock. The host gives it
  * packets and the time; it gives the host packets, bytes and events. One file or folder each; a
- * plug-in is a shared object that exports one struct engine_ops. The host is stack.c, and the unit
- * tests.
+ * plug-in is a shared object that exports one struct engine_ops named dmm_engine (engines.md). The
+ * host is stack.c, and the unit tests.
  *
  * Rules that hold for every function:
  * - One thread. Nothing blocks. Nothing of the engine sleeps, reads a clock, or does a system call.
@@ -135,7 +135,5 @@ struct engine_ops {
 	 * segment was not so big (RFC 5927). */
 	void (*too_big)(struct engine_conn *c, uint32_t seq, uint32_t mtu);
 };
-
-extern const struct engine_ops engine_lwip, engine_native;
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/util.h"
+#include "userstack/engines.h"
 #include "userstack/stack.h"
 
 #ifndef DMM_VERSION
@@ -14,7 +15,7 @@
 
 const char *argp_program_version = "dmm-stackd " DMM_VERSION;
 
-static const struct engine_ops *const engines[] = {&engine_lwip, &engine_native};
+static const char *engine = "lwip";
 static const struct port_ops *const ports[] = {&port_xsk};
 
 static const struct {
@@ -32,7 +33,8 @@ enum { OPT_NAME = 256, OPT_ENGINE, OPT_DRIVER, OPT_MODE, OPT_BUSY, OPT_BPFFS, OP
 static const struct argp_option options[] = {
 	{"name", OPT_NAME, "NAME", 0, "Name of the stack in the policy (required)", 0},
 	{"interface", 'i', "IF", 0, "Network interface to share with the kernel (required)", 0},
-	{"engine", OPT_ENGINE, "ENGINE", 0, "Transport engine: lwip (default), native", 0},
+	{"engine", OPT_ENGINE, "ENGINE", 0,
+	 "Transport engine: lwip (default), native, or a plug-in", 0},
 	{"driver", OPT_DRIVER, "DRIVER", 0, "Packet I/O: xsk (default)", 0},
 	{"queue", 'q', "N", 0, "Receive queue of the interface (default 0)", 0},
 	{"mode", OPT_MODE, "MODE", 0,
@@ -67,13 +69,8 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		c->interface = arg;
 		return 0;
 	case OPT_ENGINE:
-		for (unsigned i = 0; i < ARRAY_SIZE(engines); i++)
-			if (!strcmp(arg, engines[i]->name)) {
-				c->engine = engines[i];
-				return 0;
-			}
-		argp_error(st, "unknown engine '%s'", arg);
-		return EINVAL;
+		engine = arg;
+		return 0;
 	case OPT_DRIVER:
 		for (unsigned i = 0; i < ARRAY_SIZE(ports); i++)
 			if (!strcmp(arg, ports[i]->name)) {
@@ -127,13 +124,15 @@ static const struct argp argp = {
 
 int main(int argc, char **argv)
 {
-	struct stack_config c = {.engine = engines[0], .port = ports[0], .id = -1};
+	struct stack_config c = {.port = ports[0], .id = -1};
 	struct stack *s;
 	int r;
 
 	log_init("dmm-stackd", LOG_L_INFO);
 	argp_err_exit_status = 1;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &c))
+		return 1;
+	if (engine_find(engine, &c.engine) < 0)
 		return 1;
 	if (stack_open(&s, &c) < 0)
 		return 1;

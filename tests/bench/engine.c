@@ -4,7 +4,7 @@
  * in the same thread; only what the measured engine does is timed, with one copy of each packet
  * that it sends. Time is virtual.
  *
- *   engine [lwip|native [ROUNDS [WORK]]]
+ *   engine [NAME [ROUNDS [WORK]]]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
-#include "userstack/engine.h"
+#include "userstack/engines.h"
 
 #define BULK (64u << 20)
 #define EXCHANGES 100000u
@@ -303,7 +303,7 @@ static int compare(const void *a, const void *b)
 
 int main(int argc, char **argv)
 {
-	static const struct engine_ops *const engines[] = {&engine_lwip, &engine_native};
+	const struct engine_ops *engines[] = {&engine_lwip, &engine_native};
 	unsigned rounds = argc > 2 ? (unsigned)atoi(argv[2]) : 5;
 	double got[101];
 
@@ -311,8 +311,8 @@ int main(int argc, char **argv)
 	printf("%-8s %-12s %-8s %10s %10s %10s\n", "engine", "work", "unit", "min", "median",
 	       "max");
 	for (unsigned i = 0; i < ARRAY_SIZE(engines); i++) {
-		if (argc > 1 && strcmp(argv[1], engines[i]->name))
-			continue;
+		if (argc > 1 && (i || engine_find(argv[1], &engines[i]) < 0))
+			break;
 		start(&near_end, engines[i], &far_end, "10.0.0.1");
 		start(&far_end, &engine_native, &near_end, "10.0.0.2");
 		for (unsigned k = 0; k < ARRAY_SIZE(works); k++) {

@@ -8,6 +8,7 @@
 
 #include "tests/unit/unit.h"
 #include "userstack/engine/native/native.h"
+#include "userstack/engines.h"
 
 #define PEER_ISN 4294960000u /* it wraps soon */
 #define MSS 1460u

@@ -9,6 +9,7 @@
 
 #include "tests/unit/unit.h"
 #include "userstack/engine/native/native.h"
+#include "userstack/engines.h"
 
 struct sim_link {
 	uint64_t delay, jitter; /* ns; jitter does not reorder */

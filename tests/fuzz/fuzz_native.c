@@ -14,6 +14,7 @@
 #include "lib/base/util.h"
 #include "tests/conform/invariant.h"
 #include "userstack/net/frame.h"
+#include "userstack/engines.h"
 
 #define USERS 64
 #define MTU 1500u

@@ -224,7 +224,7 @@ WRONG = {
     "carrier": ["udp", "", 0, "TCP"],
     "strict": ["maybe", 1, "", 0.5],
     "kind": ["kernal", "", 1],
-    "engine": ["lwp", "", 1],
+    "engine": ["a/b", "", "a b", "x" * 16],
     "poll": ["sleepy", True],
     "driver": ["dpdk-", 1],
     "mode": ["fast", 0],

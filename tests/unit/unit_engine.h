@@ -4,20 +4,19 @@
 #define DMM_TESTS_UNIT_ENGINE_H
 
 #include <stdio.h>
-#include <string.h>
 
-#include "userstack/engine.h"
+#include "userstack/engines.h"
 
-/* The engine that the first argument names; NULL: none. */
+/* The engine that the first argument names, built in or a plug-in; NULL: none. */
 static inline const struct engine_ops *unit_engine(int argc, char **argv)
 {
-	static const struct engine_ops *const engines[] = {&engine_lwip, &engine_native};
+	const struct engine_ops *ops = NULL;
 
-	for (unsigned i = 0; argc == 2 && i < sizeof(engines) / sizeof(engines[0]); i++)
-		if (!strcmp(argv[1], engines[i]->name))
-			return engines[i];
-	fprintf(stderr, "which engine?\n");
-	return NULL;
+	if (argc != 2)
+		fprintf(stderr, "which engine?\n");
+	else
+		(void)engine_find(argv[1], &ops);
+	return ops;
 }
 
 #endif

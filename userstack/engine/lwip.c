@@ -20,6 +20,7 @@
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
 #include "userstack/engine/lwip.h"
+#include "userstack/engines.h"
 
 #define LW_TICK_NS (TCP_TMR_INTERVAL * 1000000ULL)
 #define LW_SWEEP_NS 1000000000ULL

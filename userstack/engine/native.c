@@ -7,6 +7,7 @@
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
 #include "userstack/engine/native/native.h"
+#include "userstack/engines.h"
 
 #define CONNS_MAX (1u << 20)
 #define CHUNKS_MAX (1u << 18) /* 1 GiB of bytes in buffers */

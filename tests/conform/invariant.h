@@ -17,6 +17,7 @@ static inline void invariant_conn(const struct engine_conn *c)
 	struct sent *t;
 	uint64_t last = 0;
 	unsigned flight = 0, flying = 0;
+	uint32_t missing = 0;
 
 	TAILQ_FOREACH(t, &c->sent, entry)
 	{
@@ -26,6 +27,8 @@ static inline void invariant_conn(const struct engine_conn *c)
 		flying += t->state == SENT_FLYING;
 		at = t->end;
 	}
+	if (conn_synchronized(c))
+		INVARIANT(at == c->snd_nxt);
 	TAILQ_FOREACH(t, &c->flight, time_entry)
 	{
 		INVARIANT(t->state == SENT_FLYING && t->at >= last);
@@ -33,11 +36,17 @@ static inline void invariant_conn(const struct engine_conn *c)
 		flight++;
 	}
 	INVARIANT(flight == flying);
+	at = c->snd_una;
+	TAILQ_FOREACH(t, &c->missing, time_entry)
+	{
+		INVARIANT(t->state == SENT_LOST && seq_le(at, t->seq));
+		at = t->end;
+		missing += t->end - t->seq;
+	}
+	INVARIANT(c->lost == missing);
 	INVARIANT(c->flying == count[SENT_FLYING]);
 	INVARIANT(c->sacked == count[SENT_SACKED]);
 	INVARIANT(c->lost == count[SENT_LOST]);
-	if (conn_synchronized(c))
-		INVARIANT(at == c->snd_nxt);
 	INVARIANT(c->cwnd >= c->mss || c->congestion >= CONGESTION_REDUCE);
 	INVARIANT(seq_le(c->snd_una, c->snd_nxt));
 	INVARIANT(seq_le(c->rcv_read, c->rcv_nxt));

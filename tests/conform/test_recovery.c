@@ -423,6 +423,33 @@ static void test_hystart(void)
 	peer_stop();
 }
 
+/* A hole at the beginning of a long window, then one in its middle; each ACK tells of one segment
+ * more. All that arrived is known, only what is missing goes again. */
+static void test_long_window(void)
+{
+	const unsigned n = 2000, hole = 1000;
+
+	join(true);
+	peer.conn->snd_buf = 4u << 20;
+	peer.conn->cwnd = 4u << 20;
+	for (unsigned sent = 0; sent < n; sent += 40)
+		peer_send(40 * MSS);
+	expect_burst(0, n);
+	peer_pass(10 * MS);
+	for (unsigned i = 2; i <= hole; i++)
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{at(1), at(i)}});
+	for (unsigned i = hole + 2; i <= n; i++)
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 2,
+		     .sack = {{at(hole + 1), at(i)}, {at(1), at(hole)}});
+	CU_ASSERT_EQUAL(peer.conn->sacked, (n - 2) * MSS);
+	peer_expect(at(0), MSS);
+	peer_expect(at(hole), MSS);
+	peer_quiet();
+	peer_ack(at(n));
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
+	peer_stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -442,6 +469,7 @@ int main(void)
 		{"reneging", test_renege},
 		{"numbers from long ago", test_wrap},
 		{"the end of slow start", test_hystart},
+		{"a long window", test_long_window},
 		CU_TEST_INFO_NULL,
 	};
 

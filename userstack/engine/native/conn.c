@@ -33,6 +33,7 @@ struct engine_conn *conn_new(struct engine *e, const struct conn_key *key)
 		c->due[i] = NEVER;
 	TAILQ_INIT(&c->sent);
 	TAILQ_INIT(&c->flight);
+	TAILQ_INIT(&c->missing);
 	if (table_add(&e->table, c->hash, c) < 0) {
 		pool_put(&e->conns, c);
 		return NULL;

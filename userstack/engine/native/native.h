@@ -79,7 +79,7 @@ enum probe { PROBE_NONE, PROBE_RTO, PROBE_TAIL, PROBE_WINDOW };
 enum sent_state { SENT_FLYING, SENT_SACKED, SENT_LOST };
 struct sent {
 	TAILQ_ENTRY(sent) entry;      /* by sequence */
-	TAILQ_ENTRY(sent) time_entry; /* FLYING only: by the time of transmission */
+	TAILQ_ENTRY(sent) time_entry; /* FLYING: by the time of transmission; LOST: by sequence */
 	uint64_t at;		      /* when it was sent last */
 	uint32_t seq, end;
 	uint8_t state;
@@ -141,7 +141,7 @@ struct engine_conn {
 	uint32_t flying, sacked, lost; /* bytes in each state */
 	uint32_t cwnd, ssthresh;       /* bytes */
 	struct stream tx;
-	struct sent_list sent, flight;
+	struct sent_list sent, flight, missing; /* all; FLYING; LOST */
 	uint64_t due[DUES];
 	struct engine *e;
 	TAILQ_ENTRY(engine_conn) out_entry, event_entry;
@@ -184,6 +184,10 @@ struct engine_conn {
 	/* RACK-TLP, recovery; RFC 8985, 6937, 5682 */
 	uint64_t rack_at;
 	uint32_t rack_end, rack_rtt_us, fack;
+	struct sent *sack_at; /* SACKED last: what comes next is near; NULL: somewhere */
+	struct {
+		uint32_t from, to;
+	} sack_done[4]; /* what the last ACK said: most of it comes again with the next */
 	uint32_t tlp_end, reorder_end;
 	uint32_t recover; /* snd_nxt when it began: the end of it */
 	uint32_t prr_delivered, prr_out, prr_from;

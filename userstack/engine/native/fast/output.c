@@ -187,19 +187,16 @@ static bool output_fits(struct engine_conn *c, uint32_t len)
 /* In the order of the sequence, which is that of the need. False: no more may be sent now. */
 static bool output_lost(struct engine_conn *c)
 {
-	struct sent *t, *next;
+	struct sent *t;
 
-	if (!c->lost || c->frto == 2)
+	if (c->frto == 2)
 		return true;
-	for (t = TAILQ_FIRST(&c->sent); t && c->lost; t = next) {
-		if (t->state == SENT_LOST) {
-			if (!output_fits(c, MIN(t->end - t->seq, c->mss)) || output_wait(c))
-				return false;
-			if (!output_again(c, t))
-				return false;
-			output_pace(c, t->end - t->seq);
-		}
-		next = TAILQ_NEXT(t, entry);
+	while ((t = TAILQ_FIRST(&c->missing))) {
+		if (!output_fits(c, MIN(t->end - t->seq, c->mss)) || output_wait(c))
+			return false;
+		if (!output_again(c, t))
+			return false;
+		output_pace(c, t->end - t->seq);
 	}
 	return true;
 }

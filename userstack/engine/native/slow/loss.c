@@ -3,6 +3,8 @@
  * What of that which was sent is where: flying, arrived out of order (SACKED), or lost. A segment
  * is lost when one that was sent later has arrived and some time has passed (RACK, RFC 8985).
  */
+#include <string.h>
+
 #include "lib/base/util.h"
 #include "userstack/engine/native/native.h"
 
@@ -26,24 +28,47 @@ static void flight_insert(struct engine_conn *c, struct sent *t)
 		TAILQ_INSERT_HEAD(&c->flight, t, time_entry);
 }
 
+/* By sequence; almost always that is the end, too. */
+static void missing_insert(struct engine_conn *c, struct sent *t)
+{
+	struct sent *after = TAILQ_LAST(&c->missing, sent_list);
+
+	while (after && seq_lt(t->seq, after->seq))
+		after = TAILQ_PREV(after, sent_list, time_entry);
+	if (after)
+		TAILQ_INSERT_AFTER(&c->missing, after, t, time_entry);
+	else
+		TAILQ_INSERT_HEAD(&c->missing, t, time_entry);
+}
+
+static void sent_unlist(struct engine_conn *c, struct sent *t)
+{
+	if (t->state == SENT_FLYING)
+		TAILQ_REMOVE(&c->flight, t, time_entry);
+	else if (t->state == SENT_LOST)
+		TAILQ_REMOVE(&c->missing, t, time_entry);
+}
+
 void sent_set_state(struct engine_conn *c, struct sent *t, enum sent_state state)
 {
 	uint32_t len = t->end - t->seq;
 
 	*sent_account(c, t->state) -= len;
 	*sent_account(c, state) += len;
-	if (t->state == SENT_FLYING)
-		TAILQ_REMOVE(&c->flight, t, time_entry);
+	sent_unlist(c, t);
 	if (state == SENT_FLYING)
 		flight_insert(c, t);
+	else if (state == SENT_LOST)
+		missing_insert(c, t);
 	t->state = state;
 }
 
 void sent_free(struct engine_conn *c, struct sent *t)
 {
 	*sent_account(c, t->state) -= t->end - t->seq;
-	if (t->state == SENT_FLYING)
-		TAILQ_REMOVE(&c->flight, t, time_entry);
+	sent_unlist(c, t);
+	if (c->sack_at == t)
+		c->sack_at = NULL;
 	TAILQ_REMOVE(&c->sent, t, entry);
 	pool_put(&c->e->sents, t);
 }
@@ -66,6 +91,8 @@ bool sent_split(struct engine_conn *c, struct sent *t, uint32_t at)
 	TAILQ_INSERT_AFTER(&c->sent, t, rest, entry);
 	if (t->state == SENT_FLYING)
 		TAILQ_INSERT_AFTER(&c->flight, t, rest, time_entry);
+	else if (t->state == SENT_LOST)
+		TAILQ_INSERT_AFTER(&c->missing, t, rest, time_entry);
 	return true;
 }
 
@@ -79,11 +106,54 @@ static bool sack_is_duplicate(const struct segment *s)
 	       seq_le(s->sack[0].to, s->sack[1].to);
 }
 
+/* The first segment that begins at `from` or later. It is looked for where something was SACKED
+ * last; without that at the end. */
+static struct sent *sack_find(struct engine_conn *c, uint32_t from)
+{
+	struct sent *t = c->sack_at ? c->sack_at : TAILQ_LAST(&c->sent, sent_list), *before;
+
+	while (t && seq_lt(t->seq, from))
+		t = TAILQ_NEXT(t, entry);
+	while (t && (before = TAILQ_PREV(t, sent_list, entry)) && seq_le(from, before->seq))
+		t = before;
+	return t;
+}
+
+/* The segments from `from` to `to` have arrived. Returns where the last whole one ends. */
+static uint32_t sack_range(struct engine_conn *c, struct delivery *d, uint32_t from, uint32_t to)
+{
+	struct sent *t = sack_find(c, from);
+
+	for (; t && seq_le(t->end, to); t = TAILQ_NEXT(t, entry)) {
+		from = t->end;
+		c->sack_at = t;
+		if (t->state == SENT_SACKED)
+			continue;
+		ack_delivered(c, d, t, c->e->now);
+		d->sacked += t->end - t->seq;
+		sent_set_state(c, t, SENT_SACKED);
+	}
+	return from;
+}
+
+/* Of a range that was said before only what is new; so an ACK costs what it tells, whatever the
+ * window is. */
+static uint32_t sack_begin(const struct engine_conn *c, uint32_t from, uint32_t to)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(c->sack_done); i++)
+		if (c->sack_done[i].from == from && seq_lt(from, c->sack_done[i].to) &&
+		    seq_le(c->sack_done[i].to, to))
+			return c->sack_done[i].to;
+	return from;
+}
+
 void loss_sack(struct engine_conn *c, const struct segment *s, struct delivery *d)
 {
-	struct sent *t;
+	uint32_t done[ARRAY_SIZE(c->sack_done)][2] = {0};
 	unsigned i = 0;
 
+	if (!c->sacked) /* from long ago */
+		memset(c->sack_done, 0, sizeof(c->sack_done));
 	if (sack_is_duplicate(s)) {
 		d->dsack = true;
 		i = 1;
@@ -93,18 +163,10 @@ void loss_sack(struct engine_conn *c, const struct segment *s, struct delivery *
 
 		if (!seq_lt(from, to) || seq_lt(from, c->snd_una) || seq_lt(c->snd_nxt, to))
 			continue; /* nonsense, or long ago */
-		/* what is new is rather at the end */
-		TAILQ_FOREACH_REVERSE(t, &c->sent, sent_list, entry)
-		{
-			if (seq_lt(t->seq, from))
-				break;
-			if (seq_lt(to, t->end) || t->state == SENT_SACKED)
-				continue;
-			ack_delivered(c, d, t, c->e->now);
-			d->sacked += t->end - t->seq;
-			sent_set_state(c, t, SENT_SACKED);
-		}
+		done[i][0] = from;
+		done[i][1] = sack_range(c, d, sack_begin(c, from, to), to);
 	}
+	memcpy(c->sack_done, done, sizeof(done));
 }
 
 /* RFC 8985, 6.2 step 4: how long a segment may be overtaken. */
@@ -157,9 +219,9 @@ bool loss_detect(struct engine_conn *c)
 		if (t->at > c->rack_at || (t->at == c->rack_at && seq_le(c->rack_end, t->end)))
 			break;
 		lost_at = t->at + c->rack_rtt_us * 1000ull + window;
-		if (lost_at > c->e->now) {
-			wait = MAX(wait, lost_at);
-			continue;
+		if (lost_at > c->e->now) { /* so are those behind it: until then, all of them */
+			wait = c->rack_at + c->rack_rtt_us * 1000ull + window;
+			break;
 		}
 		lost |= loss_mark(c, t);
 	}
@@ -175,6 +237,7 @@ void loss_all(struct engine_conn *c)
 	bool reneged = !TAILQ_EMPTY(&c->sent) && TAILQ_FIRST(&c->sent)->state == SENT_SACKED;
 	struct sent *t;
 
+	memset(c->sack_done, 0, sizeof(c->sack_done));
 	TAILQ_FOREACH(t, &c->sent, entry)
 	if (t->state == SENT_FLYING || (reneged && t->state == SENT_SACKED))
 		sent_set_state(c, t, SENT_LOST);

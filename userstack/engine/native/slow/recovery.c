@@ -57,8 +57,7 @@ static void recovery_undo(struct engine_conn *c)
 	c->cwr_out = false;
 	if (c->cc->restart)
 		c->cc->restart(c);
-	TAILQ_FOREACH(t, &c->sent, entry)
-	if (t->state == SENT_LOST)
+	while ((t = TAILQ_FIRST(&c->missing)))
 		sent_set_state(c, t, SENT_FLYING);
 }
 

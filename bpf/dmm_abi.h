@@ -16,15 +16,14 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 5
+#define DMM_ABI_VERSION 6
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
 #define DMM_PATH_LEN 192	 /* cgroup path below the cgroup2 mount, source file names */
 #define DMM_MAX_GROUPS 64	 /* group ids are 1 … MAX-1; 0 is "no group" */
 #define DMM_MAX_STACKS 32	 /* stack ids are 0 … MAX-1 */
-#define DMM_MAX_RULES 512	 /* rule indices 0 … MAX-1, in the order of evaluation */
-#define DMM_MAX_MATCHES 2048	 /* match records of all rules of one generation */
+#define DMM_MAX_RULES 65536	 /* rule indices 0 … MAX-1, in the order of evaluation */
 #define DMM_MAX_USE 6		 /* stacks in one rule's list of preference */
 #define DMM_MAX_PENDING 65536	 /* connects in progress through an instance, per host */
 #define DMM_MAX_LISTENS 4096	 /* announced listeners, per host */
@@ -33,9 +32,9 @@ typedef unsigned long long dmm_u64;
 #define DMM_EVENT_RING (1 << 20) /* bytes of one instance's event ring */
 
 /* Fixed ids. */
-#define DMM_STACK_KERNEL 0   /* the stack named "kernel", always there */
-#define DMM_STACK_NONE 255   /* a verdict that names no stack: reject */
-#define DMM_RULE_NONE 0xffff /* no rule matched: the policy's default */
+#define DMM_STACK_KERNEL 0	  /* the stack named "kernel", always there */
+#define DMM_STACK_NONE 255	  /* a verdict that names no stack: reject */
+#define DMM_RULE_NONE 0xffffffffu /* no rule matched: the policy's default */
 #define DMM_GROUP_NONE 0
 
 /* SO_MARK of packets that an instance injects; the hold filter lets them pass. */
@@ -77,59 +76,139 @@ enum dmm_carrier {
 };
 
 /*
- * dmm_meta[0]. slot = generation & 1 names the half of dmm_class, dmm_match, dmm_rule, dmm_stack
- * and dmm_hits that is in force; one aligned 8-byte store of generation switches all of them.
- * Generation 0 is the empty policy: everything on the kernel stack.
+ * dmm_meta[0]. slot = generation & 1 names the image and the half of dmm_stack that are in force;
+ * one aligned 8-byte store of generation switches both. Generation 0 is the empty policy:
+ * everything on the kernel stack. building is raised to n before anything of the slot that will be
+ * generation n is touched: a reader of generation g that finds building > g + 1 at its end has read
+ * from a slot that was being written, and starts again.
  */
 struct dmm_meta {
 	dmm_u64 generation;
+	dmm_u64 building;
 	dmm_u64 build;	      /* identifies the BPF objects that the programs came from */
 	dmm_u64 committed_ns; /* CLOCK_REALTIME ns of the last commit */
 	dmm_u32 abi;	      /* DMM_ABI_VERSION */
-	dmm_u32 pad;
+	dmm_u32 rules;	      /* of the generation in force: entries of dmm_hits that are in use */
 	dmm_u64 monitor_until_ns; /* until then verdicts are told in dmm_monitor; who listens puts
 				     it off again and again */
 	dmm_u64 monitor_told;	  /* how many ever were */
 };
 #define DMM_MONITOR_NS 3000000000ULL /* how far who listens puts it off */
 
-/* dmm_class[slot]: sizes of one generation. */
-struct dmm_class_hdr {
-	dmm_u32 matches; /* records in dmm_match, from slot * DMM_MAX_MATCHES */
-	dmm_u32 rules;	 /* records in dmm_rule, from slot * DMM_MAX_RULES */
-	dmm_u32 stacks;	 /* highest stack id in use + 1, from slot * DMM_MAX_STACKS */
-	dmm_u32 pad;
-	dmm_u8 use[DMM_MAX_USE]; /* what the default is: stacks in order of preference */
-	dmm_u8 n_use;
-	dmm_u8 strict; /* as dmm_rule_rec.strict */
+/*
+ * dmm_image[slot]: the rules of one generation, an array of cells of 64 bytes that grows with the
+ * policy. In this order:
+ *
+ *	struct dmm_class_hdr (DMM_HDR_CELLS)
+ *	struct dmm_table, one for each enum dmm_table_id
+ *	struct dmm_rule_rec, one for each rule
+ *	the match of each rule, sets and file names, as bytes that only userspace reads
+ *	tables, classes and chunks, in the order in which they were made
+ *
+ * A socket has a value in each field. A table leads from the value to a class: the set of rules
+ * that restrict the field and take the value. Rules that do not restrict the field are its wild
+ * class. The rules that fit are the intersection, over all fields, of class and wild class; the
+ * lowest decides.
+ *
+ * A class is named by a dmm_ref. 0: no rule. DMM_REF_ONE set: all of its rules are in one chunk
+ * (DMM_REF_CHUNK), whose cell are the low 24 bits. Else the cell at which it begins: a bit for each
+ * chunk that is not empty (q[0], q[1]), then, from the fifth 32-bit word on and into the cells that
+ * follow, the cells of these chunks in rising order. A chunk is one cell: a bit for each of
+ * DMM_CHUNK_RULES rules. Equal chunks and equal classes are there once.
+ */
+struct dmm_cell {
+	union {
+		dmm_u64 q[8];
+		dmm_u32 w[16];
+		dmm_u8 b[64];
+	};
+};
+#define DMM_CHUNK_RULES 512
+#define DMM_CHUNKS (DMM_MAX_RULES / DMM_CHUNK_RULES)
+typedef dmm_u32 dmm_ref;
+#define DMM_REF_ONE 0x80000000u
+#define DMM_REF_CHUNK(ref) ((ref) >> 24 & 127)
+#define DMM_REF_CELL(ref) ((ref)&0xffffff)
+#define DMM_CLASS_WORDS 4      /* 32-bit words of a class before its chunks */
+#define DMM_MAX_CELLS 0xffffff /* of an image */
+
+/* enum dmm_field: what rules match on. */
+enum dmm_field {
+	DMM_FIELD_HEAD, /* group, role and protocol together: DMM_HEAD_INDEX */
+	DMM_FIELD_REMOTE,
+	DMM_FIELD_LOCAL,
+	DMM_FIELD_REMOTE_PORT,
+	DMM_FIELD_LOCAL_PORT,
+	DMM_FIELD_UID,
+	DMM_FIELD_PROGRAM,
+	DMM_FIELDS
+};
+#define DMM_HEAD_INDEX(group, role, proto) \
+	((group) << 3 | (role) << 2 | ((proto) == 6 ? 0 : (proto) == 17 ? 1 : 2))
+#define DMM_HEADS (DMM_MAX_GROUPS << 3)
+
+/* enum dmm_table_id: IPv4 and IPv6 addresses have tables of their own. */
+enum dmm_table_id {
+	DMM_TABLE_HEAD, /* direct: a dmm_ref for each DMM_HEAD_INDEX, from level[0] on */
+	DMM_TABLE_REMOTE4,
+	DMM_TABLE_LOCAL4,
+	DMM_TABLE_REMOTE_PORT,
+	DMM_TABLE_LOCAL_PORT,
+	DMM_TABLE_UID,
+	DMM_TABLE_REMOTE6,
+	DMM_TABLE_LOCAL6,
+	DMM_TABLE_PROGRAM,
+	DMM_TABLES
 };
 
 /*
- * dmm_match[slot * DMM_MAX_MATCHES + i]: one way for a socket to match a rule. A rule whose match
- * has lists becomes one record per combination; records stand in the order of their rules, so that
- * the first record that fits decides.
+ * The numbers of a field cut into intervals, each named by its last number; the last interval ends
+ * at the last number. A tree, level by level: level[l] is the first cell of a level, level[depth -
+ * 1] are the leaves. Child k of node i of a level is node i * N + k of the next; keys are the last
+ * number of each child. Narrow (32 bits): N is 16, a leaf has 8 keys in w[0 … 7] and their classes
+ * in w[8 … 15]. Wide (128 bits, the high half first): N is 4, a leaf has 3 keys in q[0 … 5] and
+ * their classes in w[12 … 14]. What is not in use has the last number as its key. depth 0: no class
+ * at all.
  */
-struct dmm_match {
-	dmm_u16 rule;	    /* index of the rule */
-	dmm_u8 group;	    /* group id, DMM_GROUP_NONE: any */
-	dmm_u8 roles;	    /* bit 1 << enum dmm_role */
-	dmm_u8 proto;	    /* IPPROTO_TCP, IPPROTO_UDP, 0: any */
-	dmm_u8 remote_plen; /* bits of remote that must agree; of the v4-mapped form, so IPv4 /8 is
-			       104 */
-	dmm_u8 local_plen;  /* the same for local */
-	dmm_u8 pad;
-	dmm_u16 remote_port_lo, remote_port_hi; /* inclusive; 0 and 65535: any */
-	dmm_u16 local_port_lo, local_port_hi;
-	dmm_u8 remote[16]; /* bits beyond plen are zero */
-	dmm_u8 local[16];
+struct dmm_table {
+	dmm_u32 depth;
+	dmm_u32 level[12];
+	dmm_u32 pad[3];
 };
+#define DMM_NARROW_LEVELS 6
+#define DMM_WIDE_LEVELS 12
 
-/* dmm_rule[slot * DMM_MAX_RULES + i]: what a matching socket gets. */
+struct dmm_class_hdr {
+	dmm_u32 abi;	/* DMM_ABI_VERSION */
+	dmm_u32 rules;	/* records from cell DMM_RULE_CELL on */
+	dmm_u32 stacks; /* highest stack id in use + 1, in dmm_stack from slot * DMM_MAX_STACKS */
+	dmm_u32 fields; /* bit 1 << enum dmm_field: a rule restricts it */
+	dmm_ref wild[DMM_FIELDS];
+	dmm_u8 use[DMM_MAX_USE]; /* what the default is: stacks in order of preference */
+	dmm_u8 n_use;
+	dmm_u8 strict; /* as dmm_rule_rec.strict */
+	dmm_u32 cells; /* of the whole image */
+	dmm_u32 pad[2];
+	/* the second cell; lengths in bytes */
+	dmm_u32 match_cell, match_len;
+	dmm_u32 set_cell, set_len;
+	dmm_u32 file_cell, file_len;
+	dmm_u32 table_cell; /* where tables, classes and chunks begin */
+	dmm_u32 pad2[9];
+};
+#define DMM_HDR_CELLS 2
+#define DMM_TABLE_CELL(id) (DMM_HDR_CELLS + (id))
+#define DMM_RULE_CELL (DMM_HDR_CELLS + DMM_TABLES)
+
+/* What a matching socket gets: one cell. */
 struct dmm_rule_rec {
 	char name[DMM_NAME_LEN];
-	char file[DMM_PATH_LEN]; /* where the rule was read; "" for a rule added by hand */
-	dmm_u32 line;		 /* 1-based; 0 when file is "" */
-	dmm_u8 use[DMM_MAX_USE]; /* stack ids in order of preference */
+	dmm_u32 line;		     /* 1-based; 0 when file is 0 */
+	dmm_u16 file;		     /* where the rule was read: number of a file name; 0: added by
+					hand */
+	dmm_u16 weight[DMM_MAX_USE]; /* all 0: use is an order of preference; else stack i comes
+					first for weight[i] of their sum of connections */
+	dmm_u8 use[DMM_MAX_USE];     /* stack ids in order of preference */
 	dmm_u8 n_use;
 	dmm_u8 strict;	/* 1: when no stack of the list can serve, connect() fails; 0: kernel stack
 			 */
@@ -137,7 +216,11 @@ struct dmm_rule_rec {
 	dmm_u8 origin;	/* 0 operator, 1 nRD */
 	dmm_u8 off;	/* 1: switched off; what matches stays on the kernel stack */
 	dmm_u8 capture; /* 1: the same, for tcpdump to see it */
+	dmm_u8 pad[2];
 };
+
+/* The number between 0 and 2^32 - 1 that says where in the sum of weights a socket falls. */
+#define DMM_DRAW(cookie) ((dmm_u32)((dmm_u64)(cookie)*0x9e3779b97f4a7c15ULL >> 32))
 
 /*
  * dmm_stack[slot * DMM_MAX_STACKS + id]: a stack as configured. Ids belong to names: a commit gives
@@ -222,7 +305,7 @@ struct dmm_sock {
 	dmm_u64 generation;
 	dmm_u64 cookie; /* of this socket (0 in an accepted one until established) */
 	dmm_u64 since_ns;
-	dmm_u16 rule;  /* index in `generation`, or DMM_RULE_NONE */
+	dmm_u32 rule;  /* index in `generation`, or DMM_RULE_NONE */
 	dmm_u8 stack;  /* stack id, or DMM_STACK_NONE */
 	dmm_u8 reason; /* enum dmm_reason */
 	dmm_u8 role;   /* enum dmm_role */
@@ -230,7 +313,7 @@ struct dmm_sock {
 	dmm_u8 proto;
 	dmm_u8 carrier; /* enum dmm_carrier */
 	dmm_u8 flags;	/* DMM_SF_* */
-	dmm_u8 pad[3];
+	dmm_u8 pad;
 	dmm_u32 pid; /* that called connect() or listen() */
 	char comm[16];
 	char rule_name[DMM_NAME_LEN]; /* as indices change meaning with the generation */
@@ -268,9 +351,8 @@ struct dmm_plain {
 	dmm_u64 cookie; /* 0 while the slot is being filled */
 	dmm_u64 generation;
 	dmm_u64 since_ns;
-	dmm_u16 rule;
+	dmm_u32 rule;
 	dmm_u8 stack, reason, group, proto; /* as in dmm_sock */
-	dmm_u16 pad;
 	dmm_u32 pid;
 	struct dmm_addr remote;
 	char comm[16];
@@ -299,13 +381,12 @@ struct dmm_flow {
 	struct dmm_addr local;	/* as the application bound it, then as the engine chose it */
 	dmm_u64 cookie;
 	dmm_u64 since_ns;
-	dmm_u16 rule;
 	dmm_u8 stack;
 	dmm_u8 group;
 	dmm_u8 carrier;
 	dmm_u8 role;  /* DMM_ROLE_CLIENT: towards an instance; SERVER: towards an application */
 	dmm_u8 gated; /* 1: the connecting end may be spliced and is in dmm_splice */
-	dmm_u8 pad;
+	dmm_u8 pad[3];
 	dmm_u64 kernel_sk; /* of the connecting end; meaningful to the BPF programs alone */
 };
 
@@ -321,7 +402,6 @@ struct dmm_listener {
 	struct dmm_addr local; /* ip all zero or ::ffff:0.0.0.0: any */
 	dmm_u64 cookie;
 	dmm_u64 netns;
-	dmm_u16 rule;
 	dmm_u8 stack;
 	dmm_u8 group;
 	dmm_u8 carrier;
@@ -330,7 +410,7 @@ struct dmm_listener {
 	dmm_u8 nonblock;
 	dmm_u8 off; /* not 0: the kernel answers, and why: enum dmm_reason ADMIN_OFF of its stack,
 		       group or rule, or CAPTURE; the instance writes it */
-	dmm_u8 pad[7];
+	dmm_u8 pad;
 };
 
 /* Key of dmm_route, a longest-prefix-match trie: what an instance can reach. */
@@ -405,16 +485,19 @@ struct dmm_xport_key {
 
 #define DMM_ASSERT(name, cond) typedef char dmm_assert_##name[(cond) ? 1 : -1]
 DMM_ASSERT(addr, sizeof(struct dmm_addr) == 20);
-DMM_ASSERT(meta, sizeof(struct dmm_meta) == 48);
+DMM_ASSERT(meta, sizeof(struct dmm_meta) == 56);
 DMM_ASSERT(stack_rt, sizeof(struct dmm_stack_rt) == 48);
-DMM_ASSERT(match, sizeof(struct dmm_match) == 48);
+DMM_ASSERT(cell, sizeof(struct dmm_cell) == 64);
+DMM_ASSERT(table, sizeof(struct dmm_table) == 64);
+DMM_ASSERT(class_hdr, sizeof(struct dmm_class_hdr) == 64 * DMM_HDR_CELLS);
+DMM_ASSERT(rule_rec, sizeof(struct dmm_rule_rec) == 64);
 DMM_ASSERT(tuple, sizeof(struct dmm_tuple) == 48);
 DMM_ASSERT(flow, sizeof(struct dmm_flow) == 72);
 DMM_ASSERT(sock, sizeof(struct dmm_sock) == 160);
 DMM_ASSERT(monitor_slot, sizeof(struct dmm_monitor_slot) == 168);
 DMM_ASSERT(plain, sizeof(struct dmm_plain) == 128);
 DMM_ASSERT(owner, sizeof(struct dmm_owner) == 64);
-DMM_ASSERT(listener, sizeof(struct dmm_listener) == 56);
+DMM_ASSERT(listener, sizeof(struct dmm_listener) == 48);
 DMM_ASSERT(route, sizeof(struct dmm_route_key) == 24);
 DMM_ASSERT(xflow, sizeof(struct dmm_xflow_key) == 40);
 DMM_ASSERT(xport, sizeof(struct dmm_xport_key) == 20);

@@ -126,9 +126,8 @@ int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
 union plain_word {
 	__u64 word;
 	struct {
-		__u16 rule;
+		__u32 rule;
 		__u8 stack, reason, group, proto;
-		__u16 pad;
 	};
 };
 _Static_assert(__builtin_offsetof(struct dmm_plain, rule) % 8 == 0 &&

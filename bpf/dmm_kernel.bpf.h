@@ -92,9 +92,18 @@ struct tcp_sock {
 	__u8 recvmsg_inq : 1;
 };
 
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
+struct cred {
+	kuid_t uid;
+} __attribute__((preserve_access_index));
+
 struct task_struct {
 	int tgid;
 	char comm[16];
+	const struct cred *cred;
 };
 
 struct seq_file;

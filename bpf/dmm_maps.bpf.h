@@ -36,9 +36,6 @@
 	} name SEC(".maps")
 
 DMM_ARRAY(dmm_meta, struct dmm_meta, 1, BPF_F_MMAPABLE);
-DMM_ARRAY(dmm_class, struct dmm_class_hdr, 2, 0);
-DMM_ARRAY(dmm_match, struct dmm_match, 2 * DMM_MAX_MATCHES, 0);
-DMM_ARRAY(dmm_rule, struct dmm_rule_rec, 2 * DMM_MAX_RULES, 0);
 DMM_ARRAY(dmm_stack, struct dmm_stack_rec, 2 * DMM_MAX_STACKS, 0);
 DMM_ARRAY(dmm_group, struct dmm_group_rec, DMM_MAX_GROUPS, 0);
 DMM_ARRAY(dmm_stackrt, struct dmm_stack_rt, DMM_MAX_STACKS, BPF_F_MMAPABLE);
@@ -51,7 +48,7 @@ DMM_ARRAY(dmm_monitor, struct dmm_monitor_slot, DMM_MONITOR_SLOTS, BPF_F_MMAPABL
 
 DMM_PERCPU(dmm_counters, DMM_C_COUNT);
 DMM_PERCPU(dmm_verdicts, DMM_MAX_STACKS *DMM_ROLES *DMM_REASON_SPACE);
-DMM_PERCPU(dmm_hits, 2 * (DMM_MAX_RULES + 1));
+DMM_PERCPU(dmm_hits, DMM_MAX_RULES + 1); /* the last: the default */
 DMM_PERCPU(dmm_holdctr, DMM_MAX_STACKS *DMM_HOLD_SPACE);
 DMM_PERCPU(dmm_xdpctr, DMM_MAX_STACKS *DMM_XDP_SPACE);
 
@@ -81,6 +78,21 @@ struct {
 	__type(key, int);
 	__type(value, struct dmm_sock);
 } dmm_sock SEC(".maps");
+
+/* Only the flags and the size of a cell count; each image has the length that it needs. */
+struct dmm_image_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct dmm_cell));
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct dmm_image_map);
+} dmm_image SEC(".maps");
 
 struct dmm_event_ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

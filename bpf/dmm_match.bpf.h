@@ -1,80 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The classifier: which rule does a socket get. First record that fits decides. policyd/eval.c is
- * its twin in userspace; a property test compares the two.
+ * What a socket gets: the rule of the generation in force, and what its stacks can do for it.
  */
 #ifndef DMM_MATCH_BPF_H
 #define DMM_MATCH_BPF_H
 
-#include "bpf/dmm_maps.bpf.h"
-
-struct selector {
-	struct dmm_addr remote, local;
-	__u32 first; /* index of the generation's first record */
-	__u32 rule;  /* out */
-	__u8 group, role, proto;
-};
-
-static __always_inline bool prefix_fits(const __u8 *ip, const __u8 *prefix, __u32 plen)
-{
-	const __u32 *a = (const __u32 *)ip, *p = (const __u32 *)prefix; /* 4-byte aligned only */
-	__u64 hi = (__u64)bpf_ntohl(a[0] ^ p[0]) << 32 | bpf_ntohl(a[1] ^ p[1]);
-	__u64 lo = (__u64)bpf_ntohl(a[2] ^ p[2]) << 32 | bpf_ntohl(a[3] ^ p[3]);
-
-	if (plen == 0)
-		return true;
-	if (plen < 64)
-		return hi >> (64 - plen) == 0;
-	if (hi)
-		return false;
-	return plen == 64 || lo >> ((128 - plen) & 63) == 0;
-}
-
-static __always_inline bool match_fits(const struct dmm_match *m, const struct selector *s)
-{
-	if (m->group && m->group != s->group)
-		return false;
-	if (!(m->roles & (1 << (s->role & 1))))
-		return false;
-	if (m->proto && m->proto != s->proto)
-		return false;
-	if (s->role != DMM_ROLE_CLIENT) { /* a listener knows no remote */
-		if (m->remote_plen || m->remote_port_lo || m->remote_port_hi != 65535)
-			return false;
-	} else {
-		if (s->remote.port < m->remote_port_lo || s->remote.port > m->remote_port_hi)
-			return false;
-		if (!prefix_fits(s->remote.ip, m->remote, m->remote_plen))
-			return false;
-	}
-	if (s->local.port < m->local_port_lo || s->local.port > m->local_port_hi)
-		return false;
-	return prefix_fits(s->local.ip, m->local, m->local_plen);
-}
-
-static long match_step(__u32 i, void *ctx)
-{
-	struct selector *s = ctx;
-	__u32 index = s->first + i;
-	struct dmm_match *m = bpf_map_lookup_elem(&dmm_match, &index);
-
-	if (!m || !match_fits(m, s))
-		return 0;
-	s->rule = m->rule;
-	return 1;
-}
+#include "bpf/dmm_class.bpf.h"
 
 /* What a socket gets in the generation of `slot`. */
 struct choice {
-	__u64 generation;
-	__u32 rule; /* index, or DMM_RULE_NONE */
-	__u32 slot;
+	__u64 generation, cookie; /* cookie: of the socket, the caller's to fill */
+	__u32 rule;		  /* index, or DMM_RULE_NONE */
+	__u32 slot;		  /* NO_SLOT: there is no policy yet */
 	__u64 use; /* the i-th stack id in bits 8i … 8i+7: the stack cannot be indexed by a variable
 		    */
 	__u8 n_use, strict, carrier;
 	__u8 keep; /* why it stays on the kernel stack, enum dmm_reason; 0: the list decides */
-	char name[DMM_NAME_LEN];
 };
+#define NO_SLOT 2
 
 static __always_inline __u64 pack_use(const __u8 *use)
 {
@@ -86,56 +29,126 @@ static __always_inline __u64 pack_use(const __u8 *use)
 	return packed;
 }
 
-/*
- * Decide in the generation in force. The generation is read once: all that follows is of one slot.
- * The commit waits an RCU grace period before it writes a slot again, so the slot stays as it is
- * until this program ends. False: there is no policy yet.
- */
-static __always_inline bool choose(struct selector *s, struct choice *c)
+/* The stack that the socket draws comes first, the others follow in their order. */
+static __noinline __u64 draw_use(const struct dmm_rule_rec *r, __u64 use, __u64 cookie)
 {
-	struct dmm_class_hdr *hdr;
-	struct dmm_rule_rec *r;
-	struct dmm_meta *meta;
-	__u32 key = 0;
+	__u32 sum = 0, at, end = 0;
+	__u64 below;
 
-	meta = bpf_map_lookup_elem(&dmm_meta, &key);
-	if (!meta)
-		return false;
-	c->generation = *(volatile __u64 *)&meta->generation;
-	if (c->generation == 0)
-		return false;
-	c->slot = c->generation & 1;
-	hdr = bpf_map_lookup_elem(&dmm_class, &c->slot);
-	if (!hdr)
-		return false;
-	s->first = c->slot * DMM_MAX_MATCHES;
-	s->rule = DMM_RULE_NONE;
-	bpf_loop(hdr->matches, match_step, s, 0);
-	c->rule = s->rule;
-	percpu_add(&dmm_hits,
-		   c->slot * (DMM_MAX_RULES + 1) +
-			   (s->rule < DMM_MAX_RULES ? s->rule : DMM_MAX_RULES),
-		   1);
-	if (s->rule < DMM_MAX_RULES) {
-		key = c->slot * DMM_MAX_RULES + s->rule;
-		r = bpf_map_lookup_elem(&dmm_rule, &key);
-		if (!r)
-			return false;
-		c->use = pack_use(r->use);
-		c->n_use = r->n_use;
-		c->strict = r->strict;
-		c->keep = r->off ? DMM_REASON_ADMIN_OFF : r->capture ? DMM_REASON_CAPTURE : 0;
-		c->carrier = r->carrier;
-		__builtin_memcpy(c->name, r->name, DMM_NAME_LEN);
-		return true;
+#pragma unroll
+	for (int i = 0; i < DMM_MAX_USE; i++)
+		sum += r->weight[i];
+	if (!sum)
+		return use;
+	at = (__u64)DMM_DRAW(cookie) * sum >> 32;
+#pragma unroll
+	for (int i = 0; i < DMM_MAX_USE; i++) {
+		end += r->weight[i];
+		if (at < end) {
+			below = (1ULL << (8 * i)) - 1;
+			return (use >> (8 * i) & 0xff) | (use & below) << 8 |
+			       (use & ~(below << 8 | 0xff));
+		}
 	}
+	return use;
+}
+
+static __always_inline void choose_default(struct choice *c, const struct dmm_class_hdr *hdr)
+{
 	c->use = pack_use(hdr->use);
 	c->n_use = hdr->n_use;
 	c->strict = hdr->strict;
 	c->keep = 0;
 	c->carrier = DMM_CARRIER_TCP;
-	__builtin_memset(c->name, 0, DMM_NAME_LEN);
-	return true;
+}
+
+static __always_inline void choose_rule(struct choice *c, const struct dmm_rule_rec *r)
+{
+	c->use = draw_use(r, pack_use(r->use), c->cookie);
+	c->n_use = r->n_use;
+	c->strict = r->strict;
+	c->keep = r->off ? DMM_REASON_ADMIN_OFF : r->capture ? DMM_REASON_CAPTURE : 0;
+	c->carrier = r->carrier;
+}
+
+/* Was what was read from the slot of the generation whole? A commit says before it writes. */
+static __always_inline bool slot_was_whole(const struct choice *c)
+{
+	struct dmm_meta *meta;
+	__u32 key = 0;
+
+	barrier();
+	meta = bpf_map_lookup_elem(&dmm_meta, &key);
+	return meta && *(volatile __u64 *)&meta->building <= c->generation + 1;
+}
+
+/* Zero: done, with c->slot; else what was read was not whole. */
+static __always_inline int choose_once(const struct selector *sel, struct choice *c)
+{
+	struct dmm_class_hdr *hdr;
+	struct dmm_rule_rec *r;
+	struct dmm_meta *meta;
+	__u32 key = 0, slot;
+	void *image;
+
+	meta = bpf_map_lookup_elem(&dmm_meta, &key);
+	if (!meta)
+		return 0;
+	c->generation = *(volatile __u64 *)&meta->generation;
+	if (c->generation == 0)
+		return 0;
+	slot = c->generation & 1;
+	image = image_of(slot);
+	if (!image)
+		return 0;
+	hdr = (void *)cell_at(image, 0);
+	if (!hdr)
+		return 0;
+	c->rule = search_rule(slot, sel);
+	if (c->rule < DMM_MAX_RULES) {
+		r = (void *)cell_at(image, DMM_RULE_CELL + c->rule);
+		if (!r)
+			return 1;
+		choose_rule(c, r);
+	} else {
+		c->rule = DMM_RULE_NONE;
+		choose_default(c, hdr);
+	}
+	if (!slot_was_whole(c))
+		return 1;
+	percpu_add(&dmm_hits, c->rule < DMM_MAX_RULES ? c->rule : DMM_MAX_RULES, 1);
+	c->slot = slot;
+	return 0;
+}
+
+#define CHOOSE_TRIES 8
+
+/*
+ * Decide in the generation in force. The generation is read once: all that follows is of one slot.
+ * A commit that begins to write the slot again meanwhile is noticed (struct dmm_meta), and the
+ * decision is made anew. False: there is no policy yet.
+ */
+static __always_inline bool choose(const struct selector *sel, struct choice *c)
+{
+	c->slot = NO_SLOT;
+	for (int i = 0; i < CHOOSE_TRIES && choose_once(sel, c); i++)
+		;
+	return c->slot != NO_SLOT;
+}
+
+/* The name of the rule, as indices change meaning with the generation. Zeros: none, or it is gone
+ * already. */
+static __always_inline void rule_name(const struct choice *c, char *ret)
+{
+	struct dmm_rule_rec *r = NULL;
+	void *image;
+
+	if (c->rule < DMM_MAX_RULES && (image = image_of(c->slot)))
+		r = (void *)cell_at(image, DMM_RULE_CELL + c->rule);
+	if (r)
+		__builtin_memcpy(ret, r->name, DMM_NAME_LEN);
+	if (!r || !slot_was_whole(c))
+		__builtin_memset(ret, 0, DMM_NAME_LEN);
 }
 
 /* Switched off by the operator, whatever its kind. */

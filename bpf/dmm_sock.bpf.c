@@ -16,8 +16,7 @@ char LICENSE[] SEC("license") = "GPL";
 struct work {
 	struct selector sel;
 	struct choice choice;
-	struct dmm_flow flow;
-	__u64 cookie, since_ns;
+	__u64 since_ns;
 };
 
 enum outcome { GO_UNDECIDED, GO_KERNEL, GO_INSTANCE, GO_REFUSED };
@@ -81,7 +80,8 @@ __noinline int addr_class(const struct dmm_addr *a)
 static __always_inline __u32 try_instance(struct walk *k, __u32 id)
 {
 	struct bpf_sock *sk = k->ctx->sk;
-	struct work *w = k->w;
+	const struct work *w = k->w;
+	struct dmm_flow flow = {};
 	int remote = addr_class(&w->sel.remote), local = addr_class(&w->sel.local);
 	bool v4 = remote & ADDR_V4;
 	struct dmm_stack_rt *rt;
@@ -109,16 +109,15 @@ static __always_inline __u32 try_instance(struct walk *k, __u32 id)
 		count(DMM_C_STORAGE_FAIL);
 		return DMM_REASON_INTERNAL;
 	}
-	w->flow.remote = w->sel.remote;
-	w->flow.local = w->sel.local;
-	w->flow.cookie = w->cookie;
-	w->flow.since_ns = w->since_ns;
-	w->flow.rule = w->choice.rule;
-	w->flow.stack = id;
-	w->flow.group = w->sel.group;
-	w->flow.carrier = w->choice.carrier;
-	w->flow.role = DMM_ROLE_CLIENT;
-	if (bpf_map_update_elem(&dmm_pending, &w->cookie, &w->flow, BPF_ANY))
+	flow.remote = w->sel.remote;
+	flow.local = w->sel.local;
+	flow.cookie = w->choice.cookie;
+	flow.since_ns = w->since_ns;
+	flow.stack = id;
+	flow.group = w->sel.group;
+	flow.carrier = w->choice.carrier;
+	flow.role = DMM_ROLE_CLIENT;
+	if (bpf_map_update_elem(&dmm_pending, &w->choice.cookie, &flow, BPF_ANY))
 		return DMM_REASON_MAP_FULL;
 	return DMM_REASON_RULE;
 }
@@ -192,7 +191,7 @@ static __always_inline void keep_in_storage(struct dmm_sock *st, const struct wa
 
 	__builtin_memset(st, 0, sizeof(*st));
 	st->generation = w->choice.generation;
-	st->cookie = w->cookie;
+	st->cookie = w->choice.cookie;
 	st->since_ns = w->since_ns;
 	st->rule = w->choice.rule;
 	st->stack = k->stack;
@@ -202,7 +201,7 @@ static __always_inline void keep_in_storage(struct dmm_sock *st, const struct wa
 	st->proto = w->sel.proto;
 	st->pid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(st->comm, sizeof(st->comm));
-	__builtin_memcpy(st->rule_name, w->choice.name, DMM_NAME_LEN);
+	rule_name(&w->choice, st->rule_name);
 	st->remote = w->sel.remote;
 	if (k->outcome == GO_INSTANCE) {
 		st->flags = DMM_SF_PENDING;
@@ -301,8 +300,8 @@ static __always_inline bool keep_in_slot(const struct walk *k)
 	p->pid = bpf_get_current_pid_tgid() >> 32;
 	p->remote = w->sel.remote;
 	bpf_get_current_comm(p->comm, sizeof(p->comm));
-	__builtin_memcpy(p->rule_name, w->choice.name, DMM_NAME_LEN);
-	__sync_lock_test_and_set(&p->cookie, w->cookie);
+	rule_name(&w->choice, p->rule_name);
+	__sync_lock_test_and_set(&p->cookie, w->choice.cookie);
 	return true;
 }
 
@@ -345,7 +344,7 @@ static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_so
 	}
 	plain_forget(address_of(sk));				       /* one of them is enough */
 	if (k->outcome != GO_INSTANCE && (st->flags & DMM_SF_PENDING)) /* of the time before */
-		bpf_map_delete_elem(&dmm_pending, &k->w->cookie);
+		bpf_map_delete_elem(&dmm_pending, &k->w->choice.cookie);
 	keep_in_storage(st, k);
 	return st;
 }
@@ -376,7 +375,7 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 	if (!sk)
 		return NULL;
 	look_at(k, sk);
-	w->cookie = bpf_get_socket_cookie(ctx);
+	w->choice.cookie = bpf_get_socket_cookie(ctx);
 	w->since_ns = bpf_ktime_get_coarse_ns(); /* to show an age: a tick is fine enough */
 	w->sel.group = cg->group;
 	w->sel.role = DMM_ROLE_CLIENT;

@@ -406,8 +406,9 @@ next:
 	return 0;
 }
 
-static __always_inline void announce(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
-				     struct dmm_sock *st, const struct choice *c)
+/* Not inlined: the search for the rule has had the same part of the stack. */
+static __noinline void announce(struct bpf_sock_ops *ctx, struct bpf_sock *sk, struct dmm_sock *st,
+				__u32 carrier)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct dmm_listener l = {};
@@ -415,10 +416,9 @@ static __always_inline void announce(struct bpf_sock_ops *ctx, struct bpf_sock *
 	l.local = st->local;
 	l.cookie = st->cookie;
 	l.netns = bpf_get_netns_cookie(ctx);
-	l.rule = st->rule;
 	l.stack = st->stack;
 	l.group = st->group;
-	l.carrier = c->carrier;
+	l.carrier = carrier;
 	l.family = ctx->family == AF_INET ? 4 : 6;
 	l.nonblock = nonblocking((struct sock *)tp);
 	if (tp)
@@ -460,6 +460,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm
 	sel.group = cg->group;
 	sel.role = DMM_ROLE_SERVER;
 	sel.proto = IPPROTO_TCP;
+	c.cookie = bpf_get_socket_cookie(ctx);
 	if (!choose(&sel, &c)) {
 		count_verdict(DMM_STACK_KERNEL, DMM_ROLE_SERVER, DMM_REASON_NOT_MANAGED);
 		return;
@@ -484,10 +485,10 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm
 	else
 		bpf_loop(DMM_MAX_USE, listen_step, &k, 0);
 	st->generation = c.generation;
-	st->cookie = bpf_get_socket_cookie(ctx);
+	st->cookie = c.cookie;
 	st->since_ns = bpf_ktime_get_ns();
 	st->rule = c.rule;
-	__builtin_memcpy(st->rule_name, c.name, DMM_NAME_LEN);
+	rule_name(&c, st->rule_name);
 	st->stack = k.stack;
 	st->reason = k.why;
 	st->role = DMM_ROLE_SERVER;
@@ -499,7 +500,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm
 		st->kernel_sk = (__u64)bpf_skc_to_tcp_sock(sk);
 	if (k.instance) {
 		st->carrier = DMM_CARRIER_TCP;
-		announce(ctx, sk, st, &c);
+		announce(ctx, sk, st, c.carrier);
 	}
 	count_verdict(st->stack % DMM_MAX_STACKS, DMM_ROLE_SERVER, st->reason % DMM_REASON_SPACE);
 	monitor_tell(st);

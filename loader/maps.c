@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The generation switch. What must stay true: nothing of the slot in force is ever written; the
- * switch is one aligned store; a slot is written only after all programs that could still read it
- * have ended.
+ * switch is one aligned store; who reads a slot that is being written again can tell
+ * (dmm_meta.building), or is waited for.
  */
 #include <errno.h>
 #include <string.h>
@@ -15,6 +15,7 @@
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "loader/attach.h"
+#include "loader/image.h"
 #include "loader/maps.h"
 
 /*
@@ -59,39 +60,48 @@ static int read_range(int map, dmm_u32 first, void *values, size_t size, dmm_u32
 	return 0;
 }
 
-static int clear_hits(struct tree *t, dmm_u32 slot, dmm_u32 rules)
+/*
+ * The stacks of the slot. Programs that still read its last generation walk over them, so they have
+ * to end first; an image they notice to be written, and need not be waited for.
+ */
+static int write_stacks(struct tree *t, dmm_u32 slot, const struct dmm_class *c)
 {
-	int cpus = libbpf_num_possible_cpus();
-	_cleanup_free_ dmm_u64 *zero = calloc((size_t)MAX(cpus, 1), sizeof(*zero));
-	dmm_u32 key;
+	struct dmm_stack_rec old[DMM_MAX_STACKS];
+	int r = read_range(t->map[TREE_STACK], slot * DMM_MAX_STACKS, old, sizeof(old[0]),
+			   DMM_MAX_STACKS);
 
-	if (cpus < 0 || !zero)
-		return -ENOMEM;
-	for (dmm_u32 i = 0; i <= rules; i++) {
-		key = slot * (DMM_MAX_RULES + 1) + (i < rules ? i : DMM_MAX_RULES);
-		if (bpf_map_update_elem(t->map[TREE_HITS], &key, zero, 0) < 0)
-			return -errno;
-	}
-	return 0;
+	if (r < 0 || memcmp(old, c->stack, sizeof(old)) == 0)
+		return r;
+	r = wait_readers(t);
+	if (r < 0)
+		return r;
+	return write_range(t->map[TREE_STACK], slot * DMM_MAX_STACKS, c->stack, sizeof(c->stack[0]),
+			   DMM_MAX_STACKS);
 }
 
 static int write_slot(struct tree *t, dmm_u32 slot, const struct dmm_class *c)
 {
 	int r;
 
-	r = write_range(t->map[TREE_MATCH], slot * DMM_MAX_MATCHES, c->match, sizeof(c->match[0]),
-			c->hdr.matches);
-	if (r == 0)
-		r = write_range(t->map[TREE_RULE], slot * DMM_MAX_RULES, c->rule,
-				sizeof(c->rule[0]), c->hdr.rules);
-	if (r == 0)
-		r = write_range(t->map[TREE_STACK], slot * DMM_MAX_STACKS, c->stack,
-				sizeof(c->stack[0]), DMM_MAX_STACKS);
-	if (r == 0)
-		r = clear_hits(t, slot, c->hdr.rules);
-	if (r == 0)
-		r = write_range(t->map[TREE_CLASS], slot, &c->hdr, sizeof(c->hdr), 1);
-	return r;
+	__atomic_store_n(&t->meta->building, t->meta->generation + 1, __ATOMIC_SEQ_CST);
+	r = write_stacks(t, slot, c);
+	return r == 0 ? image_write(t, slot, c) : r;
+}
+
+static const char *rule_at(const struct dmm_class *c, dmm_u32 rule)
+{
+	return c && rule < c->hdr.rules ? c->rule[rule].name : "";
+}
+
+/* A rule that has the place of another does not have its hits. */
+static void settle_hits(struct tree *t, const struct dmm_class *old, const struct dmm_class *c)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ dmm_u64 *zero = calloc((size_t)MAX(cpus, 1), sizeof(*zero));
+
+	for (dmm_u32 i = 0; zero && cpus > 0 && (i < old->hdr.rules || i < c->hdr.rules); i++)
+		if (strcmp(rule_at(old, i), rule_at(c, i)) != 0)
+			bpf_map_update_elem(t->map[TREE_HITS], &i, zero, 0);
 }
 
 static bool same_group(const struct dmm_group_rec *a, const struct dmm_group_rec *b)
@@ -178,52 +188,81 @@ static void settle_switches(struct tree *t, const struct dmm_class *c,
 			t->rt[i].off = 0;
 }
 
+/* What has to be settled after the switch. */
+struct settling {
+	struct dmm_class *old; /* rules and stacks that were in force */
+	struct dmm_group_rec group[DMM_MAX_GROUPS];
+	bool attached[DMM_MAX_GROUPS];
+};
+
+static void switch_to(struct tree *t, const struct dmm_class *c, dmm_u64 generation)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	t->meta->committed_ns = (dmm_u64)ts.tv_sec * 1000000000ULL + (dmm_u64)ts.tv_nsec;
+	__atomic_store_n(&t->meta->generation, generation, __ATOMIC_SEQ_CST);
+	t->meta->rules = c->hdr.rules;
+}
+
+static int build(struct tree *t, const struct dmm_class *c, struct settling *s)
+{
+	int r = maps_read(t, s->old, NULL);
+
+	if (r == 0)
+		r = read_range(t->map[TREE_GROUP], 0, s->group, sizeof(s->group[0]),
+			       DMM_MAX_GROUPS);
+	if (r == 0)
+		r = write_slot(t, (dmm_u32)(t->meta->generation + 1) & 1, c);
+	if (r < 0)
+		log_err("cannot write the policy to %s: %s; the one in force stays", t->path,
+			strerror(-r));
+	return r == 0 ? attach_new(t, c, s->group, s->attached) : r;
+}
+
 int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generation)
 {
-	dmm_u64 generation = t->meta->generation;
-	dmm_u32 slot = (dmm_u32)(generation + 1) & 1;
-	struct dmm_group_rec old[DMM_MAX_GROUPS];
-	bool attached[DMM_MAX_GROUPS] = {};
-	struct dmm_stack_rec stack[DMM_MAX_STACKS];
-	struct timespec ts;
+	_cleanup_class_ struct dmm_class *old = class_new();
+	struct settling s = {.old = old};
 	int r;
 
+	if (!old)
+		return -ENOMEM;
 	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
 		if (c->group[i].name[0] && attach_allowed(t, &c->group[i]) < 0)
 			return -EINVAL;
-	r = read_range(t->map[TREE_GROUP], 0, old, sizeof(old[0]), DMM_MAX_GROUPS);
-	if (r == 0)
-		r = read_range(t->map[TREE_STACK], (dmm_u32)(generation & 1) * DMM_MAX_STACKS,
-			       stack, sizeof(stack[0]), DMM_MAX_STACKS);
-	if (r == 0)
-		r = wait_readers(t);
-	if (r == 0)
-		r = write_slot(t, slot, c);
-	if (r < 0) {
-		log_err("cannot write the policy to %s: %s; the one in force stays", t->path,
-			strerror(-r));
-		return r;
-	}
-	r = attach_new(t, c, old, attached);
+	r = build(t, c, &s);
 	if (r < 0)
 		return r;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	t->meta->committed_ns = (dmm_u64)ts.tv_sec * 1000000000ULL + (dmm_u64)ts.tv_nsec;
-	__atomic_store_n(&t->meta->generation, generation + 1, __ATOMIC_RELEASE);
-	settle_groups(t, c, old, attached);
-	settle_switches(t, c, stack);
+	switch_to(t, c, t->meta->generation + 1);
+	settle_groups(t, c, s.group, s.attached);
+	settle_switches(t, c, old->stack);
+	settle_hits(t, old, c);
 	if (ret_generation)
-		*ret_generation = generation + 1;
+		*ret_generation = t->meta->generation;
 	return 0;
 }
 
 static void read_empty(struct dmm_class *ret)
 {
-	memset(ret, 0, sizeof(*ret));
+	class_fini(ret);
 	ret->hdr.stacks = 1;
 	ret->hdr.n_use = 1;
 	strcpy(ret->stack[0].name, "kernel");
 	ret->stack[0].kind = DMM_KIND_KERNEL;
+}
+
+static int read_slot(struct tree *t, dmm_u32 slot, struct dmm_class *ret)
+{
+	int r = image_read(t, slot, ret);
+
+	if (r == 0)
+		r = read_range(t->map[TREE_STACK], slot * DMM_MAX_STACKS, ret->stack,
+			       sizeof(ret->stack[0]), DMM_MAX_STACKS);
+	if (r == 0)
+		r = read_range(t->map[TREE_GROUP], 1, ret->group + 1, sizeof(ret->group[0]),
+			       DMM_MAX_GROUPS - 1);
+	return r;
 }
 
 int maps_group(const struct tree *t, unsigned id, struct dmm_group_rec *ret)
@@ -238,37 +277,17 @@ int maps_group(const struct tree *t, unsigned id, struct dmm_group_rec *ret)
 int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation)
 {
 	dmm_u64 generation;
-	dmm_u32 slot;
 	int r;
 
-	do {
-		generation = __atomic_load_n(&t->meta->generation, __ATOMIC_ACQUIRE);
-		slot = generation & 1;
+	do { /* until nobody wrote meanwhile */
+		generation = __atomic_load_n(&t->meta->generation, __ATOMIC_SEQ_CST);
 		read_empty(ret);
-		if (generation == 0)
-			break;
-		r = read_range(t->map[TREE_CLASS], slot, &ret->hdr, sizeof(ret->hdr), 1);
-		if (r == 0 &&
-		    (ret->hdr.matches > DMM_MAX_MATCHES || ret->hdr.rules > DMM_MAX_RULES))
-			r = -EUCLEAN;
-		if (r == 0)
-			r = read_range(t->map[TREE_MATCH], slot * DMM_MAX_MATCHES, ret->match,
-				       sizeof(ret->match[0]), ret->hdr.matches);
-		if (r == 0)
-			r = read_range(t->map[TREE_RULE], slot * DMM_MAX_RULES, ret->rule,
-				       sizeof(ret->rule[0]), ret->hdr.rules);
-		if (r == 0)
-			r = read_range(t->map[TREE_STACK], slot * DMM_MAX_STACKS, ret->stack,
-				       sizeof(ret->stack[0]), DMM_MAX_STACKS);
-		if (r == 0)
-			r = read_range(t->map[TREE_GROUP], 1, ret->group + 1, sizeof(ret->group[0]),
-				       DMM_MAX_GROUPS - 1);
-		if (r < 0)
-			return r;
-	} while (t->meta->generation != generation);
+		r = generation ? read_slot(t, generation & 1, ret) : 0;
+	} while (__atomic_load_n(&t->meta->building, __ATOMIC_SEQ_CST) > generation + 1 ||
+		 t->meta->generation != generation);
 	if (ret_generation)
 		*ret_generation = generation;
-	return 0;
+	return r;
 }
 
 enum dmm_route_type maps_route(const struct tree *t, unsigned stack, const dmm_u8 ip[16])

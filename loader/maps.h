@@ -9,24 +9,37 @@
 #include "bpf/dmm_flows.h"
 #include "loader/tree.h"
 
-/* One generation: exactly what the maps hold. About 250 KiB: allocate it. */
+/* One generation: exactly what the maps hold. All zero: no policy. About 25 KiB: allocate it. */
 struct dmm_class {
-	struct dmm_class_hdr hdr;
-	struct dmm_match match[DMM_MAX_MATCHES];
-	struct dmm_rule_rec rule[DMM_MAX_RULES];
+	struct dmm_class_hdr hdr;  /* as in the image's first cells */
+	struct dmm_cell *image;	   /* hdr.cells of them; owned; NULL: none */
+	struct dmm_rule_rec *rule; /* hdr.rules of them, in the image */
 	struct dmm_stack_rec stack[DMM_MAX_STACKS];
 	struct dmm_group_rec
 		group[DMM_MAX_GROUPS]; /* [0] unused; cgroup_id, made: of the attachment */
 };
 
+struct dmm_class *class_new(void); /* NULL: no memory */
+void class_fini(struct dmm_class *c);
+void class_free(struct dmm_class *c);
+
+static inline void class_free_ptr(struct dmm_class **c)
+{
+	class_free(*c);
+}
+#define _cleanup_class_ __attribute__((cleanup(class_free_ptr)))
+
 /*
  * Write c into the slot that is not in force and switch to it; attach groups that are new before
  * the switch, detach those that are gone after it. On any failure the generation in force stays
- * whole and newly attached groups are detached again. Waits one RCU grace period (about 13 ms).
+ * whole and newly attached groups are detached again. Waits one RCU grace period (about 13 ms) if
+ * stacks changed or the image does not fit where the last but one was.
  */
 int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generation);
 
-/* Read the generation in force. generation 0: an empty class with the kernel stack and no groups.
+/* Read the generation in force into ret, which is all zero or another class that it replaces.
+ * -EPROTO: the image is none of this ABI. generation 0: an empty class with the kernel stack and no
+ * groups.
  */
 int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation);
 

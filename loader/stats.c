@@ -41,9 +41,14 @@ int maps_verdicts(struct tree *t, dmm_u64 *ret)
 
 int maps_hits(struct tree *t, dmm_u64 *ret)
 {
-	dmm_u32 slot = t->meta->generation & 1;
+	dmm_u32 rules = t->meta->rules;
+	int r;
 
-	return sum_range(t->map[TREE_HITS], slot * (DMM_MAX_RULES + 1), DMM_MAX_RULES + 1, ret);
+	if (rules > DMM_MAX_RULES)
+		return -EUCLEAN;
+	memset(ret, 0, (DMM_MAX_RULES + 1) * sizeof(*ret));
+	r = sum_range(t->map[TREE_HITS], 0, rules, ret);
+	return r == 0 ? sum_range(t->map[TREE_HITS], DMM_MAX_RULES, 1, ret + DMM_MAX_RULES) : r;
 }
 
 int maps_hold_counters(struct tree *t, unsigned stack, dmm_u64 *ret)

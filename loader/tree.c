@@ -34,8 +34,7 @@
 #include "loader/xdp.h"
 
 static const char *const map_names[TREE_MAPS] = {
-	[TREE_META] = "dmm_meta",	  [TREE_CLASS] = "dmm_class",
-	[TREE_MATCH] = "dmm_match",	  [TREE_RULE] = "dmm_rule",
+	[TREE_META] = "dmm_meta",	  [TREE_IMAGE] = "dmm_image",
 	[TREE_STACK] = "dmm_stack",	  [TREE_GROUP] = "dmm_group",
 	[TREE_STACKRT] = "dmm_stackrt",	  [TREE_CGROUP] = "dmm_cgroup",
 	[TREE_SOCK] = "dmm_sock",	  [TREE_PENDING] = "dmm_pending",

@@ -282,58 +282,18 @@ static int check_rules(struct check *c)
 	return 0;
 }
 
-/* ---- what the maps hold ---- */
+/* ---- what is not there yet ---- */
 
-static void check_room(const struct check *c)
-{
-	const struct dmm_policy *p = c->p;
-	size_t records = 0, n;
-
-	if (p->n_rules > DMM_MAX_RULES)
-		diag_error_at(c->diags, &p->rules[DMM_MAX_RULES].pos,
-			      "%zu rules; at most %d are possible", p->n_rules, DMM_MAX_RULES);
-	for (size_t i = 0; i < p->n_rules; i++) {
-		const struct dmm_rule *r = &p->rules[i];
-
-		n = policy_match_records(&r->match);
-		if (n > DMM_MAX_MATCHES - records) {
-			diag_error_at(c->diags, &r->pos,
-				      "rule \"%s\": its lists make %zu combinations; %zu of %d are "
-				      "left",
-				      r->name, n, DMM_MAX_MATCHES - records, DMM_MAX_MATCHES);
-			n = 0;
-		}
-		records += n;
-	}
-}
-
-/* What class_compile() does not know yet and would leave out, so that rules match too much. */
 static void check_not_yet(const struct check *c)
 {
-	for (size_t i = 0; i < c->p->n_rules; i++) {
-		const struct dmm_rule *r = &c->p->rules[i];
-		const struct policy_match *m = &r->match;
-		const char *key = m->n_uid	 ? "uid"
-				  : m->n_program ? "program"
-				  : m->n_remote_set || m->n_remote_port_set || m->n_local_set ||
-						  m->n_local_port_set
-					  ? "sets"
-				  : weights_of(c, r) ? "weights"
-				  : r->nrd.objective ? "auto"
-						     : NULL;
-
-		if (key)
-			diag_error_at(c->diags, &r->pos,
-				      "rule \"%s\": %s cannot be put in force by this build yet",
-				      r->name, key);
-	}
-	if (c->p->n_sets)
-		diag_error_at(c->diags, &c->p->sets[0].pos,
-			      "set \"%s\": sets cannot be put in force by this build yet",
-			      c->p->sets[0].name);
+	for (size_t i = 0; i < c->p->n_rules; i++)
+		if (c->p->rules[i].nrd.objective)
+			diag_error_at(c->diags, &c->p->rules[i].pos,
+				      "rule \"%s\": auto cannot be put in force by this build yet",
+				      c->p->rules[i].name);
 }
 
-/* ---- all of it ---- */
+/* ---- rules that never decide ---- */
 
 static bool same_use(const struct dmm_rule *a, const struct dmm_rule *b)
 {
@@ -386,6 +346,9 @@ static int check_all(struct check *c)
 		return r;
 	check_groups(c);
 	check_stacks(c);
+	if (p->n_rules > DMM_MAX_RULES)
+		diag_error_at(c->diags, &p->rules[DMM_MAX_RULES].pos,
+			      "%zu rules; at most %d are possible", p->n_rules, DMM_MAX_RULES);
 	r = check_sets(c);
 	if (r == 0)
 		r = check_rules(c);
@@ -394,16 +357,14 @@ static int check_all(struct check *c)
 	return r;
 }
 
-static int check_policy(const struct dmm_policy *p, struct policy_diags *reterr, bool compiled)
+static int check_policy(const struct dmm_policy *p, struct policy_diags *reterr, bool in_force)
 {
 	struct check c = {.p = p, .diags = reterr};
 	size_t errors = reterr->errors;
 	int r = check_all(&c);
 
-	if (r == 0 && compiled) {
-		check_room(&c);
+	if (r == 0 && in_force)
 		check_not_yet(&c);
-	}
 	if (r == 0)
 		r = reterr->errors > errors ? -EINVAL : check_reach(&c);
 	index_fini(&c.groups);

@@ -2,9 +2,13 @@
 /* A checked policy to the image of the maps. */
 #include <errno.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "policyd/policy.h"
+#include "lib/base/util.h"
+#include "policyd/image.h"
+#include "policyd/reach_shape.h"
+#include "policyd/records.h"
 
 int class_stack(const struct dmm_class *c, const char *name)
 {
@@ -162,104 +166,372 @@ static int put_use(const struct dmm_class *c, const char (*use)[DMM_NAME_LEN], u
 	return 0;
 }
 
-/* The size of a list as a factor: an empty one is one item, "any". */
-static size_t factor(size_t n)
+/* ---- what each rule matches, field by field ---- */
+
+struct field_items {
+	struct image_items items[DMM_TABLES];
+	struct image_rules *wild; /* DMM_FIELDS */
+	struct image_rules *head; /* DMM_HEADS; groups that no rule names have those of group 0 */
+};
+
+#define V4_FIRST ((u128)0xffff << 32)
+#define V4_LAST (V4_FIRST | 0xffffffff)
+
+/* The fields that have numbers, and their tables; addresses have two. */
+static const struct {
+	enum shape_field shape;
+	enum dmm_field field;
+	enum dmm_table_id table, wide; /* wide: of IPv6 */
+	u128 last;
+} numbers[] = {
+	{SHAPE_REMOTE, DMM_FIELD_REMOTE, DMM_TABLE_REMOTE4, DMM_TABLE_REMOTE6, UINT32_MAX},
+	{SHAPE_LOCAL, DMM_FIELD_LOCAL, DMM_TABLE_LOCAL4, DMM_TABLE_LOCAL6, UINT32_MAX},
+	{SHAPE_REMOTE_PORT, DMM_FIELD_REMOTE_PORT, DMM_TABLE_REMOTE_PORT, 0, UINT32_MAX},
+	{SHAPE_LOCAL_PORT, DMM_FIELD_LOCAL_PORT, DMM_TABLE_LOCAL_PORT, 0, UINT32_MAX},
+	{SHAPE_UID, DMM_FIELD_UID, DMM_TABLE_UID, 0, UINT32_MAX},
+	{SHAPE_PROGRAM, DMM_FIELD_PROGRAM, DMM_TABLE_PROGRAM, 0, ~(u128)0},
+};
+
+static int add_range(struct field_items *f, size_t n, const struct range *range, dmm_u32 rule)
 {
-	return n ? n : 1;
+	struct image_items *items = f->items;
+	u128 lo = range->lo, hi = range->hi;
+	int r = 0;
+
+	if (!numbers[n].wide)
+		return image_item_add(&items[numbers[n].table], lo, hi, rule);
+	if (lo <= V4_LAST && hi >= V4_FIRST)
+		r = image_item_add(&items[numbers[n].table], MAX(lo, V4_FIRST) - V4_FIRST,
+				   MIN(hi, V4_LAST) - V4_FIRST, rule);
+	if (r == 0 && (lo < V4_FIRST || hi > V4_LAST))
+		r = image_item_add(&items[numbers[n].wide], lo, hi, rule);
+	return r;
 }
 
-size_t policy_match_records(const struct policy_match *m)
+static int add_numbers(struct field_items *f, const struct shape *s, dmm_u32 rule)
 {
-	size_t lists[] = {m->n_group, m->n_remote, m->n_remote_port, m->n_local, m->n_local_port};
-	size_t n = 1;
+	int r = 0;
 
-	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
-		if (__builtin_mul_overflow(n, factor(lists[i]), &n))
-			return SIZE_MAX;
-	return n;
+	for (size_t n = 0; r == 0 && n < ARRAY_SIZE(numbers); n++) {
+		const struct shape_part *part = &s->part[numbers[n].shape];
+		const struct range *range;
+
+		if (!(s->mask & 1u << numbers[n].shape)) {
+			image_rules_put(&f->wild[numbers[n].field], rule, true);
+			continue;
+		}
+		for (size_t i = 0; r == 0 && (range = shape_range(part, i)); i++)
+			r = add_range(f, n, range, rule);
+	}
+	return r;
 }
 
-/* Combination k of the lists. The first list varies slowest. */
-static int put_match(const struct policy_match *m, size_t k, unsigned rule, struct dmm_class *ret)
+/* roles and proto of one group. */
+static void add_head_group(struct field_items *f, const struct shape *s, unsigned group,
+			   dmm_u32 rule)
 {
-	struct dmm_match *rec = &ret->match[ret->hdr.matches];
-	size_t local_port = k % factor(m->n_local_port);
-	size_t local = (k /= factor(m->n_local_port)) % factor(m->n_local);
-	size_t remote_port = (k /= factor(m->n_local)) % factor(m->n_remote_port);
-	size_t remote = (k /= factor(m->n_remote_port)) % factor(m->n_remote);
-	size_t group = k / factor(m->n_remote);
+	const struct range *roles = shape_range(&s->part[SHAPE_ROLE], 0);
+	const struct range *proto = shape_range(&s->part[SHAPE_PROTO], 0);
+	static const unsigned protos[] = {6, 17, 0};
 
-	*rec = (struct dmm_match){.rule = (dmm_u16)rule,
-				  .roles = m->roles ? m->roles : (1u << DMM_ROLES) - 1,
-				  .proto = m->proto,
-				  .remote_port_hi = 65535,
-				  .local_port_hi = 65535};
-	if (m->n_group) {
-		int id = class_group(ret, m->group[group]);
-
-		if (id < 0)
-			return id;
-		rec->group = (dmm_u8)id;
-	}
-	if (m->n_remote) {
-		rec->remote_plen = m->remote[remote].plen;
-		memcpy(rec->remote, m->remote[remote].ip, 16);
-	}
-	if (m->n_remote_port) {
-		rec->remote_port_lo = m->remote_port[remote_port].lo;
-		rec->remote_port_hi = m->remote_port[remote_port].hi;
-	}
-	if (m->n_local) {
-		rec->local_plen = m->local[local].plen;
-		memcpy(rec->local, m->local[local].ip, 16);
-	}
-	if (m->n_local_port) {
-		rec->local_port_lo = m->local_port[local_port].lo;
-		rec->local_port_hi = m->local_port[local_port].hi;
-	}
-	ret->hdr.matches++;
-	return 0;
+	for (unsigned role = 0; role < DMM_ROLES; role++)
+		for (unsigned i = 0; i < ARRAY_SIZE(protos); i++)
+			if ((!roles || (unsigned)roles->lo >> role & 1) &&
+			    (!proto || proto->lo == protos[i]))
+				image_rules_put(&f->head[DMM_HEAD_INDEX(group, role, protos[i])],
+						rule, true);
 }
 
-static int put_rule(const struct dmm_rule *rule, unsigned index, struct dmm_class *ret)
+static void add_head(struct field_items *f, const struct dmm_class *c, const struct dmm_policy *p,
+		     const struct shape *s, dmm_u32 rule)
 {
-	struct dmm_rule_rec *rec = &ret->rule[index];
-	size_t n = policy_match_records(&rule->match);
+	const struct range *group;
 
-	if (n > DMM_MAX_MATCHES - ret->hdr.matches)
-		return -E2BIG;
+	if (!(s->mask & (1u << SHAPE_GROUP | 1u << SHAPE_ROLE | 1u << SHAPE_PROTO))) {
+		image_rules_put(&f->wild[DMM_FIELD_HEAD], rule, true);
+		return;
+	}
+	if (!(s->mask & 1u << SHAPE_GROUP)) {
+		add_head_group(f, s, 0, rule);
+		for (size_t i = 0; i < p->n_groups; i++)
+			add_head_group(f, s, (unsigned)class_group(c, p->groups[i].name), rule);
+		return;
+	}
+	for (size_t i = 0; (group = shape_range(&s->part[SHAPE_GROUP], i)); i++) {
+		const char *name = p->groups[(size_t)group->lo / 2].name;
+
+		add_head_group(f, s, (unsigned)class_group(c, name), rule);
+	}
+}
+
+static int add_rules(struct field_items *f, const struct dmm_class *c, const struct dmm_policy *p)
+{
+	struct shapes shapes;
+	int r = shapes_init(&shapes, p);
+
+	for (dmm_u32 i = 0; r == 0 && i < p->n_rules; i++) {
+		struct shape s;
+
+		r = shape_of(&shapes, &p->rules[i], &s);
+		if (r == 0) {
+			add_head(f, c, p, &s, i);
+			r = add_numbers(f, &s, i);
+		} else if (r == -ENOENT) {
+			r = 0; /* matches nothing: in no class of the head, and not wild there */
+			for (unsigned w = DMM_FIELD_HEAD + 1; w < DMM_FIELDS; w++)
+				image_rules_put(&f->wild[w], i, true);
+		}
+		shape_fini(&s);
+	}
+	shapes_fini(&shapes);
+	return r;
+}
+
+/* ---- tables and classes ---- */
+
+static int put_heads(struct image *im, struct field_items *f, const struct dmm_class *c)
+{
+	dmm_u32 first;
+	int r = image_append(im, DMM_HEADS / 16, &first);
+
+	for (unsigned i = 0; r == 0 && i < DMM_HEADS; i++) {
+		unsigned from = c->group[i >> 3].name[0] ? i : i & 7;
+		dmm_ref ref;
+
+		r = image_class(im, &f->head[from], &ref);
+		if (r == 0)
+			im->cell[first + i / 16].w[i % 16] = ref;
+	}
+	if (r == 0)
+		((struct dmm_table *)&im->cell[DMM_TABLE_CELL(DMM_TABLE_HEAD)])->level[0] = first;
+	return r;
+}
+
+static int put_fields(struct image *im, struct field_items *f, size_t rules)
+{
+	struct dmm_class_hdr *hdr;
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < DMM_FIELDS; i++) {
+		size_t wild = 0;
+		dmm_ref ref;
+
+		for (size_t w = 0; w < ARRAY_SIZE(f->wild[i].bits); w++)
+			wild += (size_t)__builtin_popcountll(f->wild[i].bits[w]);
+		if (wild == rules)
+			continue; /* no rule restricts it */
+		r = image_class(im, &f->wild[i], &ref);
+		hdr = (struct dmm_class_hdr *)im->cell;
+		hdr->fields |= 1u << i;
+		hdr->wild[i] = ref;
+	}
+	return r;
+}
+
+static int put_tables(struct image *im, const struct dmm_policy *p, const struct dmm_class *c)
+{
+	struct field_items f = {.wild = calloc(DMM_FIELDS, sizeof(*f.wild)),
+				.head = calloc(DMM_HEADS, sizeof(*f.head))};
+	int r = f.wild && f.head ? add_rules(&f, c, p) : -ENOMEM;
+
+	if (r == 0)
+		r = put_fields(im, &f, p->n_rules);
+	if (r == 0)
+		r = put_heads(im, &f, c);
+	for (size_t n = 0; r == 0 && n < ARRAY_SIZE(numbers); n++) {
+		r = image_table(im, &f.items[numbers[n].table], numbers[n].last, numbers[n].table);
+		if (r == 0 && numbers[n].wide)
+			r = image_table(im, &f.items[numbers[n].wide], ~(u128)0, numbers[n].wide);
+	}
+	for (unsigned i = 0; i < DMM_TABLES; i++)
+		free(f.items[i].list);
+	free(f.wild);
+	free(f.head);
+	return r;
+}
+
+/* ---- records ---- */
+
+/* Byte streams of an image that is made. */
+struct parts {
+	struct records match, sets, files;
+	struct index file, set;
+	size_t n_files;
+};
+
+/* Number of a file name, from 1 on; 0 for "". */
+static int file_number(struct parts *ps, const struct policy_pos *pos, dmm_u32 *ret)
+{
+	size_t old;
+	int r;
+
+	*ret = 0;
+	if (!pos->file[0])
+		return 0;
+	r = index_put_name(&ps->file, pos->file, ps->n_files, &old);
+	if (r < 0)
+		return r;
+	if (r > 0) {
+		*ret = (dmm_u32)old + 1;
+		return 0;
+	}
+	*ret = (dmm_u32)++ps->n_files;
+	return *ret > UINT16_MAX ? -E2BIG : records_put_file(&ps->files, pos->file);
+}
+
+static int put_rule(const struct dmm_rule *rule, const struct dmm_class *c, struct parts *ps,
+		    struct dmm_rule_rec *rec)
+{
+	dmm_u32 file;
+	int r = file_number(ps, &rule->pos, &file);
+
+	if (r < 0)
+		return r;
 	memcpy(rec->name, rule->name, sizeof(rec->name));
-	memcpy(rec->file, rule->pos.file, sizeof(rec->file));
-	rec->line = rec->file[0] ? rule->pos.line : 0;
+	rec->file = (dmm_u16)file;
+	rec->line = file ? rule->pos.line : 0;
+	memcpy(rec->weight, rule->weight, sizeof(rec->weight));
 	rec->n_use = (dmm_u8)rule->n_use;
 	rec->strict = rule->strict;
 	rec->off = rule->disabled;
 	rec->capture = rule->capture;
 	rec->carrier = rule->carrier;
-	for (size_t k = 0; k < n; k++) {
-		int r = put_match(&rule->match, k, index, ret);
+	r = records_put_match(&ps->match, c, &ps->set, &rule->match);
+	if (r == 0)
+		r = records_put_auto(&ps->match, &rule->nrd);
+	return r == 0 ? put_use(c, rule->use, rule->n_use, rec->use) : r;
+}
 
-		if (r < 0)
-			return r;
+static int put_records(struct image *im, const struct dmm_policy *p, const struct dmm_class *c,
+		       struct parts *ps)
+{
+	dmm_u32 first, file;
+	int r = image_append(im, DMM_RULE_CELL + p->n_rules, &first);
+
+	for (size_t i = 0; r >= 0 && i < p->n_sets; i++) {
+		r = index_put_name(&ps->set, p->sets[i].name, i, NULL);
+		if (r >= 0)
+			r = file_number(ps, &p->sets[i].pos, &file);
+		if (r >= 0)
+			r = records_put_set(&ps->sets, &p->sets[i], file);
 	}
-	return put_use(ret, rule->use, rule->n_use, rec->use);
+	for (size_t i = 0; r >= 0 && i < p->n_rules; i++)
+		r = put_rule(&p->rules[i], c, ps,
+			     (struct dmm_rule_rec *)&im->cell[DMM_RULE_CELL + i]);
+	return r < 0 ? r : 0;
+}
+
+static int put_bytes(struct image *im, const struct records *rec, dmm_u32 *ret_cell,
+		     dmm_u32 *ret_len)
+{
+	int r = rec->n > UINT32_MAX ? -E2BIG : image_append(im, (rec->n + 63) / 64, ret_cell);
+
+	if (r < 0)
+		return r;
+	*ret_len = (dmm_u32)rec->n;
+	if (rec->n)
+		memcpy(&im->cell[*ret_cell], rec->byte, rec->n);
+	return 0;
+}
+
+static int put_parts(struct image *im, const struct parts *ps, struct dmm_class_hdr *hdr)
+{
+	int r = put_bytes(im, &ps->match, &hdr->match_cell, &hdr->match_len);
+
+	if (r == 0)
+		r = put_bytes(im, &ps->sets, &hdr->set_cell, &hdr->set_len);
+	if (r == 0)
+		r = put_bytes(im, &ps->files, &hdr->file_cell, &hdr->file_len);
+	hdr->table_cell = (dmm_u32)im->n;
+	return r;
+}
+
+/* ---- all of it ---- */
+
+/* Do both match the same, so that the tables of one are those of the other? */
+static bool same_tables(const struct image *im, const struct dmm_class_hdr *hdr,
+			const struct dmm_class *c, const struct dmm_class *prev)
+{
+	if (!prev || !prev->image || prev->hdr.rules != hdr->rules ||
+	    prev->hdr.table_cell != hdr->table_cell || prev->hdr.match_len != hdr->match_len ||
+	    prev->hdr.set_cell != hdr->set_cell || prev->hdr.set_len != hdr->set_len ||
+	    prev->hdr.cells < hdr->table_cell)
+		return false;
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
+		if (strcmp(c->group[i].name, prev->group[i].name) != 0)
+			return false;
+	return memcmp(&im->cell[hdr->match_cell], &prev->image[hdr->match_cell], hdr->match_len) ==
+		       0 &&
+	       memcmp(&im->cell[hdr->set_cell], &prev->image[hdr->set_cell], hdr->set_len) == 0;
+}
+
+static int copy_tables(struct image *im, const struct dmm_class *prev)
+{
+	const struct dmm_class_hdr *old = &prev->hdr;
+	struct dmm_class_hdr *hdr;
+	dmm_u32 first;
+	int r = image_append(im, old->cells - old->table_cell, &first);
+
+	if (r < 0)
+		return r;
+	memcpy(&im->cell[first], &prev->image[old->table_cell],
+	       (old->cells - old->table_cell) * sizeof(*im->cell));
+	memcpy(&im->cell[DMM_TABLE_CELL(0)], &prev->image[DMM_TABLE_CELL(0)],
+	       DMM_TABLES * sizeof(*im->cell));
+	hdr = (struct dmm_class_hdr *)im->cell;
+	hdr->fields = old->fields;
+	memcpy(hdr->wild, old->wild, sizeof(hdr->wild));
+	return 0;
+}
+
+static int put_image(struct image *im, const struct dmm_policy *p, const struct dmm_class *prev,
+		     struct dmm_class *c)
+{
+	struct dmm_class_hdr *hdr = &c->hdr;
+	struct parts ps = {0};
+	int r = put_records(im, p, c, &ps);
+
+	hdr->abi = DMM_ABI_VERSION;
+	hdr->rules = (dmm_u32)p->n_rules;
+	hdr->n_use = (dmm_u8)p->n_def;
+	if (r == 0)
+		r = put_use(c, p->def, p->n_def, hdr->use);
+	if (r == 0)
+		r = put_parts(im, &ps, hdr);
+	if (r == 0) {
+		memcpy(im->cell, hdr, sizeof(*hdr));
+		r = same_tables(im, hdr, c, prev) ? copy_tables(im, prev) : put_tables(im, p, c);
+	}
+	if (r == 0) {
+		((struct dmm_class_hdr *)im->cell)->cells = (dmm_u32)im->n;
+		memcpy(hdr, im->cell, sizeof(*hdr));
+	}
+	records_fini(&ps.match);
+	records_fini(&ps.sets);
+	records_fini(&ps.files);
+	index_fini(&ps.file);
+	index_fini(&ps.set);
+	return r;
 }
 
 int class_compile(const struct dmm_policy *p, const struct dmm_class *prev, struct dmm_class *ret)
 {
+	struct image im = {0};
 	int r;
 
-	memset(ret, 0, sizeof(*ret));
-	if (p->n_rules > DMM_MAX_RULES)
+	class_fini(ret);
+	if (p->n_rules > DMM_MAX_RULES || p->n_sets > UINT16_MAX)
 		return -E2BIG;
 	r = put_stacks(p, prev, ret);
 	if (r == 0)
 		r = put_groups(p, prev, ret);
-	for (size_t i = 0; r == 0 && i < p->n_rules; i++)
-		r = put_rule(&p->rules[i], (unsigned)i, ret);
-	if (r < 0)
-		return r;
-	ret->hdr.rules = (dmm_u32)p->n_rules;
-	ret->hdr.n_use = (dmm_u8)p->n_def;
-	return put_use(ret, p->def, p->n_def, ret->hdr.use);
+	if (r == 0)
+		r = put_image(&im, p, prev, ret);
+	if (r == 0) {
+		ret->image = im.cell;
+		ret->rule = (struct dmm_rule_rec *)&im.cell[DMM_RULE_CELL];
+		im.cell = NULL;
+	}
+	image_fini(&im);
+	return r;
 }

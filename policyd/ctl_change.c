@@ -147,7 +147,7 @@ static int report(const struct ctl *c, const struct edit *e, const char *changes
 /* Check e->policy, print what changes, put it in force. prev: what it is compared with. */
 static int edit_commit(const struct ctl *c, struct edit *e, const struct dmm_class *prev)
 {
-	_cleanup_free_ struct dmm_class *next = malloc(sizeof(*next));
+	_cleanup_class_ struct dmm_class *next = class_new();
 	_cleanup_free_ char *changes = NULL;
 	dmm_u64 generation = e->state.generation;
 	size_t len;
@@ -415,7 +415,7 @@ int ctl_validate(const struct ctl *c, int argc, char **argv)
 /* A dry run where nothing is in force yet compares with nothing. */
 static int apply_dry(const struct ctl *c, struct edit *e)
 {
-	_cleanup_free_ struct dmm_class *nothing = calloc(1, sizeof(*nothing));
+	_cleanup_class_ struct dmm_class *nothing = class_new();
 	struct tree tree;
 	int r = tree_open(&tree, c->bpffs);
 

@@ -62,6 +62,27 @@ static int take_port(const char *v, dmm_u16 *ret)
 	return r;
 }
 
+static int take_uid(const struct dmm_class *c, const char *v, struct eval_socket *s)
+{
+	dmm_u64 n;
+	int r = value_parse_number(v, EVAL_NO_UID - 1, &n);
+
+	(void)c;
+	if (r == 0)
+		s->uid = (dmm_u32)n;
+	return r;
+}
+
+static int take_program(const struct dmm_class *c, const char *v, struct eval_socket *s)
+{
+	(void)c;
+	if (!*v || strlen(v) >= sizeof(s->program))
+		return -EINVAL;
+	memset(s->program, 0, sizeof(s->program));
+	memcpy(s->program, v, strlen(v));
+	return 0;
+}
+
 static int take_remote_port(const struct dmm_class *c, const char *v, struct eval_socket *s)
 {
 	(void)c;
@@ -79,10 +100,15 @@ static const struct {
 	int (*take)(const struct dmm_class *c, const char *v, struct eval_socket *s);
 	const char *value;
 } words[] = {
-	{"group", take_group, "a group in force"},   {"role", take_role, "client or server"},
-	{"proto", take_proto, "tcp or udp"},	     {"remote", take_remote, "an address"},
-	{"remote_port", take_remote_port, "a port"}, {"local", take_local, "an address"},
+	{"group", take_group, "a group in force"},
+	{"role", take_role, "client or server"},
+	{"proto", take_proto, "tcp or udp"},
+	{"remote", take_remote, "an address"},
+	{"remote_port", take_remote_port, "a port"},
+	{"local", take_local, "an address"},
 	{"local_port", take_local_port, "a port"},
+	{"uid", take_uid, "a number"},
+	{"program", take_program, "a name of at most 15 bytes"},
 };
 
 const char *ctl_explain_key(size_t i)
@@ -139,10 +165,11 @@ static json_t *steps_json(const struct dmm_class *class, const struct explanatio
 		const struct explain_step *s = &e->step[i];
 
 		json_array_append_new(
-			list,
-			json_pack("{s:s, s:b, s:b, s:s?}", "stack", class->stack[s->stack].name,
-				  "reached", s->reached, "taken", s->taken, "reason",
-				  s->reached && !s->taken ? words_reason[s->why_not] : NULL));
+			list, json_pack("{s:s, s:b, s:b, s:s?, s:o?}", "stack",
+					class->stack[s->stack].name, "reached", s->reached, "taken",
+					s->taken, "reason",
+					s->reached && !s->taken ? words_reason[s->why_not] : NULL,
+					"share", e->weighted ? json_real(s->share / 10.0) : NULL));
 	}
 	return list;
 }
@@ -150,7 +177,8 @@ static json_t *steps_json(const struct dmm_class *class, const struct explanatio
 json_t *ctl_explanation_json(const struct dmm_class *class, dmm_u64 generation,
 			     const struct explanation *e)
 {
-	const struct dmm_rule_rec *rec = e->rule < DMM_MAX_RULES ? &class->rule[e->rule] : NULL;
+	const struct dmm_rule_rec *rec = e->rule < class->hdr.rules ? &class->rule[e->rule] : NULL;
+	char file[DMM_PATH_LEN];
 	json_t *o = json_pack("{s:s?, s:o, s:b, s:I, s:b, s:{s:s, s:s, s:b}}", "rule",
 			      rec ? rec->name : NULL, "use", steps_json(class, e), "strict",
 			      rec ? rec->strict : class->hdr.strict, "generation",
@@ -163,20 +191,21 @@ json_t *ctl_explanation_json(const struct dmm_class *class, dmm_u64 generation,
 	json_object_set_new(o, "number", json_integer((json_int_t)e->rule + 1));
 	json_object_set_new(o, "disabled", json_boolean(rec->off));
 	json_object_set_new(o, "capture", json_boolean(rec->capture));
-	json_object_set_new(o, "file",
-			    rec->file[0] ? json_text(rec->file, sizeof(rec->file)) : json_null());
-	json_object_set_new(o, "line", rec->file[0] ? json_integer(rec->line) : json_null());
+	class_file(class, e->rule, file);
+	json_object_set_new(o, "file", file[0] ? json_text(file, sizeof(file)) : json_null());
+	json_object_set_new(o, "line", file[0] ? json_integer(rec->line) : json_null());
 	return o;
 }
 
 void ctl_explanation_print(const struct dmm_class *class, dmm_u64 generation,
 			   const struct explanation *e)
 {
-	const struct dmm_rule_rec *rec = e->rule < DMM_MAX_RULES ? &class->rule[e->rule] : NULL;
+	const struct dmm_rule_rec *rec = e->rule < class->hdr.rules ? &class->rule[e->rule] : NULL;
+	char file[DMM_PATH_LEN];
 	bool kept; /* on the kernel stack, whatever the rule says */
 
-	if (rec && rec->file[0])
-		printf("rule %s (number %u, %s:%u)", rec->name, e->rule + 1, rec->file, rec->line);
+	if (rec && class_file(class, e->rule, file) == 0)
+		printf("rule %s (number %u, %s:%u)", rec->name, e->rule + 1, file, rec->line);
 	else if (rec)
 		printf("rule %s (number %u)", rec->name, e->rule + 1);
 	else
@@ -188,7 +217,10 @@ void ctl_explanation_print(const struct dmm_class *class, dmm_u64 generation,
 	for (unsigned i = 0; i < e->n; i++) {
 		const struct explain_step *s = &e->step[i];
 
-		printf("  %u. %s: ", i + 1, class->stack[s->stack].name);
+		printf("  %u. %s", i + 1, class->stack[s->stack].name);
+		if (e->weighted)
+			printf(" (first for %u.%u %%)", s->share / 10, s->share % 10);
+		fputs(": ", stdout);
 		if (!s->reached && kept)
 			puts("not asked");
 		else if (!s->reached)
@@ -220,7 +252,7 @@ static dmm_u64 own_netns(void)
 /* A socket that might be: what --group and --proto and the words say of it. */
 static int explain_words(const struct ctl *c, const struct ctl_state *s, int argc, char **argv)
 {
-	struct eval_socket socket = {.proto = IPPROTO_TCP};
+	struct eval_socket socket = {.proto = IPPROTO_TCP, .uid = EVAL_NO_UID};
 	struct explanation e;
 	int r = CTL_OK;
 
@@ -232,7 +264,7 @@ static int explain_words(const struct ctl *c, const struct ctl_state *s, int arg
 		r = take_words(s->class, argc, argv, &socket);
 	if (r != CTL_OK)
 		return r;
-	explain_socket(&s->tree, s->class, &socket, own_netns(), &e);
+	explain_socket(&s->tree, s->class, &socket, 0, own_netns(), &e);
 	if (c->given & CTL_JSON)
 		return ctl_print_json(c, ctl_explanation_json(s->class, s->generation, &e));
 	ctl_explanation_print(s->class, s->generation, &e);

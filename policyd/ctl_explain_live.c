@@ -25,6 +25,7 @@
 struct live {
 	int fd; /* in the other process */
 	dmm_u64 cookie, netns;
+	dmm_u32 uid; /* of the process as it is now */
 	bool found;
 	struct dmm_flow_row row;
 };
@@ -86,42 +87,60 @@ static int find_row(const struct dmm_flow_row *f, void *ctx)
 	return 0;
 }
 
+/* The real user of a process; EVAL_NO_UID: it cannot be known. */
+static dmm_u32 uid_of(unsigned pid)
+{
+	_cleanup_fclose_ FILE *f = NULL;
+	char path[64], line[256];
+	unsigned uid;
+
+	snprintf(path, sizeof(path), "/proc/%u/status", pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "Uid: %u", &uid) == 1)
+			return uid;
+	return EVAL_NO_UID;
+}
+
 /* What the policy in force would say of a socket like this. */
 static void today(const struct ctl_state *s, const struct live *v, struct explanation *ret)
 {
 	const struct dmm_sock *k = &v->row.sock;
-	struct eval_socket socket = {.group = k->group, .role = k->role, .proto = k->proto};
+	struct eval_socket socket = {
+		.group = k->group, .role = k->role, .proto = k->proto, .uid = v->uid};
 
+	memcpy(socket.program, k->comm, sizeof(socket.program));
 	if (k->role == DMM_ROLE_CLIENT)
 		socket.remote = k->remote;
 	else
 		socket.local = k->local;
-	explain_socket(&s->tree, s->class, &socket, v->netns, ret);
+	explain_socket(&s->tree, s->class, &socket, k->cookie, v->netns, ret);
 }
 
 static bool differs(const struct ctl_state *s, const struct dmm_sock *k,
 		    const struct explanation *e)
 {
-	const char *rule = e->rule < DMM_MAX_RULES ? s->class->rule[e->rule].name : "";
+	const char *rule = e->rule < s->class->hdr.rules ? s->class->rule[e->rule].name : "";
 
 	return e->stack != k->stack || strcmp(rule, k->rule_name) != 0;
 }
 
 /* The line of a rule, by its name: numbers change with the generation. */
-static const struct dmm_rule_rec *rule_named(const struct dmm_class *c, const char *name)
+static unsigned rule_named(const struct dmm_class *c, const char *name)
 {
-	for (unsigned i = 0; i < c->hdr.rules; i++)
-		if (*name && strcmp(c->rule[i].name, name) == 0)
-			return &c->rule[i];
-	return NULL;
+	for (unsigned i = 0; *name && i < c->hdr.rules; i++)
+		if (strcmp(c->rule[i].name, name) == 0)
+			return i;
+	return DMM_RULE_NONE;
 }
 
 static void print_one(const struct ctl_state *s, const struct live *v)
 {
 	const struct dmm_sock *k = &v->row.sock;
 	char local[ADDR_STRLEN], remote[ADDR_STRLEN];
-	const struct dmm_rule_rec *rule;
 	struct explanation e;
+	char file[DMM_PATH_LEN];
+	unsigned rule;
 
 	if (!v->found) {
 		printf("fd %d: no verdict: it is in no group, or neither connected nor listening\n",
@@ -137,8 +156,8 @@ static void print_one(const struct ctl_state *s, const struct live *v)
 	       words_reason[k->reason % DMM_REASON_COUNT], explain_reason(k->reason));
 	printf("  by %s%s, in generation %llu", k->rule_name[0] ? "rule " : "the default",
 	       k->rule_name, k->generation);
-	if (rule && rule->file[0])
-		printf(" (now at %s:%u)", rule->file, rule->line);
+	if (class_file(s->class, rule, file) == 0)
+		printf(" (now at %s:%u)", file, s->class->rule[rule].line);
 	putchar('\n');
 	today(s, v, &e);
 	if (!differs(s, k, &e))
@@ -160,6 +179,14 @@ static json_t *one_json(const struct ctl_state *s, const struct live *v)
 	json_object_set_new(o, "today", ctl_explanation_json(s->class, s->generation, &e));
 	json_object_set_new(o, "today_differs", json_boolean(differs(s, &v->row.sock, &e)));
 	return o;
+}
+
+static void ask_uids(struct live_list *l, unsigned pid)
+{
+	dmm_u32 uid = uid_of(pid);
+
+	for (size_t i = 0; i < l->n; i++)
+		l->list[i].uid = uid;
 }
 
 static int tell(const struct ctl *c, const struct ctl_state *s, const struct live_list *l)
@@ -201,9 +228,10 @@ int ctl_explain_live(const struct ctl *c, struct ctl_state *s)
 		r = maps_flows(&s->tree, find_row, &l);
 	if (r >= 0 && l.n == 0 && !(c->given & CTL_JSON))
 		printf("process %u has no IP sockets\n", c->pid);
-	if (r >= 0)
+	if (r >= 0) {
+		ask_uids(&l, c->pid);
 		r = tell(c, s, &l);
-	else
+	} else
 		r = CTL_FAILED;
 	free(l.list);
 	return r;

@@ -36,7 +36,7 @@ int ctl_state_open(const struct ctl *c, struct ctl_state *ret)
 	r = tree_open(&ret->tree, c->bpffs);
 	if (r < 0)
 		return explain_open(tree_path(c->bpffs), r);
-	ret->class = malloc(sizeof(*ret->class));
+	ret->class = class_new();
 	r = ret->class ? maps_read(&ret->tree, ret->class, &ret->generation) : -ENOMEM;
 	if (r < 0) {
 		log_err("cannot read the policy in force: %s", strerror(-r));
@@ -48,7 +48,7 @@ int ctl_state_open(const struct ctl *c, struct ctl_state *ret)
 
 void ctl_state_close(struct ctl_state *s)
 {
-	free(s->class);
+	class_free(s->class);
 	s->class = NULL;
 	tree_close(&s->tree);
 }

@@ -63,7 +63,7 @@ static void rules_print(const struct telemetry *m)
 	struct table t;
 
 	table_init(&t, headers, ARRAY_SIZE(headers));
-	for (unsigned i = 0; i < m->class->hdr.rules && i < DMM_MAX_RULES; i++) {
+	for (unsigned i = 0; i < m->class->hdr.rules; i++) {
 		table_cell(&t, "%s", m->class->rule[i].name);
 		table_cell(&t, "%llu", m->hit[i]);
 	}

@@ -50,8 +50,8 @@ static int lock_tree(const char *bpffs, int *ret_fd)
 
 int daemon_commit(struct daemon *d, const struct dmm_policy *p)
 {
-	_cleanup_free_ struct dmm_class *prev = malloc(sizeof(*prev));
-	_cleanup_free_ struct dmm_class *next = malloc(sizeof(*next));
+	_cleanup_class_ struct dmm_class *prev = class_new();
+	_cleanup_class_ struct dmm_class *next = class_new();
 	_cleanup_close_ int lock = -1;
 	dmm_u64 generation;
 	int r, lines;
@@ -86,14 +86,14 @@ int daemon_commit(struct daemon *d, const struct dmm_policy *p)
 
 int daemon_follow(struct daemon *d)
 {
-	_cleanup_free_ struct dmm_class *next = NULL;
+	_cleanup_class_ struct dmm_class *next = NULL;
 	struct dmm_class *old;
 	dmm_u64 generation;
 	int r;
 
 	if (d->class && d->tree.meta->generation == d->generation)
 		return 0;
-	next = malloc(sizeof(*next));
+	next = class_new();
 	if (!next)
 		return -ENOMEM;
 	r = maps_read(&d->tree, next, &generation);
@@ -146,14 +146,14 @@ int daemon_measure(struct daemon *d)
 /* At the first start the file counts; later what is in force, which dmm-policy may have changed. */
 static int policy_start(struct daemon *d, const struct dmm_policy *p)
 {
-	_cleanup_free_ struct dmm_class *now = NULL, *file = NULL;
+	_cleanup_class_ struct dmm_class *now = NULL, *file = NULL;
 	dmm_u64 generation;
 	int r, lines;
 
 	if (d->tree.meta->generation == 0)
 		return daemon_commit(d, p);
-	now = malloc(sizeof(*now));
-	file = malloc(sizeof(*file));
+	now = class_new();
+	file = class_new();
 	if (!now || !file)
 		return -ENOMEM;
 	r = maps_read(&d->tree, now, &generation);
@@ -256,7 +256,7 @@ void daemon_fini(struct daemon *d)
 		close(d->signal_fd);
 	if (d->epfd >= 0)
 		close(d->epfd);
-	free(d->class);
+	class_free(d->class);
 	free(d->telemetry);
 }
 

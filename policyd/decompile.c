@@ -1,85 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * The image of the maps back to the policy. The records of a rule are the product of its lists: the
- * distinct values of each member, in the order in which they first appear, are the lists.
- */
+/* The image of the maps back to the policy: the records hold it as it was written. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "policyd/policy.h"
-#include "policyd/policy_read.h"
+#include "policyd/records.h"
 
 static void copy_name(char ret[DMM_NAME_LEN], const char *name)
 {
 	snprintf(ret, DMM_NAME_LEN, "%.*s", DMM_NAME_LEN - 1, name);
 }
 
-/* Append item to the array that *list points to unless it is there. */
-static int push_distinct(void *list, size_t *n, const void *item, size_t size)
-{
-	char *array;
+struct files {
+	char (*name)[DMM_PATH_LEN];
+	size_t n;
+};
 
-	memcpy(&array, list, sizeof(array));
-	for (size_t i = 0; i < *n; i++)
-		if (memcmp(array + i * size, item, size) == 0)
-			return 0;
-	array = realloc(array, (*n + 1) * size);
-	if (!array)
-		return -ENOMEM;
-	memcpy(list, &array, sizeof(array));
-	memcpy(array + (*n)++ * size, item, size);
-	return 0;
+static bool part_fits(const struct dmm_class *c, dmm_u32 cell, dmm_u32 len)
+{
+	return cell <= c->hdr.cells &&
+	       len <= (size_t)(c->hdr.cells - cell) * sizeof(struct dmm_cell);
 }
 
-static int add_group(const struct dmm_class *c, unsigned id, struct policy_match *m)
+/* To read only. */
+static struct records part_of(const struct dmm_class *c, dmm_u32 cell, dmm_u32 len)
 {
-	char name[DMM_NAME_LEN] = "";
-
-	if (id == DMM_GROUP_NONE)
-		return 0;
-	if (id >= DMM_MAX_GROUPS || !c->group[id].name[0])
-		return -EPROTO;
-	copy_name(name, c->group[id].name);
-	return push_distinct(&m->group, &m->n_group, name, sizeof(name));
+	return (struct records){.byte = c->image ? (dmm_u8 *)&c->image[cell] : NULL,
+				.n = c->image ? len : 0};
 }
 
-static int add_prefix(struct policy_prefix **list, size_t *n, const dmm_u8 *ip, dmm_u8 plen)
+static bool class_fits(const struct dmm_class *c)
 {
-	struct policy_prefix p = {.plen = plen};
+	const struct dmm_class_hdr *h = &c->hdr;
 
-	if (plen == 0)
-		return 0;
-	memcpy(p.ip, ip, 16);
-	return push_distinct(list, n, &p, sizeof(p));
-}
-
-static int add_ports(struct policy_ports **list, size_t *n, dmm_u16 lo, dmm_u16 hi)
-{
-	struct policy_ports p = {.lo = lo, .hi = hi};
-
-	return lo == 0 && hi == 65535 ? 0 : push_distinct(list, n, &p, sizeof(p));
-}
-
-static int add_record(const struct dmm_class *c, const struct dmm_match *rec, struct dmm_rule *rule)
-{
-	struct policy_match *m = &rule->match;
-	int r;
-
-	m->roles = rec->roles == (1u << DMM_ROLES) - 1 ? 0 : rec->roles;
-	m->proto = rec->proto;
-	r = add_group(c, rec->group, m);
-	if (r == 0)
-		r = add_prefix(&m->remote, &m->n_remote, rec->remote, rec->remote_plen);
-	if (r == 0)
-		r = add_prefix(&m->local, &m->n_local, rec->local, rec->local_plen);
-	if (r == 0)
-		r = add_ports(&m->remote_port, &m->n_remote_port, rec->remote_port_lo,
-			      rec->remote_port_hi);
-	if (r == 0)
-		r = add_ports(&m->local_port, &m->n_local_port, rec->local_port_lo,
-			      rec->local_port_hi);
-	return r;
+	if (!c->image)
+		return h->rules == 0 && h->cells == 0 && h->stacks <= DMM_MAX_STACKS;
+	return h->rules <= DMM_MAX_RULES && h->stacks <= DMM_MAX_STACKS &&
+	       h->cells >= DMM_RULE_CELL + h->rules && part_fits(c, h->match_cell, h->match_len) &&
+	       part_fits(c, h->set_cell, h->set_len) && part_fits(c, h->file_cell, h->file_len);
 }
 
 static int read_use(const struct dmm_class *c, const dmm_u8 *use, unsigned n,
@@ -95,40 +54,107 @@ static int read_use(const struct dmm_class *c, const dmm_u8 *use, unsigned n,
 	return 0;
 }
 
-static int read_rules(const struct dmm_class *c, struct dmm_policy *p)
+static int file_name(const struct files *f, dmm_u32 number, char ret[DMM_PATH_LEN])
 {
-	size_t seen[DMM_MAX_RULES] = {0};
+	ret[0] = '\0';
+	if (number > f->n)
+		return -EPROTO;
+	if (number)
+		memcpy(ret, f->name[number - 1], DMM_PATH_LEN);
+	return 0;
+}
+
+static int read_rule(const struct dmm_class *c, const struct files *f, struct records *match,
+		     const struct dmm_policy *p, const struct dmm_rule_rec *rec,
+		     struct dmm_rule *rule)
+{
+	int r;
+
+	copy_name(rule->name, rec->name);
+	rule->pos.line = rec->line;
+	rule->strict = rec->strict;
+	rule->disabled = rec->off;
+	rule->capture = rec->capture;
+	rule->carrier = rec->carrier;
+	rule->n_use = rec->n_use;
+	memcpy(rule->weight, rec->weight, sizeof(rule->weight));
+	r = file_name(f, rec->file, rule->pos.file);
+	if (r == 0)
+		r = read_use(c, rec->use, rec->n_use, rule->use);
+	if (r == 0)
+		r = records_get_match(match, c, p, &rule->match);
+	return r == 0 ? records_get_auto(match, &rule->nrd) : r;
+}
+
+static int read_rules(const struct dmm_class *c, const struct files *f, struct dmm_policy *p)
+{
+	struct records match = part_of(c, c->hdr.match_cell, c->hdr.match_len);
 	int r = 0;
 
 	p->rules = calloc(c->hdr.rules + 1, sizeof(*p->rules));
 	if (!p->rules)
 		return -ENOMEM;
 	p->n_rules = c->hdr.rules;
-	for (size_t i = 0; r == 0 && i < p->n_rules; i++) {
-		const struct dmm_rule_rec *rec = &c->rule[i];
-		struct dmm_rule *rule = &p->rules[i];
-
-		copy_name(rule->name, rec->name);
-		snprintf(rule->pos.file, sizeof(rule->pos.file), "%.*s", DMM_PATH_LEN - 1,
-			 rec->file);
-		rule->pos.line = rec->line;
-		rule->strict = rec->strict;
-		rule->disabled = rec->off;
-		rule->capture = rec->capture;
-		rule->carrier = rec->carrier;
-		rule->n_use = rec->n_use;
-		r = read_use(c, rec->use, rec->n_use, rule->use);
-	}
-	for (size_t i = 0; r == 0 && i < c->hdr.matches; i++) {
-		if (c->match[i].rule >= p->n_rules)
-			return -EPROTO;
-		seen[c->match[i].rule]++;
-		r = add_record(c, &c->match[i], &p->rules[c->match[i].rule]);
-	}
 	for (size_t i = 0; r == 0 && i < p->n_rules; i++)
-		if (policy_match_records(&p->rules[i].match) != seen[i])
-			return -EPROTO;
+		r = read_rule(c, f, &match, p, &c->rule[i], &p->rules[i]);
+	return r == 0 && match.at != match.n ? -EPROTO : r;
+}
+
+static int read_sets(const struct dmm_class *c, const struct files *f, struct dmm_policy *p)
+{
+	struct records sets = part_of(c, c->hdr.set_cell, c->hdr.set_len);
+	size_t room = 0;
+	int r = 0;
+
+	while (r == 0 && sets.at < sets.n) {
+		dmm_u32 file;
+
+		if (p->n_sets == room) {
+			size_t more = room ? 2 * room : 16;
+			struct policy_set *list = realloc(p->sets, more * sizeof(*list));
+
+			if (!list)
+				return -ENOMEM;
+			p->sets = list;
+			room = more;
+		}
+		p->sets[p->n_sets] = (struct policy_set){0};
+		r = records_get_set(&sets, &p->sets[p->n_sets], &file);
+		if (r == 0)
+			r = file_name(f, file, p->sets[p->n_sets].pos.file);
+		p->n_sets++;
+	}
 	return r;
+}
+
+static int read_files(const struct dmm_class *c, struct files *f)
+{
+	struct records files = part_of(c, c->hdr.file_cell, c->hdr.file_len);
+	int r = 0;
+
+	f->n = 0;
+	for (size_t i = 0; i < files.n; i++)
+		f->n += !files.byte[i];
+	f->name = calloc(f->n + 1, sizeof(*f->name));
+	if (!f->name)
+		return -ENOMEM;
+	for (size_t i = 0; r == 0 && i < f->n; i++)
+		r = records_get_file(&files, f->name[i]);
+	return r;
+}
+
+int class_file(const struct dmm_class *c, unsigned rule, char ret[DMM_PATH_LEN])
+{
+	struct records files;
+
+	ret[0] = '\0';
+	if (rule >= c->hdr.rules || !part_fits(c, c->hdr.file_cell, c->hdr.file_len))
+		return -ENOENT;
+	files = part_of(c, c->hdr.file_cell, c->hdr.file_len);
+	for (unsigned n = c->rule[rule].file; n; n--)
+		if (records_get_file(&files, ret) < 0)
+			return -ENOENT;
+	return ret[0] ? 0 : -ENOENT;
 }
 
 static int read_stacks(const struct dmm_class *c, struct dmm_policy *p)
@@ -160,26 +186,38 @@ static int read_groups(const struct dmm_class *c, struct dmm_policy *p)
 	return 0;
 }
 
+static int read_all(const struct dmm_class *c, struct dmm_policy *p)
+{
+	struct files files = {0};
+	int r = read_stacks(c, p);
+
+	if (r == 0)
+		r = read_groups(c, p);
+	if (r == 0)
+		r = read_files(c, &files);
+	if (r == 0)
+		r = read_sets(c, &files, p);
+	if (r == 0)
+		r = read_rules(c, &files, p);
+	free(files.name);
+	if (r == 0 && c->hdr.n_use) { /* 0: the empty class of generation 0 */
+		p->n_def = c->hdr.n_use;
+		r = read_use(c, c->hdr.use, c->hdr.n_use, p->def);
+	}
+	return r;
+}
+
 int class_decompile(const struct dmm_class *c, struct dmm_policy **ret)
 {
 	struct dmm_policy *p;
 	int r;
 
-	if (c->hdr.rules > DMM_MAX_RULES || c->hdr.matches > DMM_MAX_MATCHES ||
-	    c->hdr.stacks > DMM_MAX_STACKS)
+	if (!class_fits(c))
 		return -EPROTO;
 	p = policy_new();
 	if (!p)
 		return -ENOMEM;
-	r = read_stacks(c, p);
-	if (r == 0)
-		r = read_groups(c, p);
-	if (r == 0)
-		r = read_rules(c, p);
-	if (r == 0 && c->hdr.n_use) { /* 0: the empty class of generation 0 */
-		p->n_def = c->hdr.n_use;
-		r = read_use(c, c->hdr.use, c->hdr.n_use, p->def);
-	}
+	r = read_all(c, p);
 	if (r < 0) {
 		policy_free(p);
 		return r;

@@ -223,7 +223,7 @@ static const struct {
 
 static int side_open(struct side *s, const struct dmm_class *c)
 {
-	size_t room = DMM_MAX_RULES + DMM_MAX_GROUPS + DMM_MAX_STACKS;
+	size_t room = c->hdr.rules + DMM_MAX_GROUPS + DMM_MAX_STACKS;
 	int r = class_decompile(c, &s->policy);
 
 	if (r < 0)
@@ -263,11 +263,24 @@ int class_diff(const struct dmm_class *a, const struct dmm_class *b, FILE *out)
 	return r < 0 ? r : d.lines;
 }
 
+/* Tables follow from the records before them. */
+static bool same_records(const struct dmm_class *a, const struct dmm_class *b)
+{
+	const struct dmm_class_hdr *x = &a->hdr, *y = &b->hdr;
+
+	if (x->rules != y->rules || x->n_use != y->n_use || x->strict != y->strict ||
+	    memcmp(x->use, y->use, sizeof(x->use)) != 0 || x->match_len != y->match_len ||
+	    x->set_len != y->set_len || x->file_len != y->file_len)
+		return false;
+	return x->rules == 0 && x->set_len == 0
+		       ? true
+		       : memcmp(&a->image[DMM_RULE_CELL], &b->image[DMM_RULE_CELL],
+				(x->table_cell - DMM_RULE_CELL) * sizeof(*a->image)) == 0;
+}
+
 bool class_equal(const struct dmm_class *a, const struct dmm_class *b)
 {
-	if (memcmp(&a->hdr, &b->hdr, sizeof(a->hdr)) != 0 ||
-	    memcmp(a->match, b->match, a->hdr.matches * sizeof(a->match[0])) != 0 ||
-	    memcmp(a->rule, b->rule, a->hdr.rules * sizeof(a->rule[0])) != 0 ||
+	if (a->hdr.stacks != b->hdr.stacks || !same_records(a, b) ||
 	    memcmp(a->stack, b->stack, a->hdr.stacks * sizeof(a->stack[0])) != 0)
 		return false;
 	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)

@@ -104,28 +104,65 @@ static void walk(const struct walker *w, const dmm_u8 *use, unsigned n, bool str
 	ret->stack = ret->refused && n ? use[0] % DMM_MAX_STACKS : DMM_STACK_KERNEL;
 }
 
+/* A draw that gives the stack of the largest weight. */
+static dmm_u32 usual_draw(const struct dmm_rule_rec *rule)
+{
+	dmm_u64 sum = 0, before = 0;
+	unsigned most = 0;
+
+	for (unsigned i = 0; i < DMM_MAX_USE; i++) {
+		sum += rule->weight[i];
+		if (rule->weight[i] > rule->weight[most])
+			most = i;
+	}
+	for (unsigned i = 0; i < most; i++)
+		before += rule->weight[i];
+	/* the middle of its part of the sum */
+	return sum ? (dmm_u32)(((2 * before + rule->weight[most]) << 31) / sum) : 0;
+}
+
+static void put_shares(const struct dmm_rule_rec *rule, struct explanation *ret)
+{
+	unsigned sum = 0;
+
+	for (unsigned i = 0; i < DMM_MAX_USE; i++)
+		sum += rule->weight[i];
+	ret->weighted = sum > 0;
+	for (unsigned k = 0; sum && k < ret->n; k++)
+		for (unsigned i = 0; i < rule->n_use && i < DMM_MAX_USE; i++)
+			if (rule->use[i] % DMM_MAX_STACKS == ret->step[k].stack)
+				ret->step[k].share = rule->weight[i] * 1000u / sum;
+}
+
 void explain_socket(const struct tree *t, const struct dmm_class *c, const struct eval_socket *s,
-		    dmm_u64 netns, struct explanation *ret)
+		    dmm_u64 cookie, dmm_u64 netns, struct explanation *ret)
 {
 	const struct walker w = {.tree = t, .class = c, .socket = s, .netns = netns};
 	const struct dmm_rule_rec *rule;
+	dmm_u8 drawn[DMM_MAX_USE];
 	const dmm_u8 *use;
 	unsigned n;
 
 	*ret = (struct explanation){.rule = eval_rule(c, s), .stack = DMM_STACK_KERNEL};
-	rule = ret->rule < DMM_MAX_RULES ? &c->rule[ret->rule] : NULL;
+	rule = ret->rule < c->hdr.rules ? &c->rule[ret->rule] : NULL;
 	ret->reason = rule ? DMM_REASON_RULE : DMM_REASON_DEFAULT;
 	ret->group_off = s->group && attach_group_off(t, &c->group[s->group % DMM_MAX_GROUPS]);
-	use = rule ? rule->use : c->hdr.use;
+	use = c->hdr.use;
+	if (rule) {
+		eval_use(rule, cookie ? DMM_DRAW(cookie) : usual_draw(rule), drawn);
+		use = drawn;
+	}
 	n = MIN(rule ? rule->n_use : c->hdr.n_use, DMM_MAX_USE);
 	if (ret->group_off || (rule && (rule->off || rule->capture))) {
 		ret->reason = ret->group_off || rule->off ? DMM_REASON_ADMIN_OFF
 							  : DMM_REASON_CAPTURE;
 		for (; ret->n < n; ret->n++)
 			ret->step[ret->n].stack = use[ret->n] % DMM_MAX_STACKS;
-		return;
+	} else {
+		walk(&w, use, n, rule ? rule->strict : c->hdr.strict, ret);
 	}
-	walk(&w, use, n, rule ? rule->strict : c->hdr.strict, ret);
+	if (rule)
+		put_shares(rule, ret);
 }
 
 const char *explain_reason(unsigned reason)

@@ -12,6 +12,7 @@ struct explain_step {
 	dmm_u8 stack;
 	bool reached; /* false: an earlier one was taken, or none is asked at all */
 	bool taken;
+	unsigned share; /* per mille of connections that are offered it first, where weighted */
 	dmm_u8 why_not; /* enum dmm_reason, when reached and not taken */
 };
 
@@ -22,15 +23,17 @@ struct explanation {
 	dmm_u8 stack; /* what the socket gets, enum dmm_reason with it */
 	dmm_u8 reason;
 	bool refused;	/* connect() fails */
+	bool weighted;	/* the rule has weights */
 	bool group_off; /* the whole group is switched off */
 };
 
 /*
- * netns: cookie of the socket's network namespace. What only the socket itself knows (options, a
- * bound device) is not asked: explain says what a plain one would get.
+ * cookie: of the socket, which decides where weights send it; 0: any, and the stack of the largest
+ * weight is taken for it. netns: cookie of the socket's network namespace. What only the socket
+ * itself knows (options, a bound device) is not asked: explain says what a plain one would get.
  */
 void explain_socket(const struct tree *t, const struct dmm_class *c, const struct eval_socket *s,
-		    dmm_u64 netns, struct explanation *ret);
+		    dmm_u64 cookie, dmm_u64 netns, struct explanation *ret);
 
 /* What a reason means, one clause. */
 const char *explain_reason(unsigned reason);

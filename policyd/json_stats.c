@@ -42,7 +42,7 @@ static json_t *rules(const struct telemetry *t)
 {
 	json_t *list = json_array();
 
-	for (unsigned i = 0; i < t->class->hdr.rules && i < DMM_MAX_RULES; i++)
+	for (unsigned i = 0; i < t->class->hdr.rules; i++)
 		json_array_append_new(list, json_pack("{s:s, s:I}", "name", t->class->rule[i].name,
 						      "hits", (json_int_t)t->hit[i]));
 	return list;

@@ -117,7 +117,7 @@ static void emit_fallbacks(const struct family *f, const struct telemetry *t, FI
 
 static void emit_hits(const struct family *f, const struct telemetry *t, FILE *out)
 {
-	for (unsigned i = 0; i < t->class->hdr.rules && i < DMM_MAX_RULES; i++)
+	for (unsigned i = 0; i < t->class->hdr.rules; i++)
 		put_u64_label(out, f->name, "rule", t->class->rule[i].name, t->hit[i]);
 }
 
@@ -239,9 +239,9 @@ static const struct family families[] = {
 	{"dmm_fallbacks_total", "counter", "reason",
 	 "sockets that did not get the first stack of their rule, by the reason why", emit_fallbacks, 0},
 	{"dmm_rule_hits_total", "counter", "rule",
-	 "sockets that a rule matched; starts over with each commit", emit_hits, 0},
+	 "sockets that a rule matched; starts over when a commit gives the rule another place", emit_hits, 0},
 	{"dmm_default_hits_total", "counter", "",
-	 "sockets that no rule matched; starts over with each commit", emit_default_hits, 0},
+	 "sockets that no rule matched", emit_default_hits, 0},
 	{"dmm_sockets_active", "gauge", "stack",
 	 "open sockets that have this stack, listeners included", emit_active, 0},
 	{"dmm_stack_up", "gauge", "stack",

@@ -160,8 +160,9 @@ void policy_rule_fini(struct dmm_rule *r);
 int policy_check(const struct dmm_policy *p, struct policy_diags *reterr);
 
 /*
- * The image of p. Names that prev (may be NULL) has keep their ids. p must have passed
- * policy_check(). -E2BIG: beyond a limit of the ABI.
+ * The image of p. Names that prev (may be NULL) has keep their ids; tables are taken over from prev
+ * if all rules match what they matched there. p must have passed policy_check(). ret is all zero
+ * or another class, which it replaces; class_fini() in any case. -E2BIG: beyond a limit of the ABI.
  */
 int class_compile(const struct dmm_policy *p, const struct dmm_class *prev, struct dmm_class *ret);
 
@@ -169,8 +170,8 @@ int class_compile(const struct dmm_policy *p, const struct dmm_class *prev, stru
 int class_stack(const struct dmm_class *c, const char *name);
 int class_group(const struct dmm_class *c, const char *name);
 
-/* Records that a match compiles to: the product of its lists. */
-size_t policy_match_records(const struct policy_match *m);
+/* The name of the file that a rule was read from. -ENOENT: none. */
+int class_file(const struct dmm_class *c, unsigned rule, char ret[DMM_PATH_LEN]);
 
 /* The policy that c is the image of. daemon settings are defaults.
  * -EPROTO: c is no image that class_compile() makes. */
@@ -183,10 +184,18 @@ int policy_format(const struct dmm_policy *p, FILE *out);
 struct eval_socket {
 	dmm_u8 group, role, proto, pad;
 	struct dmm_addr remote, local;
+	dmm_u32 uid;		       /* EVAL_NO_UID: unknown */
+	char program[DMM_PROGRAM_LEN]; /* padded with zeros */
 };
+#define EVAL_NO_UID 0xffffffffu
+
 /* The index of the rule that a socket gets, DMM_RULE_NONE for the default: the same answer as the
  * BPF programs give. */
 unsigned eval_rule(const struct dmm_class *c, const struct eval_socket *s);
+
+/* The stacks of a rule in the order in which a socket that draws `draw` (DMM_DRAW) is offered them.
+ */
+void eval_use(const struct dmm_rule_rec *rule, dmm_u32 draw, dmm_u8 ret[DMM_MAX_USE]);
 
 /* True if the two hold the same, cgroup ids and what was created aside. */
 bool class_equal(const struct dmm_class *a, const struct dmm_class *b);

@@ -87,8 +87,6 @@ static void maps_usage_read(struct telemetry *t, struct tree *tree)
 		stacks += c->stack[i].kind != DMM_KIND_FREE;
 	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
 		groups += c->group[i].name[0] != '\0';
-	t->map[TELEMETRY_MATCH] =
-		(struct telemetry_map_usage){"match", true, c->hdr.matches, DMM_MAX_MATCHES};
 	t->map[TELEMETRY_RULE] =
 		(struct telemetry_map_usage){"rule", true, c->hdr.rules, DMM_MAX_RULES};
 	t->map[TELEMETRY_STACK] =

@@ -348,7 +348,6 @@ bool listen_accepted(struct stack *s, struct listening *g, struct owned *o)
 		.remote = o->remote,
 		.local = o->local,
 		.since_ns = s->now,
-		.rule = l->rule,
 		.stack = (dmm_u8)s->id,
 		.group = l->group,
 		.carrier = l->carrier,
@@ -437,7 +436,7 @@ static int listen_rule_off(const struct dmm_flow_row *f, void *ctx)
 
 static void listen_read_rules(struct stack *s)
 {
-	_cleanup_free_ struct dmm_class *class = malloc(sizeof(*class));
+	_cleanup_class_ struct dmm_class *class = class_new();
 	struct rules_off o = {.s = s, .class = class};
 	dmm_u64 generation;
 

@@ -81,7 +81,7 @@ static void on_signal(struct stack *s, struct watch *w, uint32_t events)
 
 static int find_id(struct stack *s)
 {
-	_cleanup_free_ struct dmm_class *c = NULL;
+	_cleanup_class_ struct dmm_class *c = NULL;
 	dmm_u64 generation;
 	int r;
 
@@ -89,7 +89,7 @@ static int find_id(struct stack *s)
 		s->id = (unsigned)s->c.id;
 		return s->id < DMM_MAX_STACKS ? 0 : -EINVAL;
 	}
-	c = malloc(sizeof(*c));
+	c = class_new();
 	if (!c)
 		return -ENOMEM;
 	r = maps_read(&s->tree, c, &generation);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Runs the classifier on a socket that the test describes. */
+/* Runs the classifier on a socket that the test describes. User and program are the test's own. */
 #include "bpf/dmm_match.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -8,6 +8,8 @@ struct question {
 	struct dmm_addr remote, local;
 	__u32 group, role, proto;
 	__u32 rule; /* out */
+	__u64 cookie;
+	__u64 use; /* out */
 };
 
 SEC("syscall")
@@ -21,6 +23,8 @@ int dmm_ask(struct question *q)
 	sel.group = q->group;
 	sel.role = q->role;
 	sel.proto = q->proto;
-	q->rule = choose(&sel, &c) ? c.rule : 0xfffe;
+	c.cookie = q->cookie;
+	q->rule = choose(&sel, &c) ? c.rule : 0xfffffffe;
+	q->use = c.use;
 	return 0;
 }

@@ -1,157 +1,166 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The classifier in the kernel and eval_rule() in userspace give the same answer: random policies,
- * and sockets at and around every boundary of their prefixes and ranges.
+ * The classifier in the kernel, eval_rule() in userspace and the plainest reading of the policy
+ * give the same answer: random policies, random sockets, and sockets at and around every end of
+ * every range.
  */
 #include <CUnit/Basic.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #include "match.skel.h"
 
-#include "lib/base/addr.h"
 #include "lib/base/log.h"
-#include "lib/base/util.h"
 #include "loader/maps.h"
-#include "policyd/policy.h"
+#include "tests/unit/policy_gen.h"
 
-#define POLICIES 200
-#define SOCKETS 600
+#define POLICIES 600
+#define SOCKETS 100
 
 struct question {
 	struct dmm_addr remote, local;
 	dmm_u32 group, role, proto, rule;
+	dmm_u64 cookie, use;
+};
+
+struct tally {
+	const struct dmm_policy *policy;
+	const struct dmm_class *class;
+	struct rng *rng;
+	unsigned long pairs, hits, wrong_rule, wrong_eval, wrong_use;
 };
 
 static char path[64];
 static struct tree tree;
 static struct match_bpf *skel;
-static struct dmm_class *class;
 
-static unsigned pick(unsigned n)
+static dmm_u64 pack_use(const dmm_u8 *use)
 {
-	return (unsigned)random() % n;
+	dmm_u64 packed = 0;
+
+	for (unsigned i = 0; i < DMM_MAX_USE; i++)
+		packed |= (dmm_u64)use[i] << 8 * i;
+	return packed;
 }
 
-/* Few distinct bits, so that prefixes nest and sockets hit them. */
-static void random_ip(dmm_u8 ip[16])
+/* As a process of this user and name. */
+static int ask(const struct eval_socket *s, struct question *q)
 {
-	memset(ip, 0, 16);
-	if (pick(3)) {
-		addr_from_v4(ip, htonl(0x0a000000u | (pick(4) << 16) | (pick(3) << 7) | pick(4)));
-	} else {
-		ip[0] = 0x20;
-		ip[1] = 0x01;
-		ip[7] = (dmm_u8)pick(3);
-		ip[8] = (dmm_u8)(pick(2) << 7);
-		ip[15] = (dmm_u8)pick(4);
-	}
+	LIBBPF_OPTS(bpf_test_run_opts, o, .ctx_in = q, .ctx_size_in = sizeof(*q));
+	char name[DMM_PROGRAM_LEN] = {0};
+	int r;
+
+	q->remote = s->remote;
+	q->local = s->local;
+	q->group = s->group;
+	q->role = s->role;
+	q->proto = s->proto;
+	memcpy(name, s->program, sizeof(name) - 1);
+	prctl(PR_SET_NAME, name);
+	if (setresuid(s->uid, 0, 0) < 0)
+		return -errno;
+	r = bpf_prog_test_run_opts(bpf_program__fd(skel->progs.dmm_ask), &o);
+	return setresuid(0, 0, 0) < 0 ? -errno : r;
 }
 
-static void random_prefix(dmm_u8 ip[16], dmm_u8 *plen)
+static void compare(const struct gen_socket *g, void *ctx)
 {
-	static const dmm_u8 v4[] = {96, 104, 112, 120, 121, 127, 128};
-	static const dmm_u8 v6[] = {1, 16, 63, 64, 65, 120, 128};
-	unsigned n;
+	struct tally *t = ctx;
+	struct eval_socket s = g->s;
+	struct question q = {.cookie = rng_below(t->rng, 1 << 30)};
+	unsigned want = naive_rule(t->policy, g);
+	dmm_u8 use[DMM_MAX_USE];
 
-	random_ip(ip);
-	*plen = 0;
-	if (pick(3))
-		*plen = addr_is_v4(ip) ? v4[pick(sizeof(v4))] : v6[pick(sizeof(v6))];
-	for (n = *plen; n < 128; n++)
-		ip[n / 8] &= (dmm_u8) ~(0x80 >> (n % 8));
-}
-
-static void random_ports(dmm_u16 *lo, dmm_u16 *hi)
-{
-	*lo = 0;
-	*hi = 65535;
-	if (pick(2))
+	if (g->group)
+		s.group = (dmm_u8)class_group(t->class, g->group);
+	CU_ASSERT_EQUAL_FATAL(ask(&s, &q), 0);
+	t->pairs++;
+	t->wrong_rule += q.rule != want;
+	t->wrong_eval += eval_rule(t->class, &s) != want;
+	if (want == DMM_RULE_NONE || q.rule != want)
 		return;
-	*lo = (dmm_u16)(1 + pick(5) * 100);
-	*hi = (dmm_u16)(*lo + pick(3) * 50);
+	t->hits++;
+	eval_use(&t->class->rule[want], DMM_DRAW(q.cookie), use);
+	t->wrong_use += q.use != pack_use(use);
 }
 
-static void random_class(void)
+static void compare_policy(struct tally *t, struct dmm_policy *p)
 {
-	class->hdr.matches = 1 + pick(60);
-	class->hdr.rules = class->hdr.matches;
-	for (unsigned i = 0; i < class->hdr.matches; i++) {
-		struct dmm_match *m = &class->match[i];
+	struct dmm_class *c = class_new();
 
-		memset(m, 0, sizeof(*m));
-		m->rule = (dmm_u16)i;
-		m->group = (dmm_u8)(pick(2) ? 0 : 1 + pick(3));
-		m->roles = (dmm_u8)(1 + pick(3));
-		m->proto = (dmm_u8)(pick(2) ? 0 : pick(2) ? IPPROTO_TCP : IPPROTO_UDP);
-		random_prefix(m->remote, &m->remote_plen);
-		if (pick(4) == 0)
-			random_prefix(m->local, &m->local_plen);
-		random_ports(&m->remote_port_lo, &m->remote_port_hi);
-		if (pick(4) == 0)
-			random_ports(&m->local_port_lo, &m->local_port_hi);
-		else
-			m->local_port_hi = 65535;
+	CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, c), 0);
+	t->policy = p;
+	t->class = c;
+	{
+		struct dmm_class *bare = class_new();
+
+		/* the groups' ids count, not the groups: nothing is to be attached */
+		CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, bare), 0);
+		memset(bare->group, 0, sizeof(bare->group));
+		CU_ASSERT_EQUAL_FATAL(maps_commit(&tree, bare, NULL), 0);
+		class_free(bare);
 	}
-}
+	for (int i = 0; i < SOCKETS; i++) {
+		struct gen_socket g;
 
-/* A port on, just below or just above a boundary of some rule. */
-static dmm_u16 boundary(const struct dmm_match *m, bool remote)
-{
-	dmm_u16 lo = remote ? m->remote_port_lo : m->local_port_lo;
-	dmm_u16 hi = remote ? m->remote_port_hi : m->local_port_hi;
-
-	return (dmm_u16)((pick(2) ? lo : hi) + pick(3) - 1);
-}
-
-static bool same_answer(void)
-{
-	const struct dmm_match *m = &class->match[pick(class->hdr.matches)];
-	struct question q = {.group = pick(4), .role = pick(2)};
-	LIBBPF_OPTS(bpf_test_run_opts, o, .ctx_in = &q, .ctx_size_in = sizeof(q));
-	struct eval_socket s;
-
-	q.proto = pick(2) ? IPPROTO_TCP : IPPROTO_UDP;
-	if (q.role == DMM_ROLE_CLIENT || pick(3) == 0) {
-		random_ip(q.remote.ip);
-		q.remote.port = boundary(m, true);
+		gen_socket(t->rng, p, &g);
+		compare(&g, t);
 	}
-	if (pick(2))
-		random_ip(q.local.ip);
-	q.local.port = boundary(m, false);
-	s = (struct eval_socket){.group = (dmm_u8)q.group,
-				 .role = (dmm_u8)q.role,
-				 .proto = (dmm_u8)q.proto,
-				 .remote = q.remote,
-				 .local = q.local};
-	if (bpf_prog_test_run_opts(bpf_program__fd(skel->progs.dmm_ask), &o) < 0)
-		return false;
-	return q.rule == eval_rule(class, &s);
+	naive_boundaries(t->rng, p, compare, t);
+	class_free(c);
+}
+
+static void check_tally(const struct tally *t)
+{
+	CU_ASSERT_EQUAL(t->wrong_rule, 0);
+	CU_ASSERT_EQUAL(t->wrong_eval, 0);
+	CU_ASSERT_EQUAL(t->wrong_use, 0);
+	CU_ASSERT(t->hits > t->pairs / 4);
+	printf("%lu pairs, %lu of them decided by a rule; ", t->pairs, t->hits);
 }
 
 static void test_same(void)
 {
-	unsigned wrong = 0;
+	struct tally t = {0};
 
-	srandom(7);
-	for (unsigned p = 0; p < POLICIES; p++) {
-		random_class();
-		CU_ASSERT_EQUAL_FATAL(maps_commit(&tree, class, NULL), 0);
-		for (unsigned i = 0; i < SOCKETS; i++)
-			wrong += !same_answer();
+	for (uint64_t seed = 0; seed < POLICIES; seed++) {
+		struct rng r = {.state = seed * 7919};
+		struct dmm_policy *p = gen_policy_full(&r);
+
+		t.rng = &r;
+		compare_policy(&t, p);
+		policy_free(p);
 	}
-	CU_ASSERT_EQUAL(wrong, 0);
+	check_tally(&t);
+	CU_ASSERT(t.pairs >= 100000);
+}
+
+/* Rules that fill several chunks. */
+static void test_large(void)
+{
+	struct tally t = {0};
+
+	for (uint64_t seed = 0; seed < 2; seed++) {
+		struct rng r = {.state = seed * 101 + 5};
+		struct dmm_policy *p = gen_policy_full(&r);
+
+		gen_more_rules(&r, p, 1200);
+		t.rng = &r;
+		compare_policy(&t, p);
+		policy_free(p);
+	}
+	check_tally(&t);
 }
 
 static int setup(void)
 {
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-match-%d", getpid());
-	class = calloc(1, sizeof(*class));
-	if (!class || tree_install(&tree, path) < 0 || maps_read(&tree, class, NULL) < 0)
+	if (tree_install(&tree, path) < 0)
 		return -1;
 	skel = match_bpf__open();
 	if (!skel || tree_reuse_maps(&tree, skel->obj) < 0)
@@ -163,7 +172,6 @@ static int teardown(void)
 {
 	match_bpf__destroy(skel);
 	tree_close(&tree);
-	free(class);
 	return tree_teardown(path);
 }
 
@@ -180,7 +188,8 @@ int main(void)
 	}
 	CU_initialize_registry();
 	s = CU_add_suite("match", setup, teardown);
-	CU_add_test(s, "BPF and eval agree", test_same);
+	CU_add_test(s, "BPF, eval and a plain reading agree", test_same);
+	CU_add_test(s, "the same with many rules", test_large);
 	CU_basic_set_mode(CU_BRM_VERBOSE);
 	CU_basic_run_tests();
 	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();

@@ -27,6 +27,7 @@
 #include "loader/maps.h"
 #include "loader/monitor.h"
 #include "loader/probe.h"
+#include "policyd/policy.h"
 
 static char path[64], group_cgroup[64];
 static struct tree tree;
@@ -47,27 +48,70 @@ static int in_group(int (*fn)(void))
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 200;
 }
 
+/* What the next commit() puts in force beside the stacks and groups of class. */
+static struct dmm_rule rules[2];
+static unsigned rule_stack[2]; /* ids */
+static unsigned rule_group;    /* of the first rule; 0: any */
+static size_t n_rules;
+
 static void rule(unsigned i, const char *name, const char *prefix, unsigned port, unsigned stack)
 {
-	struct dmm_match *m = &class->match[i];
+	static struct policy_prefix remote[2];
+	static struct policy_ports ports[2];
+	struct dmm_rule *r = &rules[i];
 	unsigned plen = 0;
 
-	memset(m, 0, sizeof(*m));
-	memset(&class->rule[i], 0, sizeof(class->rule[i]));
-	if (prefix)
-		addr_parse_prefix(prefix, m->remote, &plen);
-	m->remote_plen = (dmm_u8)plen;
-	m->rule = (dmm_u16)i;
-	m->roles = 3;
-	m->remote_port_lo = (dmm_u16)port;
-	m->remote_port_hi = port ? (dmm_u16)port : 65535;
-	m->local_port_hi = 65535;
-	strcpy(class->rule[i].name, name);
-	class->rule[i].use[0] = (dmm_u8)stack;
-	class->rule[i].n_use = 1;
-	class->rule[i].carrier = DMM_CARRIER_TCP;
-	if (class->hdr.rules <= i)
-		class->hdr.rules = class->hdr.matches = i + 1;
+	*r = (struct dmm_rule){.n_use = 1, .carrier = DMM_CARRIER_TCP};
+	strcpy(r->name, name);
+	rule_stack[i] = stack;
+	if (prefix) {
+		addr_parse_prefix(prefix, remote[i].ip, &plen);
+		remote[i].plen = (dmm_u8)plen;
+		r->match.remote = &remote[i];
+		r->match.n_remote = 1;
+	}
+	if (port) {
+		ports[i] = (struct policy_ports){(dmm_u16)port, (dmm_u16)port};
+		r->match.remote_port = &ports[i];
+		r->match.n_remote_port = 1;
+	}
+	if (n_rules <= i)
+		n_rules = i + 1;
+}
+
+static int commit(void)
+{
+	struct policy_group groups[DMM_MAX_GROUPS] = {};
+	struct policy_stack stacks[DMM_MAX_STACKS] = {};
+	struct dmm_policy p = {.groups = groups,
+			       .stacks = stacks,
+			       .rules = rules,
+			       .n_rules = n_rules,
+			       .def = {"kernel"},
+			       .n_def = 1};
+	struct dmm_class *next = class_new();
+	int r;
+
+	for (unsigned i = 1; i < DMM_MAX_STACKS; i++)
+		if (class->stack[i].kind == DMM_KIND_KERNEL ||
+		    class->stack[i].kind == DMM_KIND_USERSPACE)
+			stacks[p.n_stacks++].rec = class->stack[i];
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++) {
+		if (!class->group[i].name[0])
+			continue;
+		strcpy(groups[p.n_groups].name, class->group[i].name);
+		strcpy(groups[p.n_groups++].cgroup, class->group[i].cgroup);
+	}
+	for (size_t i = 0; i < n_rules; i++)
+		strcpy(rules[i].use[0], class->stack[rule_stack[i]].name);
+	rules[0].match.group = rule_group ? &class->group[rule_group].name : NULL;
+	rules[0].match.n_group = rule_group != 0;
+	r = class_compile(&p, class, next);
+	if (r == 0)
+		r = maps_commit(&tree, next, NULL);
+	class_free(class);
+	class = next;
+	return r;
 }
 
 static int connect_to(const char *ip, unsigned port)
@@ -184,7 +228,7 @@ static void test_reject(void)
 
 	class->stack[1] = (struct dmm_stack_rec){.name = "reject", .kind = DMM_KIND_REJECT};
 	rule(0, "no", "127.0.0.0/8", server_port, 1);
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(commit(), 0);
 	CU_ASSERT_EQUAL(in_group(do_refused), 0);
 	CU_ASSERT_EQUAL(verdicts(1, DMM_ROLE_CLIENT, DMM_REASON_REJECTED), 1);
 	close(s);
@@ -203,7 +247,7 @@ static void test_stack_down_falls_back(void)
 
 	class->stack[2] = (struct dmm_stack_rec){.name = "edge0", .kind = DMM_KIND_USERSPACE};
 	rule(0, "far", NULL, 0, 2);
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(commit(), 0);
 	CU_ASSERT_EQUAL(in_group(do_connect_far), 0);
 	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_STACK_DOWN), 1);
 	close(s);
@@ -219,12 +263,12 @@ static void test_strict(void)
 	dmm_u64 before = verdicts(2, DMM_ROLE_CLIENT, DMM_REASON_STACK_DOWN);
 	int s = listen_on("127.0.0.1", &server_port);
 
-	class->rule[0].strict = 1;
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	rules[0].strict = 1;
+	CU_ASSERT_EQUAL(commit(), 0);
 	CU_ASSERT_EQUAL(in_group(do_strict), 0);
 	CU_ASSERT_EQUAL(verdicts(2, DMM_ROLE_CLIENT, DMM_REASON_STACK_DOWN), before + 1);
-	class->rule[0].strict = 0;
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	rules[0].strict = 0;
+	CU_ASSERT_EQUAL(commit(), 0);
 	close(s);
 }
 
@@ -521,17 +565,18 @@ static void test_redirect(void)
 
 static void test_read_back(void)
 {
-	struct dmm_class *back = calloc(1, sizeof(*back));
+	struct dmm_class *back = class_new();
 	dmm_u64 generation;
 
 	CU_ASSERT_EQUAL(maps_read(&tree, back, &generation), 0);
 	CU_ASSERT_EQUAL(generation, 5);
 	CU_ASSERT_EQUAL(memcmp(&back->hdr, &class->hdr, sizeof(back->hdr)), 0);
-	CU_ASSERT_EQUAL(memcmp(back->match, class->match, sizeof(back->match)), 0);
-	CU_ASSERT_EQUAL(memcmp(back->rule, class->rule, sizeof(back->rule)), 0);
+	CU_ASSERT_EQUAL(memcmp(back->image, class->image, back->hdr.cells * sizeof(*back->image)),
+			0);
+	CU_ASSERT_STRING_EQUAL(back->rule[0].name, "far");
 	CU_ASSERT_EQUAL(memcmp(back->stack, class->stack, sizeof(back->stack)), 0);
 	CU_ASSERT_STRING_EQUAL(back->group[1].name, "web");
-	free(back);
+	class_free(back);
 }
 
 static int do_accepted_congestion(void)
@@ -576,20 +621,20 @@ static void test_admin_off(void)
 	CU_ASSERT(attach_group_off(&tree, &rec));
 	CU_ASSERT_EQUAL(in_group(do_plain_congestion), 0);
 	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_ADMIN_OFF), was + 2);
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0); /* a commit leaves the switch alone */
+	CU_ASSERT_EQUAL(commit(), 0); /* a commit leaves the switch alone */
 	CU_ASSERT_EQUAL(in_group(do_plain_congestion), 0);
 	CU_ASSERT_EQUAL(attach_group_switch(&tree, 1, false), 0);
 	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
 
-	class->rule[0].off = 1;
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	rules[0].disabled = 1;
+	CU_ASSERT_EQUAL(commit(), 0);
 	CU_ASSERT_EQUAL(in_group(do_plain_congestion), 0);
 	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_ADMIN_OFF), was + 4);
-	class->rule[0].off = 0;
+	rules[0].disabled = 0;
 	tree.rt[3].off = 1;
 	strcpy(class->stack[3].name,
 	       "other"); /* another stack under the same id starts switched on */
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(commit(), 0);
 	CU_ASSERT_EQUAL(tree.rt[3].off, 0);
 	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
 }
@@ -603,18 +648,18 @@ static void test_server_settings(void)
 		.name = "bulk", .kind = DMM_KIND_KERNEL, .congestion = "reno", .priority = 4};
 	class->hdr.stacks = 4;
 	rule(0, "far", NULL, 0, 3);
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(commit(), 0);
 	maps_counters(&tree, before);
 	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
 	strcpy(class->stack[3].congestion, "none-such");
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(commit(), 0);
 	maps_counters(&tree, after);
 	CU_ASSERT_EQUAL(after[DMM_C_SETTINGS_FAIL], before[DMM_C_SETTINGS_FAIL]);
 	CU_ASSERT_EQUAL(in_group(do_plain_congestion), 0);
 	maps_counters(&tree, after);
 	CU_ASSERT_EQUAL(after[DMM_C_SETTINGS_FAIL], before[DMM_C_SETTINGS_FAIL] + 2);
 	strcpy(class->stack[3].congestion, "reno");
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(commit(), 0);
 }
 
 /* Is pid a member of the group's cgroup? */
@@ -648,8 +693,8 @@ static void test_rename_group(void)
 	class->group[2] = class->group[1];
 	strcpy(class->group[2].name, "www");
 	memset(&class->group[1], 0, sizeof(class->group[1]));
-	class->match[0].group = 2;
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	rule_group = 2;
+	CU_ASSERT_EQUAL(commit(), 0);
 	CU_ASSERT(member(pid));
 	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
 	kill(pid, SIGKILL);
@@ -724,8 +769,8 @@ static void test_rename_busy(void)
 		class->group[to] = class->group[from];
 		memset(&class->group[from], 0, sizeof(class->group[from]));
 		strcpy(class->group[to].name, to == 1 ? "web" : "www");
-		class->match[0].group = (dmm_u8)to;
-		CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+		rule_group = to;
+		CU_ASSERT_EQUAL(commit(), 0);
 	}
 	CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	CU_ASSERT_EQUAL(plain_used(), 0);
@@ -763,7 +808,7 @@ static void test_drop_group(void)
 	strcpy(class->group[3].name, "api");
 	snprintf(class->group[3].cgroup, sizeof(class->group[3].cgroup), "dmm-test-%d/api",
 		 getpid());
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	CU_ASSERT_EQUAL(commit(), 0);
 	bpf_map_update_elem(tree.map[TREE_LISTEN], &l.cookie, &l, 0);
 	bpf_map_update_elem(tree.map[TREE_PENDING], &flow.cookie, &flow, 0);
 	bpf_map_update_elem(tree.map[TREE_TUPLE], &t, &flow.cookie, 0);
@@ -776,7 +821,8 @@ static void test_drop_group(void)
 		 getpid());
 	memset(&class->group[3], 0, sizeof(class->group[3]));
 	memset(&class->group[2], 0, sizeof(class->group[2]));
-	CU_ASSERT_EQUAL(maps_commit(&tree, class, NULL), 0);
+	rule_group = 0;
+	CU_ASSERT_EQUAL(commit(), 0);
 	CU_ASSERT_EQUAL(pending_of(3), 0);
 	bpf_map_lookup_elem(tree.map[TREE_OWNER], &set, &owner);
 	CU_ASSERT_EQUAL(owner.sk[0], 0);
@@ -831,12 +877,12 @@ static int setup(void)
 	snprintf(group_cgroup, sizeof(group_cgroup), "dmm-test-%d/web", getpid());
 	if (tree_install(&tree, path) < 0)
 		return -1;
-	class = calloc(1, sizeof(*class));
+	class = class_new();
 	maps_read(&tree, class, NULL);
 	class->hdr.stacks = 3;
 	strcpy(class->group[1].name, "web");
 	strcpy(class->group[1].cgroup, group_cgroup);
-	return maps_commit(&tree, class, NULL);
+	return commit();
 }
 
 static int teardown(void)
@@ -846,7 +892,7 @@ static int teardown(void)
 	int r;
 
 	tree_close(&tree);
-	free(class);
+	class_free(class);
 	r = tree_teardown(path);
 	cgroup_path(group_cgroup, full, sizeof(full));
 	*strrchr(full, '/') = '\0';

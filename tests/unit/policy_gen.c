@@ -227,6 +227,17 @@ static void gen_auto(struct rng *r, struct dmm_rule *rule)
 	s->sla_us = s->sla_permille ? us[rng_below(r, ARRAY_SIZE(us))] : 0;
 }
 
+static void gen_rules_more(struct rng *r, struct dmm_policy *p)
+{
+	for (size_t i = 0; i < p->n_rules; i++) {
+		if (rng_below(r, 2))
+			gen_match_more(r, p, &p->rules[i].match);
+		gen_weights(r, &p->rules[i]);
+		gen_auto(r, &p->rules[i]);
+		p->rules[i].capture = rng_below(r, 4) == 0;
+	}
+}
+
 struct dmm_policy *gen_policy_full(struct rng *r)
 {
 	struct dmm_policy *p = gen_policy(r);
@@ -235,14 +246,40 @@ struct dmm_policy *gen_policy_full(struct rng *r)
 	p->sets = calloc(p->n_sets, sizeof(*p->sets));
 	for (size_t i = 0; i < p->n_sets; i++)
 		gen_set(r, i, &p->sets[i]);
-	for (size_t i = 0; i < p->n_rules; i++) {
-		if (rng_below(r, 2))
-			gen_match_more(r, p, &p->rules[i].match);
-		gen_weights(r, &p->rules[i]);
-		gen_auto(r, &p->rules[i]);
-		p->rules[i].capture = rng_below(r, 4) == 0;
-	}
+	gen_rules_more(r, p);
 	return p;
+}
+
+static void gen_rules(struct rng *r, struct dmm_policy *p)
+{
+	p->n_rules = rng_below(r, 9);
+	p->rules = calloc(p->n_rules + 1, sizeof(*p->rules));
+	for (size_t i = 0; i < p->n_rules; i++) {
+		struct dmm_rule *rule = &p->rules[i];
+
+		snprintf(rule->name, DMM_NAME_LEN, "r%zu", i);
+		gen_match(r, p, &rule->match);
+		rule->n_use = gen_use(r, p, rule->use);
+		rule->strict = rng_below(r, 4) == 0;
+		rule->disabled = rng_below(r, 8) == 0;
+		rule->capture = rng_below(r, 8) == 0;
+		rule->carrier = rng_below(r, 2) ? DMM_CARRIER_TCP : DMM_CARRIER_SPLICE;
+	}
+}
+
+void gen_more_rules(struct rng *r, struct dmm_policy *p, size_t n)
+{
+	while (p->n_rules < n) {
+		struct dmm_policy more = *p;
+
+		gen_rules(r, &more);
+		gen_rules_more(r, &more);
+		p->rules = realloc(p->rules, (p->n_rules + more.n_rules + 1) * sizeof(*p->rules));
+		memcpy(p->rules + p->n_rules, more.rules, more.n_rules * sizeof(*p->rules));
+		for (size_t i = 0; i < more.n_rules; i++, p->n_rules++)
+			snprintf(p->rules[p->n_rules].name, DMM_NAME_LEN, "r%zu", p->n_rules);
+		free(more.rules);
+	}
 }
 
 struct dmm_policy *gen_policy(struct rng *r)
@@ -259,19 +296,7 @@ struct dmm_policy *gen_policy(struct rng *r)
 	p->stacks = calloc(p->n_stacks + 1, sizeof(*p->stacks));
 	for (size_t i = 0; i < p->n_stacks; i++)
 		gen_stack(r, i, &p->stacks[i].rec);
-	p->n_rules = rng_below(r, 9);
-	p->rules = calloc(p->n_rules + 1, sizeof(*p->rules));
-	for (size_t i = 0; i < p->n_rules; i++) {
-		struct dmm_rule *rule = &p->rules[i];
-
-		snprintf(rule->name, DMM_NAME_LEN, "r%zu", i);
-		gen_match(r, p, &rule->match);
-		rule->n_use = gen_use(r, p, rule->use);
-		rule->strict = rng_below(r, 4) == 0;
-		rule->disabled = rng_below(r, 8) == 0;
-		rule->capture = rng_below(r, 8) == 0;
-		rule->carrier = rng_below(r, 2) ? DMM_CARRIER_TCP : DMM_CARRIER_SPLICE;
-	}
+	gen_rules(r, p);
 	p->n_def = gen_use(r, p, p->def);
 	return p;
 }
@@ -307,6 +332,8 @@ void gen_socket(struct rng *r, const struct dmm_policy *p, struct gen_socket *re
 	ret->s.proto = rng_below(r, 3) ? IPPROTO_TCP : IPPROTO_UDP;
 	gen_addr(r, &ret->s.remote);
 	gen_addr(r, &ret->s.local);
+	ret->s.uid = gen_uids(r).lo;
+	memcpy(ret->s.program, gen_program(r).text, sizeof(ret->s.program));
 }
 
 char *policy_text(const struct dmm_policy *p)

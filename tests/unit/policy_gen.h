@@ -12,12 +12,23 @@ struct dmm_policy *gen_policy(struct rng *r);
 /* The same with all that the language has: sets, users, programs, weights, capture. */
 struct dmm_policy *gen_policy_full(struct rng *r);
 
+/* As many rules of that kind more as are needed for n or some more. */
+void gen_more_rules(struct rng *r, struct dmm_policy *p, size_t n);
+
 /* A socket of one of the groups of p, or of none: group is an index + 1, ids are the compiler's. */
 struct gen_socket {
 	const char *group;    /* NULL: none */
 	struct eval_socket s; /* group is 0 */
 };
 void gen_socket(struct rng *r, const struct dmm_policy *p, struct gen_socket *ret);
+
+/* The rule that decides, by the plainest reading of the policy; DMM_RULE_NONE: the default. */
+unsigned naive_rule(const struct dmm_policy *p, const struct gen_socket *g);
+
+/* Call fn for sockets at, just below and just above both ends of every range of every rule, which
+ * the rule takes in the other fields. */
+void naive_boundaries(struct rng *r, const struct dmm_policy *p,
+		      void (*fn)(const struct gen_socket *g, void *ctx), void *ctx);
 
 /* The policy as YAML, malloc()ed. */
 char *policy_text(const struct dmm_policy *p);

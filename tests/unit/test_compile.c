@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/base/util.h"
+#include "policyd/check.h"
 #include "tests/unit/policy_gen.h"
 
 static struct dmm_policy *parse(const char *text)
@@ -21,7 +23,7 @@ static struct dmm_policy *parse(const char *text)
 
 static struct dmm_class *compile(const char *text, const struct dmm_class *prev)
 {
-	struct dmm_class *c = malloc(sizeof(*c));
+	struct dmm_class *c = class_new();
 	struct dmm_policy *p = parse(text);
 
 	CU_ASSERT_EQUAL_FATAL(class_compile(p, prev, c), 0);
@@ -31,6 +33,7 @@ static struct dmm_class *compile(const char *text, const struct dmm_class *prev)
 
 static void test_image(void)
 {
+	char file[DMM_PATH_LEN];
 	struct dmm_class *c =
 		compile("groups: {web: {cgroup: a/b}}\n"
 			"stacks: {e0: {engine: lwip, port: {interface: eth1}}}\n"
@@ -43,7 +46,6 @@ static void test_image(void)
 			"default: e0\n",
 			NULL);
 
-	CU_ASSERT_EQUAL(c->hdr.matches, 5);
 	CU_ASSERT_EQUAL(c->hdr.rules, 2);
 	CU_ASSERT_EQUAL(c->hdr.stacks, 3);
 	CU_ASSERT_EQUAL(c->hdr.n_use, 1);
@@ -53,17 +55,13 @@ static void test_image(void)
 	CU_ASSERT_EQUAL(class_stack(c, "e0"), 1);
 	CU_ASSERT_EQUAL(c->stack[2].kind, DMM_KIND_REJECT);
 	CU_ASSERT_STRING_EQUAL(c->group[1].cgroup, "a/b");
-	CU_ASSERT_EQUAL(c->match[0].remote_plen, 104);
-	CU_ASSERT_EQUAL(c->match[0].remote_port_lo, 80);
-	CU_ASSERT_EQUAL(c->match[1].remote_port_hi, 8999);
-	CU_ASSERT_EQUAL(c->match[2].remote_plen, 32);
-	CU_ASSERT_EQUAL(c->match[0].roles, 3);
-	CU_ASSERT_EQUAL(c->match[4].rule, 1);
-	CU_ASSERT_EQUAL(c->match[4].remote_port_hi, 65535);
-	CU_ASSERT_STRING_EQUAL(c->rule[0].file, "t.yaml");
+	CU_ASSERT_EQUAL(c->hdr.fields, 1u << DMM_FIELD_HEAD | 1u << DMM_FIELD_REMOTE |
+					       1u << DMM_FIELD_REMOTE_PORT);
+	CU_ASSERT_EQUAL(class_file(c, 0, file), 0);
+	CU_ASSERT_STRING_EQUAL(file, "t.yaml");
 	CU_ASSERT_EQUAL(c->rule[0].line, 4);
 	CU_ASSERT_EQUAL(c->rule[1].use[0], 2);
-	free(c);
+	class_free(c);
 }
 
 static void test_ids_stay(void)
@@ -87,8 +85,8 @@ static void test_ids_stay(void)
 	CU_ASSERT_EQUAL(class_stack(b, "s2"), 2);
 	CU_ASSERT_EQUAL(class_stack(b, "s0"), 4); /* 1 was s1's, 3 is reject's */
 	CU_ASSERT_EQUAL(class_stack(b, "reject"), -ENOENT);
-	free(a);
-	free(b);
+	class_free(a);
+	class_free(b);
 }
 
 /* When every id was used, those of the past are taken again. */
@@ -106,24 +104,24 @@ static void test_ids_wrap(void)
 		c = compile(text, prev);
 		CU_ASSERT(class_stack(c, "kernel") == 0);
 		CU_ASSERT(c->hdr.stacks <= DMM_MAX_STACKS);
-		free(prev);
+		class_free(prev);
 		prev = c;
 	}
-	free(prev);
+	class_free(prev);
 }
 
 /* policy -> class -> policy -> class, and policy -> text -> policy. */
 static void test_round_trip(void)
 {
-	struct dmm_class *a = malloc(sizeof(*a)), *b = malloc(sizeof(*b));
+	struct dmm_class *a = class_new(), *b = class_new();
 
 	for (uint64_t seed = 0; seed < 2000; seed++) {
 		struct rng r = {.state = seed * 7919};
-		struct dmm_policy *p = gen_policy(&r), *q = NULL, *s = NULL;
+		struct dmm_policy *p = gen_policy_full(&r), *q = NULL, *s = NULL;
 		struct policy_diags d = {0};
 		char *text, *again;
 
-		CU_ASSERT_EQUAL_FATAL(policy_check(p, &d), 0);
+		CU_ASSERT_EQUAL_FATAL(policy_check_language(p, &d), 0);
 		CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, a), 0);
 		CU_ASSERT_EQUAL_FATAL(class_decompile(a, &q), 0);
 		CU_ASSERT_EQUAL_FATAL(class_compile(q, NULL, b), 0);
@@ -148,50 +146,109 @@ static void test_round_trip(void)
 		policy_free(s);
 		policy_diags_fini(&d);
 	}
-	free(a);
-	free(b);
+	class_free(a);
+	class_free(b);
+}
+
+/* n rules of one port each. */
+static struct dmm_policy *many_rules(size_t n)
+{
+	struct dmm_policy *p = policy_new();
+
+	p->rules = calloc(n, sizeof(*p->rules));
+	p->n_rules = n;
+	for (size_t i = 0; i < n; i++) {
+		struct dmm_rule *r = &p->rules[i];
+
+		snprintf(r->name, sizeof(r->name), "r%zu", i);
+		strcpy(r->use[0], "kernel");
+		r->n_use = 1;
+		r->match.remote_port = calloc(1, sizeof(*r->match.remote_port));
+		r->match.n_remote_port = 1;
+		r->match.remote_port[0] = (struct policy_ports){(dmm_u16)i, (dmm_u16)i};
+	}
+	return p;
 }
 
 static void test_limits(void)
 {
-	struct dmm_class *c = malloc(sizeof(*c));
-	struct dmm_policy *p = parse("rules: [{match: {remote_port: 1}, use: kernel}]");
-	struct policy_match *m = &p->rules[0].match;
+	struct dmm_class *c = class_new();
+	struct dmm_policy *p = many_rules(DMM_MAX_RULES), *q;
+	struct eval_socket s = {.proto = 6, .remote.port = 65535};
 
-	m->remote_port = realloc(m->remote_port, (DMM_MAX_MATCHES + 1) * sizeof(*m->remote_port));
-	for (size_t i = 0; i <= DMM_MAX_MATCHES; i++)
-		m->remote_port[i] = (struct policy_ports){(dmm_u16)(i + 1), (dmm_u16)(i + 1)};
-	m->n_remote_port = DMM_MAX_MATCHES;
-	CU_ASSERT_EQUAL(class_compile(p, NULL, c), 0);
-	m->n_remote_port = DMM_MAX_MATCHES + 1;
+	CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, c), 0);
+	CU_ASSERT_EQUAL(c->hdr.rules, 65536);
+	CU_ASSERT_EQUAL(eval_rule(c, &s), 65535);
+	s.remote.port = 40000;
+	CU_ASSERT_EQUAL(eval_rule(c, &s), 40000);
+	CU_ASSERT_EQUAL_FATAL(class_decompile(c, &q), 0);
+	CU_ASSERT_EQUAL(q->n_rules, 65536);
+	CU_ASSERT_EQUAL(q->rules[65535].match.remote_port[0].lo, 65535);
+	policy_free(q);
+	policy_free(p);
+	p = many_rules(DMM_MAX_RULES + 1);
 	CU_ASSERT_EQUAL(class_compile(p, NULL, c), -E2BIG);
+	policy_free(p);
+	p = many_rules(1);
 	strcpy(p->rules[0].use[0], "nowhere");
-	m->n_remote_port = 1;
 	CU_ASSERT_EQUAL(class_compile(p, NULL, c), -ENOENT);
 	policy_free(p);
-	free(c);
+	class_free(c);
+}
+
+/* The tables of rules that match the same are taken over, and are what they would be. */
+static void test_same_match(void)
+{
+	struct dmm_class *a = class_new(), *b = class_new(), *whole = class_new();
+
+	for (uint64_t seed = 0; seed < 300; seed++) {
+		struct rng r = {.state = seed * 31};
+		struct dmm_policy *p = gen_policy_full(&r);
+		size_t i = p->n_rules ? rng_below(&r, (uint32_t)p->n_rules) : 0;
+
+		CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, a), 0);
+		if (p->n_rules) {
+			p->rules[i].disabled = !p->rules[i].disabled;
+			if (p->rules[i].match.n_uid && rng_below(&r, 2))
+				p->rules[i].match.uid[0].hi++;
+		}
+		CU_ASSERT_EQUAL_FATAL(class_compile(p, a, b), 0);
+		CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, whole), 0);
+		CU_ASSERT_EQUAL_FATAL(b->hdr.cells, whole->hdr.cells);
+		CU_ASSERT_EQUAL(memcmp(b->image, whole->image, b->hdr.cells * sizeof(*b->image)),
+				0);
+		policy_free(p);
+	}
+	class_free(a);
+	class_free(b);
+	class_free(whole);
 }
 
 /* Nothing that a map could hold makes class_decompile() do more than refuse. */
 static void test_garbage(void)
 {
-	struct dmm_class *c = malloc(sizeof(*c));
+	struct dmm_class *c = class_new();
 	unsigned refused = 0, taken = 0;
 
 	for (uint64_t seed = 0; seed < 3000; seed++) {
 		struct rng r = {.state = seed};
-		struct dmm_policy *p = gen_policy(&r), *q;
+		struct dmm_policy *p = gen_policy_full(&r), *q;
+		struct dmm_class_hdr was;
 
 		CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, c), 0);
+		was = c->hdr;
 		for (int i = 0; i < 4; i++) {
 			dmm_u8 *at[] = {(dmm_u8 *)&c->hdr + rng_below(&r, sizeof(c->hdr)),
-					(dmm_u8 *)c->match + rng_below(&r, 20 * sizeof(*c->match)),
-					(dmm_u8 *)c->rule + rng_below(&r, 4 * sizeof(*c->rule)),
+					(dmm_u8 *)c->image +
+						rng_below(&r, was.table_cell * sizeof(*c->image)),
+					(dmm_u8 *)&c->image[was.match_cell] +
+						rng_below(&r, was.match_len + 1),
 					(dmm_u8 *)c->stack + rng_below(&r, 4 * sizeof(*c->stack)),
 					(dmm_u8 *)c->group + rng_below(&r, 4 * sizeof(*c->group))};
 
 			*at[rng_below(&r, 5)] = (dmm_u8)rng_below(&r, 256);
 		}
+		c->hdr.cells = MIN(c->hdr.cells, was.cells); /* maps_read() sees to that */
 		if (class_decompile(c, &q) == 0) {
 			taken++;
 			policy_free(q);
@@ -202,7 +259,7 @@ static void test_garbage(void)
 	}
 	CU_ASSERT(taken > 0);
 	CU_ASSERT(refused > 0);
-	memset(c, 0, sizeof(*c)); /* generation 0 */
+	class_fini(c); /* generation 0 */
 	{
 		struct dmm_policy *q;
 
@@ -211,7 +268,7 @@ static void test_garbage(void)
 		CU_ASSERT_STRING_EQUAL(q->def[0], "kernel");
 		policy_free(q);
 	}
-	free(c);
+	class_free(c);
 }
 
 static void check_diff(const char *a, const char *b, const char *want)
@@ -231,8 +288,8 @@ static void check_diff(const char *a, const char *b, const char *want)
 	if (strcmp(text, want) != 0)
 		fprintf(stderr, "want:\n%sgot:\n%s", want, text);
 	free(text);
-	free(ca);
-	free(cb);
+	class_free(ca);
+	class_free(cb);
 }
 
 static void test_diff(void)
@@ -264,6 +321,7 @@ int main(void)
 		{"ids of the past are taken again when needed", test_ids_wrap},
 		{"round trips of random policies", test_round_trip},
 		{"limits", test_limits},
+		{"rules that match what they matched before", test_same_match},
 		{"garbage in the maps", test_garbage},
 		{"differences", test_diff},
 		CU_TEST_INFO_NULL,

@@ -31,7 +31,7 @@ static const char policy[] =
 
 static struct dmm_class *compile(const char *text, size_t len, struct dmm_policy **ret)
 {
-	struct dmm_class *c = calloc(1, sizeof(*c));
+	struct dmm_class *c = class_new();
 	struct policy_diags d = {0};
 
 	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
@@ -57,15 +57,15 @@ static void test_policy(void)
 	CU_ASSERT_EQUAL(class_diff(a, b, stderr), 0);
 	json_decref(j);
 	free(text);
-	free(a);
-	free(b);
+	class_free(a);
+	class_free(b);
 	policy_free(p);
 	policy_free(q);
 }
 
 static void test_flow(void)
 {
-	struct dmm_class *c = calloc(1, sizeof(*c));
+	struct dmm_class *c = class_new();
 	struct dmm_flow_row f = {
 		.sock = {.role = DMM_ROLE_SERVER,
 			 .proto = IPPROTO_TCP,
@@ -101,7 +101,7 @@ static void test_flow(void)
 	CU_ASSERT(json_is_null(json_object_get(j, "role")));
 	CU_ASSERT(json_is_null(json_object_get(j, "state")));
 	json_decref(j);
-	free(c);
+	class_free(c);
 }
 
 /* What a program can call itself: for a terminal, and for JSON, which escapes what is ASCII. */

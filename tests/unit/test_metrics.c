@@ -14,6 +14,7 @@
 
 static struct telemetry t;
 static struct dmm_class class;
+static struct dmm_rule_rec rule[2];
 
 static void add_stack(unsigned id, const char *name, enum dmm_kind kind)
 {
@@ -24,7 +25,7 @@ static void add_stack(unsigned id, const char *name, enum dmm_kind kind)
 static void make_snapshot(void)
 {
 	static const char *const map[TELEMETRY_MAPS] = {"pending", "tuple", "listen", "route",
-							"match",   "rule",  "stack",  "group"};
+							"rule",	   "stack", "group"};
 
 	t.class = &class;
 	t.generation = 7;
@@ -34,6 +35,7 @@ static void make_snapshot(void)
 	add_stack(2, "odd\"name\\", DMM_KIND_USERSPACE);
 	add_stack(3, "reject", DMM_KIND_REJECT);
 	class.hdr.rules = 2;
+	class.rule = rule;
 	snprintf(class.rule[0].name, sizeof(class.rule[0].name), "web");
 	snprintf(class.rule[1].name, sizeof(class.rule[1].name), "two\nlines");
 	t.hit[0] = 5;

@@ -326,6 +326,6 @@ int main(int argc, char **argv)
 	unlink(program);
 	rmdir(dir);
 	free((void *)tree.rt);
-	free(class);
+	class_free(class);
 	return r;
 }

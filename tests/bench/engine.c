@@ -2,10 +2,13 @@
 /*
  * What an engine costs by itself: no port, no carrier, no kernel. Its far end is the native engine,
  * in the same thread; only what the measured engine does is timed, with one copy of each packet
- * that it sends. Time is virtual.
+ * that it sends. Time is virtual. "crowd" is the exchange on one of many connections, each time
+ * another one; "memory" what one of them takes while it is idle, and "left" what is kept of that
+ * when all are gone.
  *
  *   engine [NAME [ROUNDS [WORK]]]
  */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +20,7 @@
 #define BULK (64u << 20)
 #define EXCHANGES 100000u
 #define CONNECTIONS 20000u
+#define CROWD 100000u
 #define QUEUE 4096u
 #define MTU 1500u
 #define TURN_NS 20000 /* of virtual time */
@@ -41,6 +45,7 @@ struct end {
 static struct end near_end, far_end;
 static uint64_t virtual_ns = 1000000000000ull, spent_ns;
 static uint16_t next_port = 1024;
+static bool second;		  /* address of far */
 static unsigned lose_every, sent; /* of what near sends; 0: nothing */
 
 static void die(const char *what)
@@ -103,7 +108,8 @@ static void host_released(void *ctx, void *user)
 static void start(struct end *end, const struct engine_ops *ops, struct end *far, const char *ip)
 {
 	struct engine_config c = {.mtu = MTU, .secret = "0123456789abcde"};
-	struct dmm_addr own = {.port = 80};
+	struct dmm_addr own = {0}, any = {.port = 80};
+	dmm_u8 other[16];
 	struct engine_listener *l;
 
 	*end = (struct end){.ops = ops, .far = far};
@@ -113,8 +119,11 @@ static void start(struct end *end, const struct engine_ops *ops, struct end *far
 	c.host = &end->host;
 	c.now = virtual_ns;
 	addr_parse_ip(ip, own.ip);
+	addr_parse_ip("0.0.0.0", any.ip);
+	addr_parse_ip("10.0.0.3", other);
 	if (!end->queue || ops->start(&end->e, &c) < 0 || ops->addr_add(end->e, own.ip) < 0 ||
-	    ops->listen(end->e, &own, end, &l) < 0)
+	    (far == &near_end && ops->addr_add(end->e, other) < 0) ||
+	    ops->listen(end->e, &any, end, &l) < 0)
 		die("cannot start");
 }
 
@@ -195,9 +204,10 @@ static void join(void)
 	struct dmm_addr remote = {.port = 80}, local = {.port = next_port};
 	uint64_t from = now_ns();
 
-	next_port = next_port == 65000 ? 1024 : (uint16_t)(next_port + 1);
 	addr_parse_ip("10.0.0.1", local.ip);
-	addr_parse_ip("10.0.0.2", remote.ip);
+	addr_parse_ip(second ? "10.0.0.3" : "10.0.0.2", remote.ip);
+	second ^= next_port == 65000;
+	next_port = next_port == 65000 ? 1024 : (uint16_t)(next_port + 1);
 	near_end.connected = near_end.eof = false;
 	far_end.connected = far_end.eof = false;
 	near_end.received = far_end.received = 0;
@@ -270,19 +280,25 @@ static double work_receive(void)
 	return bulk(&far_end, &near_end, BULK);
 }
 
+static void exchange(void)
+{
+	uint64_t before = near_end.received;
+
+	turn(&near_end, 64);
+	turn(&far_end, 0);
+	turn(&far_end, 64);
+	while (near_end.received < before + 64)
+		turn(&near_end, 0);
+}
+
 static double work_exchange(void)
 {
 	uint64_t spent;
 
 	join();
 	spent_ns = 0;
-	for (unsigned i = 1; i <= EXCHANGES; i++) {
-		turn(&near_end, 64);
-		turn(&far_end, 0);
-		turn(&far_end, 64);
-		while (near_end.received < (uint64_t)i * 64)
-			turn(&near_end, 0);
-	}
+	for (unsigned i = 0; i < EXCHANGES; i++)
+		exchange();
 	spent = spent_ns;
 	part();
 	return (double)spent / EXCHANGES;
@@ -298,13 +314,67 @@ static double work_connection(void)
 	return (double)spent_ns / CONNECTIONS;
 }
 
+static struct engine_conn *near_crowd[CROWD], *far_crowd[CROWD];
+static double crowd_memory, crowd_left;
+
+static void crowd_take(unsigned i)
+{
+	near_end.conn = near_crowd[i];
+	far_end.conn = far_crowd[i];
+}
+
+/* The far end's connections are the native engine's and counted with those of the near one: of two
+ * idle ones that are not alike the mean is told. */
+static double work_crowd(void)
+{
+	size_t before = mallinfo2().uordblks;
+	uint64_t spent;
+
+	for (unsigned i = 0; i < CROWD; i++) {
+		join();
+		near_crowd[i] = near_end.conn;
+		far_crowd[i] = far_end.conn;
+		exchange();
+	}
+	crowd_memory = (double)(mallinfo2().uordblks - before) / 2 / CROWD;
+	spent_ns = 0;
+	for (unsigned i = 0; i < EXCHANGES; i++) {
+		crowd_take(i * 7919 % CROWD);
+		exchange();
+	}
+	spent = spent_ns;
+	for (unsigned i = 0; i < CROWD; i++) {
+		crowd_take(i);
+		near_end.eof = false;
+		part();
+	}
+	virtual_ns += 100 * 1000000000ull; /* TIME-WAIT is over */
+	for (unsigned i = 0; i < 1000; i++, virtual_ns += 1000000) {
+		turn(&far_end, 0);
+		turn(&near_end, 0);
+	}
+	crowd_left = ((double)mallinfo2().uordblks - (double)before) / 2 / CROWD;
+	return (double)spent / EXCHANGES;
+}
+
+static double work_memory(void)
+{
+	return crowd_memory;
+}
+
+static double work_left(void)
+{
+	return crowd_left;
+}
+
 static const struct work {
 	const char *name, *unit;
 	double (*run)(void);
 } works[] = {
 	{"send", "ns/KiB", work_send},	       {"send, lossy", "ns/KiB", work_send_lossy},
 	{"receive", "ns/KiB", work_receive},   {"exchange", "ns", work_exchange},
-	{"connection", "ns", work_connection},
+	{"connection", "ns", work_connection}, {"crowd", "ns", work_crowd},
+	{"memory", "bytes", work_memory},      {"left", "bytes", work_left},
 };
 
 static int compare(const void *a, const void *b)

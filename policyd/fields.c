@@ -274,6 +274,17 @@ int fields_of_group(const struct policy_group *g, struct fields *ret)
 	return add(ret, NULL, "cgroup", FIELD_TEXT, g->cgroup);
 }
 
+static int add_timeouts(struct fields *f, const struct dmm_stack_rec *s)
+{
+	int r = 0;
+
+	if (s->user_timeout_ms)
+		r = add_number(f, NULL, "user_timeout_ms", s->user_timeout_ms);
+	if (r == 0 && s->keepalive_s)
+		r = add_number(f, NULL, "keepalive_s", s->keepalive_s);
+	return r;
+}
+
 static int add_kernel(struct fields *f, const struct dmm_stack_rec *s)
 {
 	char rate[VALUE_STRLEN];
@@ -290,11 +301,7 @@ static int add_kernel(struct fields *f, const struct dmm_stack_rec *s)
 		r = add_number(f, NULL, "priority", s->priority - 1);
 	if (r == 0 && s->tos)
 		r = add_number(f, NULL, "tos", s->tos - 1);
-	if (r == 0 && s->user_timeout_ms)
-		r = add_number(f, NULL, "user_timeout_ms", s->user_timeout_ms);
-	if (r == 0 && s->keepalive_s)
-		r = add_number(f, NULL, "keepalive_s", s->keepalive_s);
-	return r;
+	return r < 0 ? r : add_timeouts(f, s);
 }
 
 int fields_of_stack(const struct dmm_stack_rec *s, struct fields *ret)
@@ -315,7 +322,9 @@ int fields_of_stack(const struct dmm_stack_rec *s, struct fields *ret)
 		r = add(ret, "port", "mode", FIELD_TEXT, s->mode);
 	if (r == 0)
 		r = add(ret, NULL, "poll", FIELD_TEXT, s->busy ? "busy" : "sleep");
-	return r;
+	if (r == 0 && s->congestion[0])
+		r = add(ret, NULL, "congestion", FIELD_TEXT, s->congestion);
+	return r < 0 ? r : add_timeouts(ret, s);
 }
 
 int fields_of_daemon(const struct policy_daemon *d, struct fields *ret)

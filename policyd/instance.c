@@ -55,6 +55,18 @@ void instance_args_build(struct instance_args *ret, const struct dmm_stack_rec *
 	args_add(ret, "%.*s", (int)sizeof(rec->mode), rec->mode[0] ? rec->mode : "auto");
 	if (rec->busy)
 		args_add(ret, "--busy");
+	if (rec->congestion[0]) {
+		args_add(ret, "--congestion");
+		args_add(ret, "%.*s", (int)sizeof(rec->congestion), rec->congestion);
+	}
+	if (rec->keepalive_s) {
+		args_add(ret, "--keepalive");
+		args_add(ret, "%u", rec->keepalive_s);
+	}
+	if (rec->user_timeout_ms) {
+		args_add(ret, "--user-timeout");
+		args_add(ret, "%u", rec->user_timeout_ms);
+	}
 	args_add(ret, "--bpffs");
 	args_add(ret, "%s", bpffs);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Stacks, as tables of their keys. A new engine or driver is a word here. */
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
 
@@ -147,7 +148,8 @@ const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 	KEY_WORD("poll", key_read_index, struct policy_stack, rec.busy, poll_words, "sleep or busy",
 		 "userspace: what an idle instance does; default sleep"),
 	KEY_STRING("congestion", read_token, struct policy_stack, rec.congestion, "NAME",
-		   "kernel: the congestion control, as in tcp_available_congestion_control",
+		   "the congestion control: kernel: as in tcp_available_congestion_control; engine "
+		   "native: cubic (the default), reno or dctcp",
 		   .form = FORM_TOKEN),
 	KEY_STRING("pacing", key_read_rate, struct policy_stack, rec.pacing_bps, "RATE",
 		   "kernel: the highest rate of one socket, as 1gbit"),
@@ -157,10 +159,13 @@ const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 		   "kernel: SO_PRIORITY", .form = FORM_NUMBER),
 	KEY_STRING("tos", read_tos, struct policy_stack, rec.tos, "NUMBER",
 		   "kernel: IP_TOS and IPV6_TCLASS, 0 to 255", .form = FORM_NUMBER),
-	KEY_STRING("user_timeout_ms", read_time, struct policy_stack, rec.user_timeout_ms, "NUMBER",
-		   "kernel: TCP_USER_TIMEOUT in milliseconds", .form = FORM_NUMBER),
+	KEY_STRING(
+		"user_timeout_ms", read_time, struct policy_stack, rec.user_timeout_ms, "NUMBER",
+		"how long bytes may wait for their ACK, in milliseconds; kernel: TCP_USER_TIMEOUT",
+		.form = FORM_NUMBER),
 	KEY_STRING("keepalive_s", read_time, struct policy_stack, rec.keepalive_s, "NUMBER",
-		   "kernel: SO_KEEPALIVE with TCP_KEEPIDLE in seconds", .form = FORM_NUMBER),
+		   "seconds of silence until the peer is asked; kernel: SO_KEEPALIVE, TCP_KEEPIDLE",
+		   .form = FORM_NUMBER),
 };
 
 static bool stack_seen(uint32_t mask, const char *name)
@@ -168,9 +173,29 @@ static bool stack_seen(uint32_t mask, const char *name)
 	return keys_seen(mask, policy_stack_keys, POLICY_STACK_KEYS, name);
 }
 
-const char *const policy_kernel_only[] = {
-	"congestion", "pacing", "mark", "priority", "tos", "user_timeout_ms", "keepalive_s", NULL};
+const char *const policy_kernel_only[] = {"pacing", "mark", "priority", "tos", NULL};
 const char *const policy_user_only[] = {"engine", "port", "poll", NULL};
+
+/* What the engines that are built in cannot do. A plug-in says so itself. */
+static int stack_settle_engine(const struct keys_at *at, const struct node *v, uint32_t mask,
+			       const struct dmm_stack_rec *rec)
+{
+	static const char *const tcp[] = {"congestion", "user_timeout_ms", "keepalive_s"};
+	int err = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(tcp) && strcmp(rec->engine, "lwip") == 0; i++)
+		if (stack_seen(mask, tcp[i]))
+			err = keys_error(at, v, "%s of %s: not for engine lwip", tcp[i],
+					 at->object);
+	if (strcmp(rec->engine, "native") == 0 && rec->congestion[0] &&
+	    strcmp(rec->congestion, "cubic") != 0 && strcmp(rec->congestion, "reno") != 0 &&
+	    strcmp(rec->congestion, "dctcp") != 0)
+		err = keys_error(at, v,
+				 "congestion of %s: engine native has cubic, reno and dctcp, and "
+				 "no \"%s\"",
+				 at->object, rec->congestion);
+	return err;
+}
 
 /* The keys of a stack must be those of its kind. */
 static int stack_settle(const struct keys_at *at, const struct node *v, uint32_t mask,
@@ -196,6 +221,8 @@ static int stack_settle(const struct keys_at *at, const struct node *v, uint32_t
 					 at->object);
 	if (!stack_seen(mask, "engine"))
 		err = keys_error(at, v, "%s needs an \"engine\"", at->object);
+	else if (stack_settle_engine(at, v, mask, rec) < 0)
+		err = -EINVAL;
 	if (!rec->interface[0])
 		err = keys_error(at, v, "%s needs a \"port\" with an \"interface\"", at->object);
 	if (!rec->driver[0])

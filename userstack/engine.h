@@ -29,7 +29,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 2 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 3 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -67,13 +67,18 @@ struct engine_config {
 	uint8_t secret[16];		/* random; keys initial sequence numbers (RFC 6528) */
 	const struct engine_host *host; /* stays while the engine runs */
 	uint64_t now;
+	/* What the policy asks for; empty or 0: the engine's own choice. */
+	char congestion[16];
+	uint32_t keepalive_s;	  /* silence after which the peer is asked whether it is there */
+	uint32_t user_timeout_ms; /* how long bytes may wait for their ACK (RFC 5482) */
 };
 
 struct engine_ops {
 	uint32_t abi; /* ENGINE_ABI */
 	const char *name;
 
-	/* Some engines can run once per process: -EBUSY. */
+	/* Some engines can run once per process: -EBUSY. -EOPNOTSUPP: it cannot do what the policy
+	 * asks for. */
 	int (*start)(struct engine **ret, const struct engine_config *c);
 	/* Listeners are gone before; connections that are left are reset. */
 	void (*stop)(struct engine *e);

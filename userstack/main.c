@@ -28,7 +28,19 @@ static const struct {
 	{"generic", DMM_XDP_GENERIC},
 };
 
-enum { OPT_NAME = 256, OPT_ENGINE, OPT_DRIVER, OPT_MODE, OPT_BUSY, OPT_BPFFS, OPT_ID, OPT_DEBUG };
+enum {
+	OPT_NAME = 256,
+	OPT_ENGINE,
+	OPT_DRIVER,
+	OPT_MODE,
+	OPT_BUSY,
+	OPT_CONGESTION,
+	OPT_KEEPALIVE,
+	OPT_USER_TIMEOUT,
+	OPT_BPFFS,
+	OPT_ID,
+	OPT_DEBUG
+};
 
 static const struct argp_option options[] = {
 	{"name", OPT_NAME, "NAME", 0, "Name of the stack in the policy (required)", 0},
@@ -40,6 +52,9 @@ static const struct argp_option options[] = {
 	{"mode", OPT_MODE, "MODE", 0,
 	 "XDP mode: auto (default: native if the driver can, else generic), native, generic", 0},
 	{"busy", OPT_BUSY, NULL, 0, "Poll without sleeping: lower latency, one CPU in full use", 0},
+	{"congestion", OPT_CONGESTION, "NAME", 0, "Congestion control of the engine", 0},
+	{"keepalive", OPT_KEEPALIVE, "S", 0, "Seconds of silence until a peer is asked", 0},
+	{"user-timeout", OPT_USER_TIMEOUT, "MS", 0, "How long bytes may wait for their ACK", 0},
 	{"bpffs", OPT_BPFFS, "PATH", 0, "Pin tree (default $" TREE_ENV " or " TREE_DEFAULT ")", 0},
 	{"id", OPT_ID, "N", 0, "Stack id, instead of looking the name up", 0},
 	{"debug", OPT_DEBUG, NULL, 0, "Log more", 0},
@@ -92,6 +107,15 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		return EINVAL;
 	case OPT_BUSY:
 		c->busy = true;
+		return 0;
+	case OPT_CONGESTION:
+		c->congestion = arg;
+		return 0;
+	case OPT_KEEPALIVE:
+		c->keepalive_s = parse_number(st, "keepalive", arg, 32767);
+		return 0;
+	case OPT_USER_TIMEOUT:
+		c->user_timeout_ms = parse_number(st, "user-timeout", arg, INT32_MAX);
 		return 0;
 	case OPT_BPFFS:
 		c->bpffs = arg;

@@ -339,7 +339,12 @@ void path_gone(void *ctx, const char *why)
 
 int path_open(struct stack *s)
 {
-	struct engine_config ec = {.host = &s->engine_host, .now = s->now};
+	struct engine_config ec = {
+		.host = &s->engine_host,
+		.now = s->now,
+		.keepalive_s = s->c.keepalive_s,
+		.user_timeout_ms = s->c.user_timeout_ms,
+	};
 	const dmm_u8 *ip;
 	int r;
 
@@ -372,7 +377,16 @@ int path_open(struct stack *s)
 	ec.mtu = (uint32_t)MIN((size_t)net_mtu(s->net), s->c.port->tx_max(s->port) - FRAME_ETH_LEN);
 	if (getrandom(ec.secret, sizeof(ec.secret), 0) != sizeof(ec.secret))
 		return -EIO;
+	snprintf(ec.congestion, sizeof(ec.congestion), "%s",
+		 s->c.congestion ? s->c.congestion : "");
 	r = s->c.engine->start(&s->engine, &ec);
+	if (r == -EOPNOTSUPP) {
+		log_err("the engine %s cannot do what is asked for%s%s%s%s", s->c.engine->name,
+			ec.congestion[0] ? ": congestion " : "", ec.congestion,
+			ec.keepalive_s ? ", keepalive" : "",
+			ec.user_timeout_ms ? ", user timeout" : "");
+		return r;
+	}
 	if (r < 0) {
 		log_err("cannot start the engine %s: %s", s->c.engine->name, strerror(-r));
 		return r;

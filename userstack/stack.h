@@ -91,6 +91,8 @@ struct stack_config {
 	unsigned queue;
 	enum dmm_xdp_mode mode; /* DMM_XDP_NONE: the best there is */
 	bool busy, debug;
+	const char *congestion; /* NULL: the engine's own choice; 0 as well */
+	unsigned keepalive_s, user_timeout_ms;
 	int id; /* -1: look the name up in the tree */
 };
 

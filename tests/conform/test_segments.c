@@ -738,6 +738,34 @@ static void test_probe(void)
 	peer_stop();
 }
 
+/* ---- what the policy asks for ---- */
+
+static int started(const char *congestion, uint32_t keepalive_s, uint32_t user_timeout_ms)
+{
+	struct engine_config c = {.mtu = 1500, .host = &peer.host, .keepalive_s = keepalive_s};
+
+	c.user_timeout_ms = user_timeout_ms;
+	strcpy(c.congestion, congestion);
+	return engine_native.start(&peer.e, &c);
+}
+
+static void test_settings(void)
+{
+	CU_ASSERT_EQUAL_FATAL(started("", 0, 0), 0);
+	CU_ASSERT(peer.e->tune.cc == &cc_cubic && !peer.e->tune.ecn);
+	CU_ASSERT(!peer.e->tune.keepalive && peer.e->tune.user_timeout == 900 * SECOND);
+	engine_native.stop(peer.e);
+	CU_ASSERT_EQUAL_FATAL(started("reno", 30, 5000), 0);
+	CU_ASSERT(peer.e->tune.cc == &cc_reno && !peer.e->tune.ecn);
+	CU_ASSERT(peer.e->tune.keepalive == 30 * SECOND);
+	CU_ASSERT(peer.e->tune.user_timeout == 5 * SECOND);
+	engine_native.stop(peer.e);
+	CU_ASSERT_EQUAL_FATAL(started("dctcp", 0, 0), 0);
+	CU_ASSERT(peer.e->tune.cc == &cc_dctcp && peer.e->tune.ecn);
+	engine_native.stop(peer.e);
+	CU_ASSERT_EQUAL(started("bbr", 0, 0), -EOPNOTSUPP);
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -768,6 +796,7 @@ int main(void)
 		{"a FIN that comes early", test_early_fin},
 		{"too big", test_too_big},
 		{"a larger one", test_probe},
+		{"settings", test_settings},
 		CU_TEST_INFO_NULL,
 	};
 

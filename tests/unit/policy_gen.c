@@ -103,7 +103,12 @@ static void gen_stack(struct rng *r, size_t i, struct dmm_stack_rec *s)
 	snprintf(s->name, sizeof(s->name), "s%zu", i);
 	if (rng_below(r, 2)) {
 		s->kind = DMM_KIND_USERSPACE;
-		strcpy(s->engine, "lwip");
+		strcpy(s->engine, rng_below(r, 2) ? "lwip" : "native");
+		if (!strcmp(s->engine, "native")) {
+			strcpy(s->congestion, rng_below(r, 2) ? "dctcp" : "");
+			s->user_timeout_ms = rng_below(r, 2) ? rng_below(r, 100000) : 0;
+			s->keepalive_s = rng_below(r, 2) ? rng_below(r, 32768) : 0;
+		}
 		strcpy(s->driver, "xsk");
 		strcpy(s->mode, rng_below(r, 2) ? "auto" : "generic");
 		snprintf(s->interface, sizeof(s->interface), "eth%zu", i);

@@ -19,6 +19,7 @@ POLICIES = 300
 # Files that the parser or the check refuses and a schema cannot: they must be valid under it.
 BEYOND_A_SCHEMA = {
     "bad-duplicate.yaml": "YAML readers keep one of two equal keys",
+    "bad-engine.yaml": "what an engine can do",
     "bad-instances.yaml": "what a cgroup overlaps",
     "bad-names.yaml": "one name, cgroup or queue twice",
     "bad-tag.yaml": "a tag is gone when the text is read",
@@ -192,7 +193,7 @@ def foreign_key(p):
         return None
     s = rng.choice(stacks)
     if "engine" in s:
-        key, value = rng.choice([("mark", 1), ("pacing", "1gbit"), ("congestion", "bbr"), ("kind", "kernel")])
+        key, value = rng.choice([("mark", 1), ("pacing", "1gbit"), ("tos", 8), ("kind", "kernel")])
     else:
         key, value = rng.choice([("engine", "lwip"), ("poll", "busy"), ("port", {"interface": "eth1"})])
     s[key] = value

@@ -114,6 +114,9 @@ static void test_args(void)
 	static const char want[] = "--name\0edge0\0--id\0"
 				   "7\0--engine\0lwip\0--driver\0\0--interface\0eth1\0--queue\0"
 				   "0\0--mode\0auto\0--busy\0--bpffs\0/x";
+	static const char settings[] = "--congestion\0reno\0--keepalive\0"
+				       "30\0--user-timeout\0"
+				       "5000\0--bpffs\0/x";
 	struct instance_args a, b;
 
 	instance_args_build(&a, &r, 7, "/x");
@@ -122,6 +125,11 @@ static void test_args(void)
 	r.queue = 1;
 	instance_args_build(&b, &r, 7, "/x");
 	CU_ASSERT_FALSE(instance_args_equal(&a, &b));
+	strcpy(r.congestion, "reno");
+	r.keepalive_s = 30;
+	r.user_timeout_ms = 5000;
+	instance_args_build(&b, &r, 7, "/x");
+	CU_ASSERT_PTR_NOT_NULL(memmem(b.text, b.len, settings, sizeof(settings)));
 }
 
 static void test_start_stop(void)

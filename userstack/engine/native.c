@@ -13,24 +13,48 @@
 #define CHUNKS_MAX (1u << 18) /* 1 GiB of bytes in buffers */
 #define SENTS_MAX (1u << 22)
 
-static int native_start(struct engine **ret, const struct engine_config *c)
+/* What the policy asks for, on top of what is usual. */
+static int native_tune(struct native_tune *t, const struct engine_config *c)
 {
-	struct engine *e = calloc(1, sizeof(*e));
+	static const struct cc_ops *const controls[] = {&cc_cubic, &cc_reno, &cc_dctcp};
 
-	if (!e || table_init(&e->table) < 0) {
-		free(e);
-		return -ENOMEM;
-	}
-	e->c = *c;
-	e->now = c->now;
-	e->tune = (struct native_tune){
+	*t = (struct native_tune){
 		.cc = &cc_cubic,
 		.pacing = true,
 		.delayed_ack = 10 * MS,
 		.user_timeout = 900 * SECOND,
 		.half_open_max = 1024,
 		.time_wait_max = 65536,
+		.keepalive = c->keepalive_s * SECOND,
 	};
+	if (c->user_timeout_ms)
+		t->user_timeout = c->user_timeout_ms * MS;
+	if (!c->congestion[0])
+		return 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(controls); i++)
+		if (!strcmp(controls[i]->name, c->congestion)) {
+			t->cc = controls[i];
+			t->ecn = t->cc->mark; /* it lives by that (RFC 8257) */
+			return 0;
+		}
+	return -EOPNOTSUPP;
+}
+
+static int native_start(struct engine **ret, const struct engine_config *c)
+{
+	struct native_tune tune;
+	struct engine *e;
+
+	if (native_tune(&tune, c) < 0)
+		return -EOPNOTSUPP;
+	e = calloc(1, sizeof(*e));
+	if (!e || table_init(&e->table) < 0) {
+		free(e);
+		return -ENOMEM;
+	}
+	e->c = *c;
+	e->now = c->now;
+	e->tune = tune;
 	wheel_init(&e->wheel, c->now);
 	pool_init(&e->conns, sizeof(struct engine_conn), CONNS_MAX);
 	pool_init(&e->chunks, sizeof(struct chunk), CHUNKS_MAX);

@@ -229,7 +229,7 @@ struct path {
 	uint64_t until;
 };
 
-/* What tests change, and some day a host. */
+/* What tests change, and in part the policy. */
 struct native_tune {
 	const struct cc_ops *cc;
 	bool ecn;   /* ask for it; it is accepted anyway */

@@ -185,8 +185,10 @@ static unsigned pick_challenger(const struct nrd *n, const struct path *p)
 		const struct choice *c = &p->choice[i];
 		bool rests = c->rest_until > n->t && c->tried_at >= p->changed_at;
 
-		if (i == p->now || c->banned_until > n->t || rests)
+		if (i == p->now || c->banned_until > n->t || (rests && !c->advised))
 			continue;
+		if (c->advised)
+			return i;
 		if (best == NRD_STACK_NONE || c->tried_at < p->choice[best].tried_at)
 			best = i;
 	}
@@ -219,6 +221,31 @@ static void watch(struct nrd *n, struct path *p)
 	}
 }
 
+static void trial_begin(struct nrd *n, struct path *p, unsigned challenger)
+{
+	struct choice *c = &p->choice[challenger];
+	enum nrd_reason reason = c->advised		       ? REASON_ADVISED
+				 : p->changed_at > c->tried_at ? REASON_CHANGED
+							       : REASON_TIME;
+
+	log_decision(n, p, NRD_TRY, reason, p->now, challenger);
+	c->tried_at = n->t;
+	c->advised = false;
+	p->changed = false;
+	phase_begin(n, p, PHASE_TRIAL, challenger);
+}
+
+bool choose_advise(struct nrd *n, struct path *p, unsigned stack)
+{
+	struct choice *c = &p->choice[stack];
+
+	if (stack == p->now || c->banned_until > n->t || c->advice_until > n->t)
+		return false;
+	c->advised = true;
+	c->advice_until = n->t + cooldown(p, 0);
+	return true;
+}
+
 static void steady(struct nrd *n, struct path *p)
 {
 	unsigned challenger;
@@ -228,13 +255,7 @@ static void steady(struct nrd *n, struct path *p)
 	if (n->t >= p->look_at && n->t >= p->hold_until) {
 		challenger = pick_challenger(n, p);
 		if (challenger != NRD_STACK_NONE) {
-			log_decision(n, p, NRD_TRY,
-				     p->changed_at > p->choice[challenger].tried_at ? REASON_CHANGED
-										    : REASON_TIME,
-				     p->now, challenger);
-			p->choice[challenger].tried_at = n->t;
-			p->changed = false;
-			phase_begin(n, p, PHASE_TRIAL, challenger);
+			trial_begin(n, p, challenger);
 			return;
 		}
 	}

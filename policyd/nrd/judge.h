@@ -21,6 +21,7 @@ enum nrd_reason {
 	REASON_DEARER,
 	REASON_CHANGED, /* the stack in use is not what it was */
 	REASON_TIME,	/* it is time to look again, or it took too long */
+	REASON_ADVISED, /* another host had good of it */
 	REASON_BUSY,	/* enough connections to decide for itself */
 	REASON_QUIET,
 	REASON_FULL, /* the table is */

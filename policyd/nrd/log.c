@@ -22,6 +22,7 @@ const char *const nrd_reason_words[NRD_REASONS] = {
 	[REASON_DEARER] = "dearer",
 	[REASON_CHANGED] = "changed",
 	[REASON_TIME] = "time",
+	[REASON_ADVISED] = "advised",
 	[REASON_BUSY] = "busy",
 	[REASON_QUIET] = "quiet",
 	[REASON_FULL] = "full",

@@ -191,6 +191,16 @@ enum report_refusal nrd_report(struct nrd *n, struct report *r)
 	return refusal;
 }
 
+bool nrd_advise(struct nrd *n, unsigned rule, const dmm_u8 *ip, unsigned stack)
+{
+	struct path *p;
+
+	if (rule >= n->n_rules || stack >= n->rule[rule]->c.n_stacks)
+		return false;
+	p = ip ? path_find(n, n->rule[rule], ip) : NULL;
+	return choose_advise(n, p ? path_decider(p) : n->rule[rule]->all, stack);
+}
+
 /* ---- turns ---- */
 
 static dmm_u32 busy_count(const struct path *p)

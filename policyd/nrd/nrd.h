@@ -88,6 +88,13 @@ const struct nrd_rule *nrd_rule(const struct nrd *n, size_t number); /* NULL bey
 enum report_refusal nrd_report(struct nrd *n, struct report *r);
 
 /*
+ * Somebody else had good of a stack: it is tried next, ahead of its turn, and what is measured here
+ * decides. At most once a cooldown, so that a bad adviser costs a trial. ip NULL: for the rule's
+ * own path. False: not listened to.
+ */
+bool nrd_advise(struct nrd *n, unsigned rule, const dmm_u8 *ip, unsigned stack);
+
+/*
  * Decide what can be decided. To be called every second or so, and with CLOCK_MONOTONIC; a clock
  * that jumps, either way, is one long turn of at most ten seconds. Returns how many decisions there
  * were.

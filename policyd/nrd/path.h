@@ -22,7 +22,9 @@ struct choice {
 	dmm_u64 banned_until; /* it failed or was worse when it was taken */
 	dmm_u64 rest_until;   /* it lost a trial */
 	dmm_u64 tried_at;
-	dmm_u8 bans, losses; /* in a row: each makes the next pause longer */
+	dmm_u64 advice_until; /* other advice is not listened to before */
+	bool advised;	      /* to be tried before the others */
+	dmm_u8 bans, losses;  /* in a row: each makes the next pause longer */
 };
 
 struct path {
@@ -87,6 +89,7 @@ void path_weights(const struct path *p, dmm_u16 ret[DMM_MAX_USE]);
 /* choose.c */
 void choose_begin(struct nrd *n, struct path *p); /* p decides for itself from now on */
 void choose_turn(struct nrd *n, struct path *p);
+bool choose_advise(struct nrd *n, struct path *p, unsigned stack);
 void choose_evidence(const struct path *p, unsigned place, struct evidence *ret);
 
 /* log.c: the decision is of p, about the stacks at these places; NRD_STACK_NONE: none. */

@@ -11,6 +11,7 @@ uname -r
 "$build/policyd/dmm-policy" probe || status=1
 for t in "$build"/tests/bpf/test_bpf_*; do
 	[ -f "$t" ] || continue
+	[ "${t##*/}" != test_bpf_commit ] || continue # thousands of commits
 	echo "== ${t##*/}"
 	DMM_BPFFS=/sys/fs/bpf/dmm-smoke timeout 300 "$t" || status=1
 done

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A commit that fails or is killed leaves one policy in force, and all of it: each call of bpf() of
+ * a commit fails once, and the committing process is killed once before each of them and many times
+ * anywhere between. libbpf calls the kernel through syscall(), which is this program's own.
+ */
+#include <CUnit/Basic.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "match.skel.h"
+
+#include "lib/base/log.h"
+#include "loader/maps.h"
+#include "policyd/policy.h"
+#include "tests/unit/unit.h"
+
+long syscall(long number, ...);
+
+struct question {
+	struct dmm_addr remote, local;
+	dmm_u32 group, role, proto, rule;
+	dmm_u64 cookie, use;
+};
+
+static char path[64];
+static struct tree tree;
+static struct match_bpf *skel;
+static struct dmm_class *one, *two;
+
+/* ---- faults ---- */
+
+static enum { NOTHING, FAIL, KILL } fault;
+static unsigned calls, fault_at; /* counted from 1 while there is a fault to come */
+
+long syscall(long number, ...)
+{
+	static long (*real)(long number, ...);
+	long a[6];
+	va_list ap;
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "syscall");
+	va_start(ap, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	if (number == SYS_bpf && fault != NOTHING && ++calls == fault_at) {
+		if (fault == KILL)
+			kill(getpid(), SIGKILL);
+		errno = ENOMEM;
+		return -1;
+	}
+	return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/* ---- two policies that have little in common ---- */
+
+/* n rules for remote ports from `first` on, for a stack; the names end with the stack. */
+static struct dmm_class *make(const char *stack, unsigned n, unsigned first)
+{
+	struct dmm_class *c = class_new();
+	struct policy_diags d = {0};
+	struct dmm_policy *p = NULL;
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	fprintf(out, "stacks: {%s: {kind: kernel, mark: %u}}\nrules:\n", stack, n);
+	for (unsigned i = 0; i < n; i++)
+		fprintf(out,
+			"  - {name: r%u-%s, match: {remote: 10.%u.%u.0/24, remote_port: %u}, use: "
+			"%s}\n",
+			i, stack, i / 200, i % 200, first + i, stack);
+	fprintf(out, "default: %s\n", stack);
+	fclose(out);
+	if (policy_parse_text("t", text, len, &p, &d) < 0 || class_compile(p, NULL, c) < 0)
+		abort();
+	policy_free(p);
+	policy_diags_fini(&d);
+	free(text);
+	return c;
+}
+
+/* What the kernel decides is c's answer, for some sockets of either policy. */
+static bool kernel_decides_by(const struct dmm_class *c)
+{
+	for (unsigned i = 0; i < 3000; i += 37) {
+		struct question q = {.proto = 6};
+		LIBBPF_OPTS(bpf_test_run_opts, o, .ctx_in = &q, .ctx_size_in = sizeof(q));
+		struct eval_socket s = {.proto = 6};
+
+		s.remote.ip[10] = s.remote.ip[11] = 0xff;
+		s.remote.ip[12] = 10;
+		s.remote.ip[13] = (dmm_u8)(i / 200);
+		s.remote.ip[14] = (dmm_u8)(i % 200);
+		s.remote.port = (dmm_u16)((i % 2 ? 1000 : 20000) + i);
+		q.remote = s.remote;
+		if (bpf_prog_test_run_opts(bpf_program__fd(skel->progs.dmm_ask), &o) < 0 ||
+		    q.rule != eval_rule(c, &s))
+			return false;
+	}
+	return true;
+}
+
+/* Which of the two is in force, all of it; NULL: neither. */
+static struct dmm_class *in_force(void)
+{
+	struct dmm_class *now = class_new(), *is = NULL;
+
+	if (maps_read(&tree, now, NULL) == 0)
+		is = class_equal(now, one) ? one : class_equal(now, two) ? two : NULL;
+	class_free(now);
+	return is && kernel_decides_by(is) ? is : NULL;
+}
+
+static struct dmm_class *other(const struct dmm_class *c)
+{
+	return c == one ? two : one;
+}
+
+static void start_from(struct dmm_class *c)
+{
+	fault = NOTHING;
+	CU_ASSERT_EQUAL_FATAL(maps_commit(&tree, c, NULL), 0);
+	CU_ASSERT_PTR_EQUAL_FATAL(in_force(), c);
+}
+
+/* ---- tests ---- */
+
+static void test_fail(void)
+{
+	unsigned failed = 0, borne = 0;
+	int r;
+
+	start_from(one);
+	for (unsigned at = 1;; at++) {
+		struct dmm_class *before = in_force();
+
+		CU_ASSERT_PTR_NOT_NULL_FATAL(before);
+		calls = 0;
+		fault_at = at;
+		fault = FAIL;
+		r = maps_commit(&tree, other(before), NULL);
+		fault = NOTHING;
+		if (calls < at)
+			break;
+		failed += r < 0;
+		borne += r == 0; /* after the switch, or one that can be done without */
+		CU_ASSERT_PTR_EQUAL_FATAL(in_force(), r < 0 ? before : other(before));
+	}
+	CU_ASSERT_EQUAL(r, 0);
+	CU_ASSERT(failed > 10);
+	printf("%u calls failed the commit, %u did not; ", failed, borne);
+}
+
+/* In a child; how it ended. */
+static int commit_in_child(struct dmm_class *c, unsigned kill_at, unsigned usec)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		calls = 0;
+		fault_at = kill_at;
+		fault = kill_at ? KILL : NOTHING;
+		_exit(maps_commit(&tree, c, NULL) == 0 ? 0 : 1);
+	}
+	if (usec) {
+		usleep(usec);
+		kill(pid, SIGKILL);
+	}
+	waitpid(pid, &status, 0);
+	return status;
+}
+
+static void test_kill(void)
+{
+	unsigned old = 0, new = 0;
+
+	start_from(one);
+	for (unsigned at = 1;; at++) {
+		struct dmm_class *before = in_force(), *after;
+		int status;
+
+		CU_ASSERT_PTR_NOT_NULL_FATAL(before);
+		status = commit_in_child(other(before), at, 0);
+		after = in_force();
+		CU_ASSERT_PTR_NOT_NULL_FATAL(after);
+		if (WIFEXITED(status)) {
+			CU_ASSERT_EQUAL(WEXITSTATUS(status), 0);
+			CU_ASSERT_PTR_EQUAL(after, other(before));
+			break;
+		}
+		old += after == before;
+		new += after != before;
+	}
+	CU_ASSERT(old > 10);
+	printf("killed at %u calls, %u of them after the switch; ", old + new, new);
+}
+
+static void test_kill_anywhere(void)
+{
+	struct rng r = {.state = 3};
+	unsigned old = 0, new = 0;
+
+	start_from(one);
+	for (int i = 0; i < 300; i++) {
+		struct dmm_class *before = in_force(), *after;
+
+		CU_ASSERT_PTR_NOT_NULL_FATAL(before);
+		commit_in_child(other(before), 0, 1 + rng_below(&r, i % 2 ? 3000 : 30000));
+		after = in_force();
+		CU_ASSERT_PTR_NOT_NULL_FATAL(after);
+		old += after == before;
+		new += after != before;
+	}
+	start_from(one);
+	start_from(two);
+	printf("old %u, new %u; ", old, new);
+}
+
+/* Decisions go on while policies are switched, and each is of one policy. */
+static void test_switching(void)
+{
+	int status = -1;
+	unsigned decided = 0, wrong = 0;
+	pid_t pid;
+
+	start_from(one);
+	pid = fork();
+	if (pid == 0) {
+		for (int i = 0; i < 60; i++)
+			if (maps_commit(&tree, i % 2 ? one : two, NULL) < 0)
+				_exit(1);
+		_exit(0);
+	}
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		struct question q = {.proto = 6, .cookie = 1};
+		LIBBPF_OPTS(bpf_test_run_opts, o, .ctx_in = &q, .ctx_size_in = sizeof(q));
+		struct eval_socket s = {.proto = 6};
+
+		s.remote.ip[10] = s.remote.ip[11] = 0xff;
+		s.remote.ip[12] = 10;
+		s.remote.ip[14] = (dmm_u8)(decided % 200);
+		s.remote.port = (dmm_u16)(1000 + decided % 200);
+		q.remote = s.remote;
+		wrong += bpf_prog_test_run_opts(bpf_program__fd(skel->progs.dmm_ask), &o) < 0 ||
+			 (q.rule != eval_rule(one, &s) && q.rule != eval_rule(two, &s));
+		decided++;
+	}
+	CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	CU_ASSERT_EQUAL(wrong, 0);
+	CU_ASSERT(decided > 0);
+	printf("%u decisions; ", decided);
+}
+
+static int setup(void)
+{
+	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-commit-%d", getpid());
+	if (tree_install(&tree, path) < 0)
+		return -1;
+	skel = match_bpf__open();
+	if (!skel || tree_reuse_maps(&tree, skel->obj) < 0 || match_bpf__load(skel) < 0)
+		return -1;
+	one = make("a", 2000, 1000);
+	two = make("b", 3000, 20000);
+	return 0;
+}
+
+static int teardown(void)
+{
+	class_free(one);
+	class_free(two);
+	match_bpf__destroy(skel);
+	tree_close(&tree);
+	return tree_teardown(path);
+}
+
+int main(void)
+{
+	unsigned failed;
+	CU_pSuite s;
+
+	setenv("DMM_RUN", "/tmp", 0);
+	log_init("test_commit", LOG_L_ERROR - 1); /* what fails here shall fail */
+	if (geteuid() != 0) {
+		puts("SKIP: needs root");
+		return 77;
+	}
+	CU_initialize_registry();
+	s = CU_add_suite("commit", setup, teardown);
+	CU_add_test(s, "each call fails once", test_fail);
+	CU_add_test(s, "killed before each call", test_kill);
+	CU_add_test(s, "killed anywhere", test_kill_anywhere);
+	CU_add_test(s, "decisions while policies are switched", test_switching);
+	CU_basic_set_mode(CU_BRM_VERBOSE);
+	CU_basic_run_tests();
+	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
+	CU_cleanup_registry();
+	return failed ? 1 : 0;
+}

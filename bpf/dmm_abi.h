@@ -200,6 +200,19 @@ struct dmm_class_hdr {
 #define DMM_TABLE_CELL(id) (DMM_HDR_CELLS + (id))
 #define DMM_RULE_CELL (DMM_HDR_CELLS + DMM_TABLES)
 
+/*
+ * dmm_memo: rules that were found for connecting sockets, by a hash of all that they were found by,
+ * word[0 … 6]: generation, remote address, port and kind, program, and user beside the rule. Any
+ * program may write an entry at any time; seal holds all of its words together, so that a reader
+ * takes no entry that is of two writers.
+ */
+struct dmm_memo {
+	dmm_u64 seal;
+	dmm_u64 word[7];
+};
+#define DMM_MEMO_BITS 14
+#define DMM_MEMO_RULES 32 /* with fewer rules the search costs no more than to remember */
+
 /* What a matching socket gets: one cell. */
 struct dmm_rule_rec {
 	char name[DMM_NAME_LEN];
@@ -487,6 +500,7 @@ struct dmm_xport_key {
 DMM_ASSERT(addr, sizeof(struct dmm_addr) == 20);
 DMM_ASSERT(meta, sizeof(struct dmm_meta) == 56);
 DMM_ASSERT(stack_rt, sizeof(struct dmm_stack_rt) == 48);
+DMM_ASSERT(memo, sizeof(struct dmm_memo) == 64);
 DMM_ASSERT(cell, sizeof(struct dmm_cell) == 64);
 DMM_ASSERT(table, sizeof(struct dmm_table) == 64);
 DMM_ASSERT(class_hdr, sizeof(struct dmm_class_hdr) == 64 * DMM_HDR_CELLS);

@@ -44,6 +44,8 @@ DMM_ARRAY(dmm_instctr, __u64, DMM_MAX_STACKS *DMM_INSTANCE_SPACE, BPF_F_MMAPABLE
 DMM_ARRAY(dmm_plain, struct dmm_plain, DMM_PLAIN_SETS *DMM_PLAIN_WAYS, 0);
 DMM_ARRAY(dmm_owner, struct dmm_owner, DMM_PLAIN_SETS, 0);
 
+DMM_ARRAY(dmm_memo, struct dmm_memo, 1 << DMM_MEMO_BITS, 0);
+
 DMM_ARRAY(dmm_monitor, struct dmm_monitor_slot, DMM_MONITOR_SLOTS, BPF_F_MMAPABLE);
 
 DMM_PERCPU(dmm_counters, DMM_C_COUNT);

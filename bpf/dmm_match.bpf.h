@@ -5,7 +5,7 @@
 #ifndef DMM_MATCH_BPF_H
 #define DMM_MATCH_BPF_H
 
-#include "bpf/dmm_class.bpf.h"
+#include "bpf/dmm_memo.bpf.h"
 
 /* What a socket gets in the generation of `slot`. */
 struct choice {
@@ -104,7 +104,13 @@ static __always_inline int choose_once(const struct selector *sel, struct choice
 	hdr = (void *)cell_at(image, 0);
 	if (!hdr)
 		return 0;
-	c->rule = search_rule(slot, sel);
+	c->rule = hdr->rules > DMM_MEMO_RULES ? memo_find(sel, c->generation, hdr->fields)
+					      : MEMO_MISS;
+	if (c->rule == MEMO_MISS) {
+		c->rule = search_rule(slot, sel);
+		if (hdr->rules > DMM_MEMO_RULES && slot_was_whole(c))
+			memo_keep(sel, c->generation, hdr->fields, c->rule);
+	}
 	if (c->rule < DMM_MAX_RULES) {
 		r = (void *)cell_at(image, DMM_RULE_CELL + c->rule);
 		if (!r)

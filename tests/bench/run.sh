@@ -119,5 +119,8 @@ mkdir "$plain_cgroup"
 in_near "$DECIDE" $((ROUNDS * 20)) 200 "$plain_cgroup" "$(cgroup_root)/$CGROUP/other" | jq -r '.[1] |
 	"a decision for the kernel adds \(.added_ns) ns to a loopback connection of \(.ns - .added_ns) ns: \(.rate * 1000 | round / 1000) x plain"'
 rmdir "$plain_cgroup"
+
+# What the number of rules adds, and what commits of many take.
+in_near "$(program classify)" "$ROUNDS"
 finished=1
 exit 0

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the number of rules costs: `classify ROUNDS` puts policies of 1, 1000 and 65 536 rules in
+ * force, in turns, and lets a process of the group connect a UDP socket, which costs little beside
+ * the decision, to 16, 4096 and 40 960 destinations of these rules. Then the times of whole and of
+ * small commits, and the memory. Prints one line of JSON a row: medians over the rounds.
+ */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "loader/cgroup.h"
+#include "loader/maps.h"
+#include "policyd/policy.h"
+
+#define MAX_ROUNDS 101
+#define CONNECTS 40960
+#define DESTINATIONS 40960
+
+static const unsigned sizes[] = {1, 1000, 65536};
+/* The last is more than are remembered (DMM_MEMO_BITS). */
+static const unsigned spread[] = {16, 4096, DESTINATIONS};
+#define SIZES ARRAY_SIZE(sizes)
+#define SPREADS ARRAY_SIZE(spread)
+
+static char path[64], cgroup[64];
+static struct tree tree;
+static struct dmm_policy *policy[SIZES];
+static struct dmm_class *class[SIZES];
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+/* Rule i: one /24 and two ports of it for a group. */
+static struct dmm_policy *make_policy(unsigned n)
+{
+	struct policy_diags d = {0};
+	struct dmm_policy *p;
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	fprintf(out, "groups: {g: {cgroup: %s}}\nstacks: {a: {kind: kernel}}\nrules:\n", cgroup);
+	for (unsigned i = 0; i < n; i++)
+		fprintf(out,
+			"  - {match: {group: g, remote: 127.%u.%u.0/24, remote_port: [80, 443]}, "
+			"use: a}\n",
+			i >> 8, i & 255);
+	fprintf(out, "default: kernel\n");
+	fclose(out);
+	if (policy_parse_text("bench", text, len, &p, &d) < 0)
+		die("policy");
+	free(text);
+	return p;
+}
+
+/* Destination k of many, spread over all rules of the policy. */
+static struct sockaddr_in destination(unsigned k, unsigned n, unsigned of)
+{
+	unsigned rule = (unsigned)((unsigned long)((unsigned long)k * 7919 % of) * n / of);
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(k & 1 ? 80 : 443)};
+
+	to.sin_addr.s_addr = htonl(127u << 24 | rule << 8 | 1);
+	return to;
+}
+
+/* Of this process alone: others are on the CPU, too. */
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static double connect_all(unsigned n, unsigned of)
+{
+	static struct sockaddr_in to[DESTINATIONS];
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	uint64_t since;
+
+	for (unsigned k = 0; k < of; k++)
+		to[k] = destination(k, n, of);
+	since = cpu_ns();
+	for (unsigned i = 0; i < CONNECTS; i++)
+		if (connect(s, (struct sockaddr *)&to[i % of], sizeof(to[0])) < 0)
+			die("connect");
+	close(s);
+	return (double)(cpu_ns() - since) / CONNECTS;
+}
+
+/* In a child, in the group or in none. */
+static double measure(unsigned n, unsigned of, bool managed)
+{
+	double took = 0;
+	int p[2];
+	pid_t pid;
+
+	if (pipe(p) < 0)
+		die("pipe");
+	pid = fork();
+	if (pid == 0) {
+		if (managed && cgroup_join(cgroup, 0) < 0)
+			_exit(1);
+		connect_all(n, of); /* warm */
+		took = connect_all(n, of);
+		_exit(write(p[1], &took, sizeof(took)) != sizeof(took));
+	}
+	close(p[1]);
+	if (read(p[0], &took, sizeof(took)) != sizeof(took))
+		die("worker");
+	close(p[0]);
+	waitpid(pid, NULL, 0);
+	return took;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(double *v, unsigned n)
+{
+	qsort(v, n, sizeof(*v), by_value);
+	return v[n / 2];
+}
+
+static void put_in_force(const struct dmm_class *c)
+{
+	if (maps_commit(&tree, c, NULL) < 0)
+		die("commit");
+}
+
+static void decisions(unsigned rounds)
+{
+	static double added[SPREADS][SIZES][MAX_ROUNDS], plain[SPREADS][MAX_ROUNDS];
+
+	for (unsigned r = 0; r < rounds; r++)
+		for (unsigned s = 0; s < SPREADS; s++) {
+			plain[s][r] = measure(1, spread[s], false);
+			for (unsigned k = 0; k < SIZES; k++) {
+				unsigned i = (k + r) % SIZES; /* nobody is always first */
+
+				put_in_force(class[i]);
+				added[s][i][r] = measure(sizes[i], spread[s], true) - plain[s][r];
+			}
+		}
+	for (unsigned s = 0; s < SPREADS; s++) {
+		double first = 0;
+
+		for (unsigned i = 0; i < SIZES; i++) {
+			double ns = median(added[s][i], rounds);
+
+			first = i ? first : ns;
+			printf("{\"rules\": %u, \"destinations\": %u, \"added_ns\": %.0f, "
+			       "\"x_one_rule\": %.2f}\n",
+			       sizes[i], spread[s], ns, ns / first);
+		}
+		printf("{\"destinations\": %u, \"plain_ns\": %.0f}\n", spread[s],
+		       median(plain[s], rounds));
+	}
+}
+
+static double ms_since(uint64_t since)
+{
+	return (double)(now_ns() - since) / 1e6;
+}
+
+static void commits(unsigned rounds)
+{
+	static double compile[MAX_ROUNDS], whole[MAX_ROUNDS], edit[MAX_ROUNDS], small[MAX_ROUNDS];
+	struct dmm_policy *p = policy[SIZES - 1];
+	struct dmm_class *now = class_new(), *next = class_new(), *swap;
+
+	for (unsigned r = 0; r < rounds; r++) {
+		uint64_t since = now_ns();
+
+		if (class_compile(p, NULL, now) < 0)
+			die("compile");
+		compile[r] = ms_since(since);
+		put_in_force(class[0]);
+		put_in_force(class[0]);
+		since = now_ns();
+		put_in_force(now);
+		whole[r] = ms_since(since);
+		put_in_force(now);
+		p->rules[30000].disabled = !p->rules[30000].disabled;
+		since = now_ns();
+		if (class_compile(p, now, next) < 0)
+			die("compile");
+		edit[r] = ms_since(since);
+		since = now_ns();
+		put_in_force(next);
+		small[r] = ms_since(since);
+		swap = now;
+		now = next;
+		next = swap;
+	}
+	printf("{\"rules\": 65536, \"compile_ms\": %.1f, \"commit_ms\": %.1f, "
+	       "\"one_rule_compile_ms\": %.1f, \"one_rule_commit_ms\": %.1f, "
+	       "\"bytes_per_rule_and_generation\": %.0f}\n",
+	       median(compile, rounds), median(whole, rounds), median(edit, rounds),
+	       median(small, rounds), now->hdr.cells * 64.0 / now->hdr.rules);
+	class_free(now);
+	class_free(next);
+}
+
+int main(int argc, char **argv)
+{
+	unsigned rounds = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 11;
+	cpu_set_t one;
+
+	setenv("DMM_RUN", "/tmp", 0);
+	log_init("classify", LOG_L_ERROR);
+	rounds = MIN(MAX(rounds, 1u), MAX_ROUNDS);
+	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-classify-%d", getpid());
+	snprintf(cgroup, sizeof(cgroup), "dmm-classify-%d/g", getpid());
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	if (tree_install(&tree, path) < 0)
+		return 1;
+	for (unsigned i = 0; i < SIZES; i++) {
+		policy[i] = make_policy(sizes[i]);
+		class[i] = class_new();
+		if (class_compile(policy[i], NULL, class[i]) < 0)
+			die("compile");
+	}
+	decisions(rounds);
+	commits(MIN(rounds, 11u));
+	tree_close(&tree);
+	return tree_teardown(path) < 0;
+}

@@ -6,7 +6,7 @@
 #include "userstack/engine/native/pool.h"
 
 #define SIZE 65536u
-#define KEPT (4194304u / SIZE)
+#define KEPT (8388608u / SIZE)
 
 static void *object[10000];
 

@@ -3,7 +3,7 @@
 
 #include "userstack/engine/native/pool.h"
 
-#define SPARE_BYTES (4u << 20) /* what one busy connection takes and gives in each round trip */
+#define SPARE_BYTES (8u << 20) /* what one busy connection takes and gives in each round trip */
 
 void pool_init(struct pool *p, size_t size, size_t limit)
 {

@@ -70,7 +70,9 @@ int daemon_commit(struct daemon *d, const struct dmm_policy *p)
 		return r;
 	}
 	lines = class_diff(prev, next, NULL);
-	if (generation > 0 && lines == 0) {
+	if (lines < 0)
+		return lines;
+	if (generation > 0 && class_equal(prev, next)) {
 		log_info("policy: generation %llu is what the configuration says", generation);
 		return 0;
 	}

@@ -6,6 +6,7 @@
 
 #include "lib/base/util.h"
 #include "policyd/fields.h"
+#include "policyd/index.h"
 
 /* One object of either side. */
 struct entry {
@@ -17,6 +18,7 @@ struct side {
 	struct dmm_policy *policy;
 	struct entry *list;
 	size_t n;
+	struct index by_name;
 };
 
 struct differ {
@@ -43,10 +45,9 @@ static void line_whole(struct differ *d, char sign, const char *kind, const stru
 
 static const struct entry *side_find(const struct side *s, const char *name)
 {
-	for (size_t i = 0; i < s->n; i++)
-		if (strcmp(s->list[i].name, name) == 0)
-			return &s->list[i];
-	return NULL;
+	size_t i;
+
+	return index_get_name(&s->by_name, name, &i) ? &s->list[i] : NULL;
 }
 
 static bool field_same(const struct fields *f, const struct field *field)
@@ -107,54 +108,64 @@ static void diff_entries(struct differ *d, const char *kind, const struct side *
 	}
 }
 
-/*
- * Rules that both have, but in another order: the fewest that need to be moved, that is all but the
- * longest sequence that rises in both.
- */
+/* Where the rules of b stand in a; SIZE_MAX: not at all. */
+struct order {
+	size_t *old;
+	size_t *end; /* end[l]: of the rising sequences of l + 1 rules, the end of the lowest one */
+	size_t *before; /* the rule before this one in its sequence, SIZE_MAX: none */
+	bool *stays;
+};
+
+/* Mark the longest sequence of rules of b that rises in a, too. */
+static void order_longest(struct order *o, size_t n)
+{
+	size_t length = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		size_t lo = 0, hi = length;
+
+		if (o->old[i] == SIZE_MAX)
+			continue;
+		while (lo < hi) {
+			size_t mid = (lo + hi) / 2;
+
+			if (o->old[o->end[mid]] < o->old[i])
+				lo = mid + 1;
+			else
+				hi = mid;
+		}
+		o->before[i] = lo ? o->end[lo - 1] : SIZE_MAX;
+		o->end[lo] = i;
+		length = MAX(length, lo + 1);
+	}
+	for (size_t i = length ? o->end[length - 1] : SIZE_MAX; i != SIZE_MAX; i = o->before[i])
+		o->stays[i] = true;
+}
+
+/* Rules that both have, but in another order: the fewest that need to be moved. */
 static int diff_order(struct differ *d, const struct side *a, const struct side *b)
 {
-	size_t n = 0, *old, *length, *before, best = 0, end = 0;
-	bool *stays;
+	_cleanup_free_ size_t *room = calloc(b->n * 3 + 1, sizeof(*room));
+	_cleanup_free_ bool *stays = calloc(b->n + 1, sizeof(*stays));
+	struct order o = {.old = room, .stays = stays};
 
-	old = calloc(b->n * 3 + 1, sizeof(*old));
-	stays = calloc(b->n + 1, sizeof(*stays));
-	if (!old || !stays) {
-		free(old);
-		free(stays);
+	if (!room || !stays)
 		return -ENOMEM;
-	}
-	length = old + b->n;
-	before = length + b->n;
+	o.end = room + b->n;
+	o.before = o.end + b->n;
 	for (size_t i = 0; i < b->n; i++) {
 		const struct entry *e = side_find(a, b->list[i].name);
 
-		old[i] = e ? (size_t)(e - a->list) : SIZE_MAX;
-		if (!e)
-			continue;
-		n++;
-		length[i] = 1;
-		before[i] = SIZE_MAX;
-		for (size_t j = 0; j < i; j++)
-			if (old[j] < old[i] && length[j] + 1 > length[i]) {
-				length[i] = length[j] + 1;
-				before[i] = j;
-			}
-		if (length[i] > best) {
-			best = length[i];
-			end = i;
-		}
+		o.old[i] = e ? (size_t)(e - a->list) : SIZE_MAX;
 	}
-	for (size_t i = end; n && i != SIZE_MAX; i = before[i])
-		stays[i] = true;
+	order_longest(&o, b->n);
 	for (size_t i = 0; i < b->n; i++)
-		if (old[i] != SIZE_MAX && !stays[i]) {
+		if (o.old[i] != SIZE_MAX && !stays[i]) {
 			line_begin(d, '~', "rule", b->list[i].name);
 			if (d->out)
-				fprintf(d->out, ": moved from place %zu to %zu\n", old[i] + 1,
+				fprintf(d->out, ": moved from place %zu to %zu\n", o.old[i] + 1,
 					i + 1);
 		}
-	free(old);
-	free(stays);
 	return 0;
 }
 
@@ -165,6 +176,7 @@ static void side_clear(struct side *s)
 	for (size_t i = 0; i < s->n; i++)
 		fields_fini(&s->list[i].fields);
 	s->n = 0;
+	index_fini(&s->by_name);
 }
 
 static int side_groups(struct side *s)
@@ -186,6 +198,18 @@ static int side_stacks(struct side *s)
 	for (size_t i = 0; r == 0 && i < s->policy->n_stacks; i++) {
 		s->list[i].name = s->policy->stacks[i].rec.name;
 		r = fields_of_stack(&s->policy->stacks[i].rec, &s->list[i].fields);
+		s->n = i + 1;
+	}
+	return r;
+}
+
+static int side_sets(struct side *s)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < s->policy->n_sets; i++) {
+		s->list[i].name = s->policy->sets[i].name;
+		r = fields_of_set(&s->policy->sets[i], &s->list[i].fields);
 		s->n = i + 1;
 	}
 	return r;
@@ -215,21 +239,31 @@ static const struct {
 	const char *name;
 	int (*read)(struct side *s);
 } kinds[] = {
-	{"group", side_groups},
-	{"stack", side_stacks},
-	{"rule", side_rules},
-	{"default", side_default},
+	{"group", side_groups}, {"stack", side_stacks},	   {"set", side_sets},
+	{"rule", side_rules},	{"default", side_default},
 };
 
 static int side_open(struct side *s, const struct dmm_class *c)
 {
-	size_t room = c->hdr.rules + DMM_MAX_GROUPS + DMM_MAX_STACKS;
+	const struct dmm_policy *p;
 	int r = class_decompile(c, &s->policy);
 
 	if (r < 0)
 		return r;
-	s->list = calloc(room, sizeof(*s->list));
+	p = s->policy;
+	s->list = calloc(MAX(MAX(p->n_rules, p->n_sets), MAX(p->n_groups, p->n_stacks)) + 1,
+			 sizeof(*s->list));
 	return s->list ? 0 : -ENOMEM;
+}
+
+/* The objects of one kind. */
+static int side_read(struct side *s, int (*read)(struct side *s))
+{
+	int r = read(s);
+
+	for (size_t i = 0; r >= 0 && i < s->n; i++)
+		r = index_put_name(&s->by_name, s->list[i].name, i, NULL);
+	return r < 0 ? r : 0;
 }
 
 static void side_close(struct side *s)
@@ -248,9 +282,9 @@ int class_diff(const struct dmm_class *a, const struct dmm_class *b, FILE *out)
 	if (r == 0)
 		r = side_open(&now, b);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(kinds); i++) {
-		r = kinds[i].read(&old);
+		r = side_read(&old, kinds[i].read);
 		if (r == 0)
-			r = kinds[i].read(&now);
+			r = side_read(&now, kinds[i].read);
 		if (r == 0)
 			diff_entries(&d, kinds[i].name, &old, &now);
 		if (r == 0 && strcmp(kinds[i].name, "rule") == 0)

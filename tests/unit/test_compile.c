@@ -311,6 +311,47 @@ static void test_diff(void)
 		   "+ rule n use=reject\n~ rule d: moved from place 4 to 1\n");
 	check_diff("rules: [{name: a, use: kernel}, {name: b, use: kernel}]",
 		   "rules: [{name: b, use: kernel}]", "- rule a use=kernel\n");
+	check_diff("sets: {x: [10.0.0.0/8], gone: [80]}\nrules: [{name: r, match: {remote: x, "
+		   "remote_port: gone}, use: kernel}]",
+		   "sets: {x: [10.0.0.0/9], new: [443, 8000-8999]}\nrules: [{name: r, match: "
+		   "{remote: x, remote_port: new}, use: kernel}]",
+		   "- set gone items=80\n~ set x: items=10.0.0.0/8 -> 10.0.0.0/9\n"
+		   "+ set new items=443,8000-8999\n~ rule r: remote_port=gone -> new\n");
+}
+
+static char *diff_text(const struct dmm_class *a, const struct dmm_class *b, int *ret_lines)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	*ret_lines = class_diff(a, b, out);
+	fclose(out);
+	return text;
+}
+
+/* The first of all rules becomes the last: one line, and not one for each of the others. In a time
+ * that the suite has: nothing takes the square of their number. */
+static void test_diff_many(void)
+{
+	struct dmm_class *a = class_new(), *b = class_new();
+	struct dmm_policy *p = many_rules(DMM_MAX_RULES);
+	struct dmm_rule first;
+	char *text;
+	int lines;
+
+	CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, a), 0);
+	first = p->rules[0];
+	memmove(p->rules, p->rules + 1, (p->n_rules - 1) * sizeof(first));
+	p->rules[p->n_rules - 1] = first;
+	CU_ASSERT_EQUAL_FATAL(class_compile(p, a, b), 0);
+	text = diff_text(a, b, &lines);
+	CU_ASSERT_EQUAL(lines, 1);
+	CU_ASSERT_STRING_EQUAL(text, "~ rule r0: moved from place 1 to 65536\n");
+	free(text);
+	policy_free(p);
+	class_free(a);
+	class_free(b);
 }
 
 int main(void)
@@ -324,6 +365,7 @@ int main(void)
 		{"rules that match what they matched before", test_same_match},
 		{"garbage in the maps", test_garbage},
 		{"differences", test_diff},
+		{"differences of the largest policies", test_diff_many},
 		CU_TEST_INFO_NULL,
 	};
 

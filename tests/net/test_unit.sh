@@ -14,7 +14,11 @@ nginx_config near-nginx "$TMP/www" "$NEAR4:8090"
 caps=$(sed -n 's/^CapabilityBoundingSet=//p' "$unit" | tr 'A-Z ' 'a-z\n' | sed 's/^cap_/,+/' | tr -d '\n')
 check "the unit names capabilities" test -n "$caps"
 confined() { in_near setpriv --bounding-set="-all$caps" --no-new-privs "$@"; }
-config >"$TMP/dmm.yaml"
+{
+	echo "daemon: {socket_group: nogroup}"
+	config
+} >"$TMP/auto.yaml"
+cp "$TMP/auto.yaml" "$TMP/dmm.yaml"
 
 # What a service manager does: a datagram socket that is told.
 spawn manager python3 -uc 'import socket, sys
@@ -41,13 +45,24 @@ spawn near-nginx run_managed web nginx -c "$TMP/near-nginx.conf"
 wait_for near_listens 8090
 served() { in_far curl -fsS -m 2 -o /dev/null "http://$NEAR4:8090/small" && [ "$(since connections_accepted)" -ge 1 ]; }
 check "a server, by the instance" wait_for served
+check "the socket is of its group" equal "$(stat -c %G:%a "$TMP/run/policyd.sock")" nogroup:660
 for what in metrics healthz v1/policy v1/flows v1/stacks v1/groups v1/stats; do
 	check "GET /$what" curl -fsS -m 5 -o /dev/null --unix-socket "$TMP/run/policyd.sock" "http://dmm/$what"
 done
-before=$(instance_pid)
-kill -9 "$before"
 replaced() { stack_up && [ "$(instance_pid)" != "$before" ]; }
-check "an instance that died is replaced" wait_for replaced
+for mode in auto native generic; do
+	if [ $mode != auto ]; then
+		sed "s/driver: xsk,/driver: xsk, mode: $mode,/" "$TMP/auto.yaml" >"$TMP/dmm.yaml"
+		before=$(instance_pid)
+		kill -HUP "$POLICYD_PID"
+		check "mode $mode: the instance is another" eval 'WAIT_S=20 wait_for replaced'
+	fi
+	before=$(instance_pid)
+	mark
+	kill -9 "$before"
+	check "mode $mode: an instance that died is replaced" eval 'WAIT_S=20 wait_for replaced'
+	check "mode $mode: and carries" wait_for served
+done
 end "$SPAWNED"
 end "$POLICYD_PID"
 check "the manager is told: stopping" wait_for told STOPPING=1 1

@@ -191,7 +191,8 @@ __noinline __u32 find_program(__u32 slot)
 		char text[DMM_PROGRAM_LEN];
 	} name = {};
 
-	BPF_CORE_READ_STR_INTO(&name.text, task, comm);
+	/* a thread may have a name of its own */
+	BPF_CORE_READ_STR_INTO(&name.text, task, group_leader, comm);
 	return find_wide(slot, DMM_TABLE_PROGRAM, bpf_be64_to_cpu(name.q[0]),
 			 bpf_be64_to_cpu(name.q[1]));
 }

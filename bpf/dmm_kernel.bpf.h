@@ -101,6 +101,7 @@ struct cred {
 } __attribute__((preserve_access_index));
 
 struct task_struct {
+	struct task_struct *group_leader;
 	int tgid;
 	char comm[16];
 	const struct cred *cred;

@@ -21,6 +21,7 @@ static __always_inline void memo_process(struct memo_key *k)
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
 	k->word[6] = (__u64)BPF_CORE_READ(task, cred, uid.val) << 32;
+	task = BPF_CORE_READ(task, group_leader);
 	bpf_probe_read_kernel_str(&k->word[4], DMM_PROGRAM_LEN, &task->comm);
 }
 

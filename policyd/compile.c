@@ -357,6 +357,8 @@ struct parts {
 	struct records match, sets, files;
 	struct index file, set;
 	size_t n_files;
+	const char *last; /* the name that was asked for last, and its number */
+	dmm_u32 last_number;
 };
 
 /* Number of a file name, from 1 on; 0 for "". */
@@ -368,14 +370,18 @@ static int file_number(struct parts *ps, const struct policy_pos *pos, dmm_u32 *
 	*ret = 0;
 	if (!pos->file[0])
 		return 0;
+	if (ps->last && strcmp(ps->last, pos->file) == 0) {
+		*ret = ps->last_number;
+		return 0;
+	}
 	r = index_put_name(&ps->file, pos->file, ps->n_files, &old);
 	if (r < 0)
 		return r;
-	if (r > 0) {
-		*ret = (dmm_u32)old + 1;
+	*ret = r > 0 ? (dmm_u32)old + 1 : (dmm_u32)++ps->n_files;
+	ps->last = pos->file;
+	ps->last_number = *ret;
+	if (r > 0)
 		return 0;
-	}
-	*ret = (dmm_u32)++ps->n_files;
 	return *ret > UINT16_MAX ? -E2BIG : records_put_file(&ps->files, pos->file);
 }
 

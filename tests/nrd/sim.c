@@ -7,6 +7,7 @@
 
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
+#include "policyd/nrd/say.h"
 #include "tests/nrd/sim.h"
 
 #define START_NS 5000000000000ULL
@@ -225,6 +226,17 @@ static void second(struct sim *s, struct report *reports)
 	take_notes(s);
 }
 
+/* NRD_TRACE=1: every decision that is kept, with the second. */
+static void trace(const struct sim *s)
+{
+	const struct nrd_decision *d;
+
+	for (size_t i = 0; (d = nrd_decision(s->n, i)); i++) {
+		printf("%6.0f ", ((double)d->at_ns - (double)START_NS) / 1e9);
+		say_decision(d, stdout);
+	}
+}
+
 void sim_run(struct sim *s, const struct sim_scenario *sc, const struct chooser *c, dmm_u64 seed)
 {
 	struct nrd_rule rule = {.name = "r", .set = sc->set};
@@ -247,6 +259,8 @@ void sim_run(struct sim *s, const struct sim_scenario *sc, const struct chooser 
 	nrd_counters(s->n, &s->counters);
 	for (size_t i = 0; nrd_decision(s->n, i); i++)
 		s->action[nrd_decision(s->n, i)->action]++;
+	if (c->nrd && getenv("NRD_TRACE"))
+		trace(s);
 	free(reports);
 }
 

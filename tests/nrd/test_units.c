@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/base/util.h"
+#include "policyd/nrd/say.h"
 #include "tests/nrd/sim.h"
 #include "tests/unit/unit.h"
 
@@ -441,6 +442,57 @@ static void test_choices(void)
 	nrd_free(n);
 }
 
+static void check_said(const struct nrd_decision *d, const char *want)
+{
+	char text[1024] = "";
+	FILE *out = fmemopen(text, sizeof(text), "w");
+
+	say_decision(d, out);
+	fclose(out);
+	CU_ASSERT_STRING_EQUAL(text, want);
+	if (strcmp(text, want) != 0)
+		fprintf(stderr, "%sinstead of %s", text, want);
+}
+
+static void test_say(void)
+{
+	struct nrd_decision d = {
+		.rule = "cdn",
+		.from = "edge0",
+		.to = "kernel",
+		.plen = 120,
+		.action = NRD_TAKE,
+		.reason = REASON_VALUE,
+		.set = latency,
+		.before = {.connections = 949, .failed = 2, .latency = {930, 1000, 1080}},
+		.after = {.connections = 57, .latency = {0, 500, INFINITY}}};
+
+	sim_address(1, d.prefix);
+	d.prefix[15] = 0;
+	check_said(&d,
+		   "cdn 10.0.1.0/24: take kernel in place of edge0: better; kernel: p90 of "
+		   "connect times 500 us (0 to unknown) of 57 connections, 0 failed; edge0: p90 "
+		   "of connect times 1000 us (930 to 1080) of 949 connections, 2 failed\n");
+	d.plen = 0;
+	d.action = NRD_TRY;
+	d.reason = REASON_TIME;
+	d.after = (struct evidence){0};
+	d.set.objective = NRD_THROUGHPUT;
+	d.before.value = (struct interval){1e4, 2e4, INFINITY};
+	check_said(&d,
+		   "cdn: try kernel beside edge0: time; kernel: nothing known yet; edge0: 50000 "
+		   "kB/s (0 to 100000) of 949 connections, 2 failed\n");
+	d.action = NRD_CHANGE;
+	d.reason = REASON_CHANGED;
+	d.to[0] = '\0';
+	d.set.objective = NRD_RELIABILITY;
+	d.before.value = (struct interval){0.01, 0.02, 0.03};
+	d.after = (struct evidence){.connections = 100, .value = {0, 0.001, 0.01}};
+	check_said(&d, "cdn: change of edge0: changed; edge0: 2.00 % failed or sent again (1.00 to "
+		       "3.00) of 949 connections, 2 failed; before: 0.10 % failed or sent again "
+		       "(0.00 to 1.00) of 100 connections, 0 failed\n");
+}
+
 static void test_prefix(void)
 {
 	dmm_u8 ip[16] = {0x20, 1, 0xd, 0xb8, 1, 2, 3, 4}, prefix[16];
@@ -470,6 +522,7 @@ int main(void)
 		{"decisions tell what went into them", test_log},
 		{"the table is bounded", test_table},
 		{"choices", test_choices},
+		{"decisions as text", test_say},
 		{"prefixes", test_prefix},
 		CU_TEST_INFO_NULL,
 	};

@@ -409,7 +409,8 @@ int listen_sync(struct stack *s)
 
 struct rules_off {
 	struct stack *s;
-	struct dmm_class *class;
+	const struct dmm_rule_rec **rule;
+	size_t n;
 };
 
 /* Listeners keep the rule that they got, by name: its number changes with the generation. */
@@ -422,12 +423,9 @@ static int listen_rule_off(const struct dmm_flow_row *f, void *ctx)
 
 	if (!(f->sock.flags & DMM_SF_LISTEN) || f->sock.stack != o->s->id)
 		return 0;
-	for (unsigned i = 0; i < o->class->hdr.rules; i++) {
-		const struct dmm_rule_rec *r = &o->class->rule[i];
-
-		if (strcmp(r->name, f->sock.rule_name) == 0)
-			off = r->off ? DMM_REASON_ADMIN_OFF : r->capture ? DMM_REASON_CAPTURE : 0;
-	}
+	for (size_t i = 0; i < o->n && !off; i++)
+		if (strcmp(o->rule[i]->name, f->sock.rule_name) == 0)
+			off = o->rule[i]->off ? DMM_REASON_ADMIN_OFF : DMM_REASON_CAPTURE;
 	TAILQ_FOREACH(g, &o->s->listening, entry)
 	if ((a = listen_announced(g, f->sock.cookie)))
 		a->rule_off = off;
@@ -437,13 +435,21 @@ static int listen_rule_off(const struct dmm_flow_row *f, void *ctx)
 static void listen_read_rules(struct stack *s)
 {
 	_cleanup_class_ struct dmm_class *class = class_new();
-	struct rules_off o = {.s = s, .class = class};
+	_cleanup_free_ const struct dmm_rule_rec **rules = NULL;
+	struct rules_off o = {.s = s};
 	dmm_u64 generation;
 
-	if (!class || maps_read(&s->tree, class, &generation) < 0 ||
-	    maps_flows(&s->tree, listen_rule_off, &o) < 0)
-		return; /* the next tick tries again */
-	s->rules_seen = generation;
+	/* what fails the next tick tries again */
+	if (!class || maps_read(&s->tree, class, &generation) < 0)
+		return;
+	o.rule = rules = calloc(class->hdr.rules + 1, sizeof(*rules));
+	if (!rules)
+		return;
+	for (dmm_u32 i = 0; i < class->hdr.rules; i++)
+		if (class->rule[i].off || class->rule[i].capture)
+			rules[o.n++] = &class->rule[i];
+	if (maps_flows(&s->tree, listen_rule_off, &o) == 0)
+		s->rules_seen = generation;
 }
 
 /* Look at the switches, once a second. */

@@ -28,13 +28,14 @@
 #include "loader/monitor.h"
 #include "loader/probe.h"
 #include "policyd/policy.h"
+#include "tests/bpf/tree.h"
 
-static char path[64], group_cgroup[64];
-static struct tree tree;
-static struct dmm_class *class;
+char path[64], group_cgroup[64];
+struct tree tree;
+struct dmm_class *class;
 
 /* Run fn in a child that has joined the group; its result. */
-static int in_group(int (*fn)(void))
+int in_group(int (*fn)(void))
 {
 	int status;
 	pid_t pid = fork();
@@ -51,10 +52,10 @@ static int in_group(int (*fn)(void))
 /* What the next commit() puts in force beside the stacks and groups of class. */
 static struct dmm_rule rules[2];
 static unsigned rule_stack[2]; /* ids */
-static unsigned rule_group;    /* of the first rule; 0: any */
+unsigned rule_group;
 static size_t n_rules;
 
-static void rule(unsigned i, const char *name, const char *prefix, unsigned port, unsigned stack)
+void rule(unsigned i, const char *name, const char *prefix, unsigned port, unsigned stack)
 {
 	static struct policy_prefix remote[2];
 	static struct policy_ports ports[2];
@@ -79,7 +80,7 @@ static void rule(unsigned i, const char *name, const char *prefix, unsigned port
 		n_rules = i + 1;
 }
 
-static int commit(void)
+int commit(void)
 {
 	struct policy_group groups[DMM_MAX_GROUPS] = {};
 	struct policy_stack stacks[DMM_MAX_STACKS] = {};
@@ -114,7 +115,7 @@ static int commit(void)
 	return r;
 }
 
-static int connect_to(const char *ip, unsigned port)
+int connect_to(const char *ip, unsigned port)
 {
 	struct dmm_addr a = {.port = (dmm_u16)port};
 	struct sockaddr_storage ss;
@@ -133,7 +134,7 @@ static int connect_to(const char *ip, unsigned port)
 	return s;
 }
 
-static int listen_on(const char *ip, unsigned *ret_port)
+int listen_on(const char *ip, unsigned *ret_port)
 {
 	struct dmm_addr a = {};
 	struct sockaddr_storage ss;
@@ -151,7 +152,7 @@ static int listen_on(const char *ip, unsigned *ret_port)
 	return s;
 }
 
-static dmm_u64 verdicts(unsigned stack, unsigned role, unsigned reason)
+dmm_u64 verdicts(unsigned stack, unsigned role, unsigned reason)
 {
 	static dmm_u64 v[DMM_MAX_STACKS * DMM_ROLES * DMM_REASON_SPACE];
 
@@ -159,7 +160,7 @@ static dmm_u64 verdicts(unsigned stack, unsigned role, unsigned reason)
 	return v[DMM_VERDICT_INDEX(stack, role, reason)];
 }
 
-static unsigned server_port;
+unsigned server_port;
 
 static int do_connect_local(void)
 {
@@ -284,154 +285,6 @@ static int count_flow(const struct dmm_flow_row *f, void *ctx)
 	return 0;
 }
 
-/* ---- sockets left on the kernel stack ---- */
-
-struct plain_want {
-	int socket, proto, rows;
-	unsigned local_port;
-};
-
-static int count_plain(const struct dmm_flow_row *f, void *ctx)
-{
-	struct plain_want *w = ctx;
-	socklen_t len = sizeof(dmm_u64);
-	dmm_u64 cookie;
-
-	getsockopt(w->socket, SOL_SOCKET, SO_COOKIE, &cookie, &len);
-	if (f->sock.cookie != cookie)
-		return 0;
-	if (f->sock.stack == DMM_STACK_KERNEL && f->sock.proto == w->proto &&
-	    f->sock.pid == (dmm_u32)getpid() && f->sock.comm[0] && f->sock.remote.port &&
-	    f->sock.local.port == w->local_port && f->sock.group && f->netns)
-		w->rows++;
-	else
-		w->rows += 100;
-	return 0;
-}
-
-static int plain_rows(int s, int proto)
-{
-	struct plain_want w = {.socket = s, .proto = proto};
-	struct sockaddr_in sin;
-	socklen_t len = sizeof(sin);
-
-	getsockname(s, (struct sockaddr *)&sin, &len);
-	w.local_port = ntohs(sin.sin_port);
-	return maps_flows(&tree, count_plain, &w) < 0 ? -1 : w.rows;
-}
-
-static unsigned plain_used(void)
-{
-	struct dmm_owner o;
-	unsigned n = 0;
-
-	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS; i++) {
-		bpf_map_lookup_elem(tree.map[TREE_OWNER], &i, &o);
-		for (int way = 0; way < DMM_PLAIN_WAYS; way++)
-			n += o.sk[way] != 0;
-	}
-	return n;
-}
-
-/* The first `ways` of every set are somebody's, the others free. */
-static void plain_fill(int ways)
-{
-	struct dmm_owner o = {0};
-
-	for (int way = 0; way < ways; way++)
-		o.sk[way] = ~0ULL;
-	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS; i++)
-		bpf_map_update_elem(tree.map[TREE_OWNER], &i, &o, 0);
-}
-
-static int do_plain(void)
-{
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port)},
-			   off = {.sin_family = AF_UNSPEC};
-	int s = connect_to("127.0.0.1", server_port), u;
-
-	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (s < 0 || plain_rows(s, IPPROTO_TCP) != 1 || plain_used() != 1)
-		return 1;
-	if (connect(s, (struct sockaddr *)&off, sizeof(off)) < 0 ||
-	    connect(s, (struct sockaddr *)&to, sizeof(to)) < 0)
-		return 2;
-	if (plain_rows(s, IPPROTO_TCP) != 1 || plain_used() != 1)
-		return 3;
-	u = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (connect(u, (struct sockaddr *)&to, sizeof(to)) < 0 || plain_rows(u, IPPROTO_UDP) != 1)
-		return 4;
-	close(u);
-	close(s);
-	return plain_used() == 0 ? 0 : 5;
-}
-
-/* The kernel makes the subflow of an MPTCP socket, and does not tell us when it ends. */
-static int do_plain_mptcp(void)
-{
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port)};
-	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 262);
-
-	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (s < 0)
-		return 0; /* this kernel has none */
-	if (connect(s, (struct sockaddr *)&to, sizeof(to)) < 0)
-		return 1;
-	close(s);
-	return plain_used() == 0 ? 0 : 2;
-}
-
-/* One slot a socket, also when another than its own has become free meanwhile. */
-static int do_plain_again(void)
-{
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port)};
-	int u = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct dmm_owner o;
-
-	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	plain_fill(2);
-	if (connect(u, (struct sockaddr *)&to, sizeof(to)) < 0 ||
-	    plain_used() != 2 * DMM_PLAIN_SETS + 1)
-		return 1;
-	for (dmm_u32 i = 0; i < DMM_PLAIN_SETS; i++) {
-		bpf_map_lookup_elem(tree.map[TREE_OWNER], &i, &o);
-		o.sk[0] = o.sk[1] = 0;
-		bpf_map_update_elem(tree.map[TREE_OWNER], &i, &o, 0);
-	}
-	if (connect(u, (struct sockaddr *)&to, sizeof(to)) < 0 || plain_rows(u, IPPROTO_UDP) != 1 ||
-	    plain_used() != 1)
-		return 2;
-	close(u);
-	return plain_used() == 0 ? 0 : 3;
-}
-
-/* Every slot is another's: socket storage has the verdict. */
-static int do_plain_full(void)
-{
-	dmm_u64 before[DMM_C_COUNT], after[DMM_C_COUNT];
-	int s, rows;
-
-	maps_counters(&tree, before);
-	plain_fill(DMM_PLAIN_WAYS);
-	s = connect_to("127.0.0.1", server_port);
-	rows = s < 0 ? -1 : plain_rows(s, IPPROTO_TCP);
-	plain_fill(0);
-	maps_counters(&tree, after);
-	return rows == 1 && after[DMM_C_PLAIN_FULL] == before[DMM_C_PLAIN_FULL] + 1 ? 0 : 1;
-}
-
-static void test_plain(void)
-{
-	int s = listen_on("127.0.0.1", &server_port);
-
-	CU_ASSERT_EQUAL(in_group(do_plain), 0);
-	CU_ASSERT_EQUAL(in_group(do_plain_mptcp), 0);
-	CU_ASSERT_EQUAL(in_group(do_plain_again), 0);
-	CU_ASSERT_EQUAL(in_group(do_plain_full), 0);
-	close(s);
-}
-
-/* The redirected connect: lands at the carrier listener, tells the original names. */
 static int do_redirected(void)
 {
 	struct sockaddr_in sin;
@@ -579,7 +432,7 @@ static void test_read_back(void)
 	class_free(back);
 }
 
-static int do_accepted_congestion(void)
+int do_accepted_congestion(void)
 {
 	char cc[16] = "";
 	socklen_t len = sizeof(cc);
@@ -660,215 +513,6 @@ static void test_server_settings(void)
 	CU_ASSERT_EQUAL(after[DMM_C_SETTINGS_FAIL], before[DMM_C_SETTINGS_FAIL] + 2);
 	strcpy(class->stack[3].congestion, "reno");
 	CU_ASSERT_EQUAL(commit(), 0);
-}
-
-/* Is pid a member of the group's cgroup? */
-static bool member(pid_t pid)
-{
-	char file[64], line[256] = "";
-	bool found = false;
-	FILE *f;
-
-	snprintf(file, sizeof(file), "/proc/%d/cgroup", pid);
-	f = fopen(file, "re");
-	while (f && fgets(line, sizeof(line), f))
-		if (strstr(line, group_cgroup))
-			found = true;
-	if (f)
-		fclose(f);
-	return found;
-}
-
-/* A group that gets another name and keeps its cgroup keeps its members too. */
-static void test_rename_group(void)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		pause();
-		_exit(0);
-	}
-	CU_ASSERT_EQUAL(cgroup_join(group_cgroup, pid), 0);
-	class->group[2] = class->group[1];
-	strcpy(class->group[2].name, "www");
-	memset(&class->group[1], 0, sizeof(class->group[1]));
-	rule_group = 2;
-	CU_ASSERT_EQUAL(commit(), 0);
-	CU_ASSERT(member(pid));
-	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
-	kill(pid, SIGKILL);
-	waitpid(pid, &status, 0);
-}
-
-/* Announce one listener of group `from` as BPF would, and give the group another name while its
- * instance writes to the record: neither loses what the other wrote. */
-static void test_rename_listener(void)
-{
-	struct dmm_listener l = {.cookie = 99, .group = 2, .stack = 2}, now;
-	int listen = tree.map[TREE_LISTEN];
-	struct hold *h;
-	dmm_u8 off = 0;
-	pid_t pid;
-
-	CU_ASSERT_EQUAL_FATAL(hold_open(&h, &tree, 2), 0);
-	CU_ASSERT_EQUAL(bpf_map_update_elem(listen, &l.cookie, &l, 0), 0);
-	pid = fork();
-	if (pid == 0) {
-		struct dmm_regroup there = {.from = 2, .to = 3}, back = {.from = 3, .to = 2};
-		LIBBPF_OPTS(bpf_test_run_opts, a, .ctx_in = &there, .ctx_size_in = sizeof(there));
-		LIBBPF_OPTS(bpf_test_run_opts, b, .ctx_in = &back, .ctx_size_in = sizeof(back));
-		int prog = tree_prog(&tree, "dmm_regroup");
-
-		for (int i = 0; i < 100; i++)
-			if (bpf_prog_test_run_opts(prog, &a) < 0 ||
-			    bpf_prog_test_run_opts(prog, &b) < 0)
-				_exit(1);
-		_exit(bpf_prog_test_run_opts(prog, &a) < 0);
-	}
-	for (int status = 0; waitpid(pid, &status, WNOHANG) == 0;) {
-		off = !off;
-		CU_ASSERT_EQUAL_FATAL(hold_listener_off(h, l.cookie, off), 0);
-		CU_ASSERT_EQUAL(bpf_map_lookup_elem(listen, &l.cookie, &now), 0);
-		CU_ASSERT_EQUAL_FATAL(now.off, off);
-	}
-	CU_ASSERT_EQUAL(bpf_map_lookup_elem(listen, &l.cookie, &now), 0);
-	CU_ASSERT_EQUAL(now.group, 3);
-	CU_ASSERT_EQUAL(now.off, off);
-	bpf_map_delete_elem(listen, &l.cookie);
-	CU_ASSERT_EQUAL(hold_listener_off(h, l.cookie, 1), -ENOENT);
-	hold_close(h);
-}
-
-static int do_come_and_go(void)
-{
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
-
-	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	for (uint64_t end = now_ns() + 1500000000ULL; now_ns() < end;) {
-		int u = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-		if (u < 0 || connect(u, (struct sockaddr *)&to, sizeof(to)) < 0)
-			return 1;
-		close(u);
-	}
-	return 0;
-}
-
-/* Sockets that come and go while their group gets another name: no slot is left behind. */
-static void test_rename_busy(void)
-{
-	pid_t pid = fork();
-	int status = -1;
-
-	if (pid == 0)
-		_exit(in_group(do_come_and_go));
-	for (unsigned n = 0; n % 2 || waitpid(pid, &status, WNOHANG) == 0; n++) {
-		unsigned from = n % 2 ? 1 : 2, to = 3 - from;
-
-		class->group[to] = class->group[from];
-		memset(&class->group[from], 0, sizeof(class->group[from]));
-		strcpy(class->group[to].name, to == 1 ? "web" : "www");
-		rule_group = to;
-		CU_ASSERT_EQUAL(commit(), 0);
-	}
-	CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	CU_ASSERT_EQUAL(plain_used(), 0);
-}
-
-static int pending_of(unsigned group)
-{
-	dmm_u64 *prev = NULL, key, next;
-	struct dmm_flow flow;
-	int n = 0;
-
-	while (bpf_map_get_next_key(tree.map[TREE_PENDING], prev, &next) == 0) {
-		key = next;
-		prev = &key;
-		n += bpf_map_lookup_elem(tree.map[TREE_PENDING], &key, &flow) == 0 &&
-		     flow.group == group;
-	}
-	return n;
-}
-
-/*
- * A group that goes takes what the maps hold of it along: nobody would withdraw its listeners and
- * connects any more. One that shares a made directory with others leaves it to them.
- */
-static void test_drop_group(void)
-{
-	struct dmm_listener l = {.cookie = 77, .group = 3};
-	struct dmm_flow flow = {.cookie = 78, .group = 3};
-	struct dmm_tuple t = {.netns = 79};
-	struct dmm_plain plain = {.cookie = 80, .group = 3};
-	struct dmm_plain filling = {.group = 3}; /* by another group's socket */
-	struct dmm_owner owner = {.sk = {1, 2}};
-	dmm_u32 set = 10, slot = set * DMM_PLAIN_WAYS, slot_filling = slot + 1;
-
-	strcpy(class->group[3].name, "api");
-	snprintf(class->group[3].cgroup, sizeof(class->group[3].cgroup), "dmm-test-%d/api",
-		 getpid());
-	CU_ASSERT_EQUAL(commit(), 0);
-	bpf_map_update_elem(tree.map[TREE_LISTEN], &l.cookie, &l, 0);
-	bpf_map_update_elem(tree.map[TREE_PENDING], &flow.cookie, &flow, 0);
-	bpf_map_update_elem(tree.map[TREE_TUPLE], &t, &flow.cookie, 0);
-	bpf_map_update_elem(tree.map[TREE_PLAIN], &slot, &plain, 0);
-	bpf_map_update_elem(tree.map[TREE_PLAIN], &slot_filling, &filling, 0);
-	bpf_map_update_elem(tree.map[TREE_OWNER], &set, &owner, 0);
-	CU_ASSERT_EQUAL(pending_of(3), 1);
-	strcpy(class->group[4].name, "late");
-	snprintf(class->group[4].cgroup, sizeof(class->group[4].cgroup), "dmm-test-%d/late",
-		 getpid());
-	memset(&class->group[3], 0, sizeof(class->group[3]));
-	memset(&class->group[2], 0, sizeof(class->group[2]));
-	rule_group = 0;
-	CU_ASSERT_EQUAL(commit(), 0);
-	CU_ASSERT_EQUAL(pending_of(3), 0);
-	bpf_map_lookup_elem(tree.map[TREE_OWNER], &set, &owner);
-	CU_ASSERT_EQUAL(owner.sk[0], 0);
-	CU_ASSERT_EQUAL(owner.sk[1], 2);
-	memset(&owner, 0, sizeof(owner));
-	bpf_map_update_elem(tree.map[TREE_OWNER], &set, &owner, 0);
-	/* its listener gets connections until the instance has seen that it is withdrawn: what
-	 * tells their names stays attached so long */
-	CU_ASSERT(attach_has_left(&tree));
-	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_LISTEN], &l.cookie, &l) < 0);
-	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_TUPLE], &t, &flow.cookie) < 0);
-}
-
-/* The program that a pinned link points to. */
-static dmm_u32 linked(const char *name)
-{
-	struct bpf_link_info info = {};
-	dmm_u32 len = sizeof(info);
-	char file[128];
-	int fd;
-
-	snprintf(file, sizeof(file), "%s/links/%s", path, name);
-	fd = bpf_obj_get(file);
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0)
-		return 0;
-	close(fd);
-	return info.prog_id;
-}
-
-/* Another build's programs replace those of the tree, also after an upgrade that was killed. */
-static void test_upgrade(void)
-{
-	dmm_u32 msg = linked("dmm_msg"), sockops = linked("late/dmm_sockops");
-	char progs[128], old[128];
-	struct tree again;
-
-	CU_ASSERT(sockops != 0);
-	tree.meta->build = 1;
-	snprintf(progs, sizeof(progs), "%s/progs", path);
-	snprintf(old, sizeof(old), "%s/progs-old", path);
-	CU_ASSERT_EQUAL(rename(progs, old), 0);
-	CU_ASSERT_EQUAL_FATAL(tree_install(&again, path), 0);
-	tree_close(&again);
-	CU_ASSERT(linked("late/dmm_sockops") != sockops);
-	if (msg) /* kernels before 6.10 have no link for it */
-		CU_ASSERT(linked("dmm_msg") != msg);
 }
 
 static int setup(void)

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Groups that get another name or go while sockets live in them, and another build's programs. */
+#include <CUnit/Basic.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <bpf/bpf.h>
+
+#include "bpf/dmm_flows.h"
+#include "lib/base/util.h"
+#include "loader/attach.h"
+#include "loader/cgroup.h"
+#include "loader/hold.h"
+#include "loader/maps.h"
+#include "tests/bpf/tree.h"
+
+/* Is pid a member of the group's cgroup? */
+static bool member(pid_t pid)
+{
+	char file[64], line[256] = "";
+	bool found = false;
+	FILE *f;
+
+	snprintf(file, sizeof(file), "/proc/%d/cgroup", pid);
+	f = fopen(file, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (strstr(line, group_cgroup))
+			found = true;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* A group that gets another name and keeps its cgroup keeps its members too. */
+void test_rename_group(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	CU_ASSERT_EQUAL(cgroup_join(group_cgroup, pid), 0);
+	class->group[2] = class->group[1];
+	strcpy(class->group[2].name, "www");
+	memset(&class->group[1], 0, sizeof(class->group[1]));
+	rule_group = 2;
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT(member(pid));
+	CU_ASSERT_EQUAL(in_group(do_accepted_congestion), 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+}
+
+/* Announce one listener of group `from` as BPF would, and give the group another name while its
+ * instance writes to the record: neither loses what the other wrote. */
+void test_rename_listener(void)
+{
+	struct dmm_listener l = {.cookie = 99, .group = 2, .stack = 2}, now;
+	int listen = tree.map[TREE_LISTEN];
+	struct hold *h;
+	dmm_u8 off = 0;
+	pid_t pid;
+
+	CU_ASSERT_EQUAL_FATAL(hold_open(&h, &tree, 2), 0);
+	CU_ASSERT_EQUAL(bpf_map_update_elem(listen, &l.cookie, &l, 0), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct dmm_regroup there = {.from = 2, .to = 3}, back = {.from = 3, .to = 2};
+		LIBBPF_OPTS(bpf_test_run_opts, a, .ctx_in = &there, .ctx_size_in = sizeof(there));
+		LIBBPF_OPTS(bpf_test_run_opts, b, .ctx_in = &back, .ctx_size_in = sizeof(back));
+		int prog = tree_prog(&tree, "dmm_regroup");
+
+		for (int i = 0; i < 100; i++)
+			if (bpf_prog_test_run_opts(prog, &a) < 0 ||
+			    bpf_prog_test_run_opts(prog, &b) < 0)
+				_exit(1);
+		_exit(bpf_prog_test_run_opts(prog, &a) < 0);
+	}
+	for (int status = 0; waitpid(pid, &status, WNOHANG) == 0;) {
+		off = !off;
+		CU_ASSERT_EQUAL_FATAL(hold_listener_off(h, l.cookie, off), 0);
+		CU_ASSERT_EQUAL(bpf_map_lookup_elem(listen, &l.cookie, &now), 0);
+		CU_ASSERT_EQUAL_FATAL(now.off, off);
+	}
+	CU_ASSERT_EQUAL(bpf_map_lookup_elem(listen, &l.cookie, &now), 0);
+	CU_ASSERT_EQUAL(now.group, 3);
+	CU_ASSERT_EQUAL(now.off, off);
+	bpf_map_delete_elem(listen, &l.cookie);
+	CU_ASSERT_EQUAL(hold_listener_off(h, l.cookie, 1), -ENOENT);
+	hold_close(h);
+}
+
+static int do_come_and_go(void)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
+
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	for (uint64_t end = now_ns() + 1500000000ULL; now_ns() < end;) {
+		int u = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+		if (u < 0 || connect(u, (struct sockaddr *)&to, sizeof(to)) < 0)
+			return 1;
+		close(u);
+	}
+	return 0;
+}
+
+/* Sockets that come and go while their group gets another name: no slot is left behind. */
+void test_rename_busy(void)
+{
+	pid_t pid = fork();
+	int status = -1;
+
+	if (pid == 0)
+		_exit(in_group(do_come_and_go));
+	for (unsigned n = 0; n % 2 || waitpid(pid, &status, WNOHANG) == 0; n++) {
+		unsigned from = n % 2 ? 1 : 2, to = 3 - from;
+
+		class->group[to] = class->group[from];
+		memset(&class->group[from], 0, sizeof(class->group[from]));
+		strcpy(class->group[to].name, to == 1 ? "web" : "www");
+		rule_group = to;
+		CU_ASSERT_EQUAL(commit(), 0);
+	}
+	CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	CU_ASSERT_EQUAL(plain_used(), 0);
+}
+
+static int pending_of(unsigned group)
+{
+	dmm_u64 *prev = NULL, key, next;
+	struct dmm_flow flow;
+	int n = 0;
+
+	while (bpf_map_get_next_key(tree.map[TREE_PENDING], prev, &next) == 0) {
+		key = next;
+		prev = &key;
+		n += bpf_map_lookup_elem(tree.map[TREE_PENDING], &key, &flow) == 0 &&
+		     flow.group == group;
+	}
+	return n;
+}
+
+/*
+ * A group that goes takes what the maps hold of it along: nobody would withdraw its listeners and
+ * connects any more. One that shares a made directory with others leaves it to them.
+ */
+void test_drop_group(void)
+{
+	struct dmm_listener l = {.cookie = 77, .group = 3};
+	struct dmm_flow flow = {.cookie = 78, .group = 3};
+	struct dmm_tuple t = {.netns = 79};
+	struct dmm_plain plain = {.cookie = 80, .group = 3};
+	struct dmm_plain filling = {.group = 3}; /* by another group's socket */
+	struct dmm_owner owner = {.sk = {1, 2}};
+	dmm_u32 set = 10, slot = set * DMM_PLAIN_WAYS, slot_filling = slot + 1;
+
+	strcpy(class->group[3].name, "api");
+	snprintf(class->group[3].cgroup, sizeof(class->group[3].cgroup), "dmm-test-%d/api",
+		 getpid());
+	CU_ASSERT_EQUAL(commit(), 0);
+	bpf_map_update_elem(tree.map[TREE_LISTEN], &l.cookie, &l, 0);
+	bpf_map_update_elem(tree.map[TREE_PENDING], &flow.cookie, &flow, 0);
+	bpf_map_update_elem(tree.map[TREE_TUPLE], &t, &flow.cookie, 0);
+	bpf_map_update_elem(tree.map[TREE_PLAIN], &slot, &plain, 0);
+	bpf_map_update_elem(tree.map[TREE_PLAIN], &slot_filling, &filling, 0);
+	bpf_map_update_elem(tree.map[TREE_OWNER], &set, &owner, 0);
+	CU_ASSERT_EQUAL(pending_of(3), 1);
+	strcpy(class->group[4].name, "late");
+	snprintf(class->group[4].cgroup, sizeof(class->group[4].cgroup), "dmm-test-%d/late",
+		 getpid());
+	memset(&class->group[3], 0, sizeof(class->group[3]));
+	memset(&class->group[2], 0, sizeof(class->group[2]));
+	rule_group = 0;
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT_EQUAL(pending_of(3), 0);
+	bpf_map_lookup_elem(tree.map[TREE_OWNER], &set, &owner);
+	CU_ASSERT_EQUAL(owner.sk[0], 0);
+	CU_ASSERT_EQUAL(owner.sk[1], 2);
+	memset(&owner, 0, sizeof(owner));
+	bpf_map_update_elem(tree.map[TREE_OWNER], &set, &owner, 0);
+	/* its listener gets connections until the instance has seen that it is withdrawn: what
+	 * tells their names stays attached so long */
+	CU_ASSERT(attach_has_left(&tree));
+	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_LISTEN], &l.cookie, &l) < 0);
+	CU_ASSERT(bpf_map_lookup_elem(tree.map[TREE_TUPLE], &t, &flow.cookie) < 0);
+}
+
+/* The program that a pinned link points to. */
+static dmm_u32 linked(const char *name)
+{
+	struct bpf_link_info info = {};
+	dmm_u32 len = sizeof(info);
+	char file[128];
+	int fd;
+
+	snprintf(file, sizeof(file), "%s/links/%s", path, name);
+	fd = bpf_obj_get(file);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0)
+		return 0;
+	close(fd);
+	return info.prog_id;
+}
+
+/* Another build's programs replace those of the tree, also after an upgrade that was killed. */
+void test_upgrade(void)
+{
+	dmm_u32 msg = linked("dmm_msg"), sockops = linked("late/dmm_sockops");
+	char progs[128], old[128];
+	struct tree again;
+
+	CU_ASSERT(sockops != 0);
+	tree.meta->build = 1;
+	snprintf(progs, sizeof(progs), "%s/progs", path);
+	snprintf(old, sizeof(old), "%s/progs-old", path);
+	CU_ASSERT_EQUAL(rename(progs, old), 0);
+	CU_ASSERT_EQUAL_FATAL(tree_install(&again, path), 0);
+	tree_close(&again);
+	CU_ASSERT(linked("late/dmm_sockops") != sockops);
+	if (msg) /* kernels before 6.10 have no link for it */
+		CU_ASSERT(linked("dmm_msg") != msg);
+}

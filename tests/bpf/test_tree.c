@@ -6,11 +6,9 @@
 #include <CUnit/Basic.h>
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -578,6 +576,7 @@ int main(void)
 	CU_add_test(s, "group renamed while sockets come and go", test_rename_busy);
 	CU_add_test(s, "group dropped", test_drop_group);
 	CU_add_test(s, "upgrade", test_upgrade);
+	CU_add_test(s, "a newer ABI is refused", test_newer_abi);
 	CU_basic_set_mode(CU_BRM_VERBOSE);
 	CU_basic_run_tests();
 	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();

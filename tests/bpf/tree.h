@@ -33,5 +33,6 @@ void test_rename_listener(void);
 void test_rename_busy(void);
 void test_drop_group(void);
 void test_upgrade(void);
+void test_newer_abi(void);
 
 #endif

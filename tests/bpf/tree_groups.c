@@ -227,3 +227,35 @@ void test_upgrade(void)
 	if (msg) /* kernels before 6.10 have no link for it */
 		CU_ASSERT(linked("dmm_msg") != msg);
 }
+
+/* Maps of a build that came later are not touched, and nothing of them is read in part. */
+void test_newer_abi(void)
+{
+	dmm_u32 slot = tree.meta->generation & 1, id, key = 0;
+	struct dmm_class *read = class_new();
+	dmm_u64 generation = tree.meta->generation;
+	struct dmm_cell cell;
+	struct tree again;
+	int image;
+
+	tree.meta->abi++;
+	CU_ASSERT_EQUAL(tree_open(&again, path), -EPROTO);
+	CU_ASSERT_EQUAL(tree_install(&again, path), -EPROTO);
+	tree.meta->abi--;
+	CU_ASSERT_EQUAL(tree.meta->generation, generation);
+	CU_ASSERT_EQUAL(tree_open(&again, path), 0);
+	tree_close(&again);
+
+	CU_ASSERT_EQUAL_FATAL(bpf_map_lookup_elem(tree.map[TREE_IMAGE], &slot, &id), 0);
+	image = bpf_map_get_fd_by_id(id);
+	CU_ASSERT_EQUAL_FATAL(bpf_map_lookup_elem(image, &key, &cell), 0);
+	cell.w[0]++; /* struct dmm_class_hdr.abi */
+	bpf_map_update_elem(image, &key, &cell, 0);
+	CU_ASSERT_EQUAL(maps_read(&tree, read, NULL), -EPROTO);
+	CU_ASSERT_EQUAL(read->hdr.rules, 0);
+	cell.w[0]--;
+	bpf_map_update_elem(image, &key, &cell, 0);
+	CU_ASSERT_EQUAL(maps_read(&tree, read, NULL), 0);
+	close(image);
+	class_free(read);
+}

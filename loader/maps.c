@@ -234,10 +234,10 @@ int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generati
 	r = build(t, c, &s);
 	if (r < 0)
 		return r;
+	settle_hits(t, old, c); /* or a scrape would see them under the name of another */
 	switch_to(t, c, t->meta->generation + 1);
 	settle_groups(t, c, s.group, s.attached);
 	settle_switches(t, c, old->stack);
-	settle_hits(t, old, c);
 	if (ret_generation)
 		*ret_generation = t->meta->generation;
 	return 0;

@@ -2,8 +2,10 @@
 /*
  * What the number of rules costs: `classify ROUNDS` puts policies of 1, 1000 and 65 536 rules in
  * force, in turns, and lets a process of the group connect a UDP socket, which costs little beside
- * the decision, to 16, 4096 and 40 960 destinations of these rules. Then the times of whole and of
- * small commits, and the memory. Prints one line of JSON a row: medians over the rounds.
+ * the decision, to 16, 4096 and 40 960 destinations of these rules; and beside it the same for a
+ * process whose connects are looked up by a BPF program that takes one rule after the other. Then
+ * the times of whole and of small commits, and the memory. Prints one line of JSON a row: medians
+ * over the rounds.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -16,11 +18,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <bpf/bpf.h>
+
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "loader/cgroup.h"
 #include "loader/maps.h"
 #include "policyd/policy.h"
+#include "tests/bench/linear.h"
+
+#include "linear.skel.h"
 
 #define MAX_ROUNDS 101
 #define CONNECTS 40960
@@ -32,7 +39,8 @@ static const unsigned spread[] = {16, 4096, DESTINATIONS};
 #define SIZES ARRAY_SIZE(sizes)
 #define SPREADS ARRAY_SIZE(spread)
 
-static char path[64], cgroup[64];
+static char path[64], cgroup[64], cgroup_linear[64];
+static struct linear_bpf *linear;
 static struct tree tree;
 static struct dmm_policy *policy[SIZES];
 static struct dmm_class *class[SIZES];
@@ -85,7 +93,7 @@ static uint64_t cpu_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static double connect_all(unsigned n, unsigned of)
+static double connect_all(unsigned n, unsigned of, unsigned connects)
 {
 	static struct sockaddr_in to[DESTINATIONS];
 	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -94,15 +102,15 @@ static double connect_all(unsigned n, unsigned of)
 	for (unsigned k = 0; k < of; k++)
 		to[k] = destination(k, n, of);
 	since = cpu_ns();
-	for (unsigned i = 0; i < CONNECTS; i++)
+	for (unsigned i = 0; i < connects; i++)
 		if (connect(s, (struct sockaddr *)&to[i % of], sizeof(to[0])) < 0)
 			die("connect");
 	close(s);
-	return (double)(cpu_ns() - since) / CONNECTS;
+	return (double)(cpu_ns() - since) / connects;
 }
 
-/* In a child, in the group or in none. */
-static double measure(unsigned n, unsigned of, bool managed)
+/* In a child, in a cgroup or in none. */
+static double measure(unsigned n, unsigned of, const char *where, unsigned connects)
 {
 	double took = 0;
 	int p[2];
@@ -112,10 +120,10 @@ static double measure(unsigned n, unsigned of, bool managed)
 		die("pipe");
 	pid = fork();
 	if (pid == 0) {
-		if (managed && cgroup_join(cgroup, 0) < 0)
+		if (where && cgroup_join(where, 0) < 0)
 			_exit(1);
-		connect_all(n, of); /* warm */
-		took = connect_all(n, of);
+		connect_all(n, of, connects); /* warm */
+		took = connect_all(n, of, connects);
 		_exit(write(p[1], &took, sizeof(took)) != sizeof(took));
 	}
 	close(p[1]);
@@ -145,18 +153,65 @@ static void put_in_force(const struct dmm_class *c)
 		die("commit");
 }
 
+/* The rules of make_policy() for the scan; the cgroup is made with the first. */
+static void linear_set(unsigned n)
+{
+	static bool filled;
+	dmm_u32 zero = 0;
+
+	for (dmm_u32 i = 0; !filled && i < LINEAR_MAX; i++) {
+		struct linear_rule r = {.net = htonl(127u << 24 | i << 8),
+					.mask = htonl(0xffffff00),
+					.port = {htons(80), htons(443)}};
+
+		if (bpf_map_update_elem(bpf_map__fd(linear->maps.linear_rules), &i, &r, 0) < 0)
+			die("linear");
+	}
+	filled = true;
+	bpf_map_update_elem(bpf_map__fd(linear->maps.linear_count), &zero, &n, 0);
+}
+
+static void linear_open(void)
+{
+	unsigned made;
+	int fd;
+
+	linear = linear_bpf__open_and_load();
+	if (!linear || cgroup_open(cgroup_linear, true, &fd, &made) < 0)
+		die("linear");
+	linear->links.linear_connect4 =
+		bpf_program__attach_cgroup(linear->progs.linear_connect4, fd);
+	if (!linear->links.linear_connect4)
+		die("linear");
+	close(fd);
+}
+
+static void linear_close(void)
+{
+	unsigned left;
+
+	linear_bpf__destroy(linear);
+	cgroup_remove(cgroup_linear, 1, &left);
+}
+
 static void decisions(unsigned rounds)
 {
 	static double added[SPREADS][SIZES][MAX_ROUNDS], plain[SPREADS][MAX_ROUNDS];
+	static double scan[SPREADS][SIZES][MAX_ROUNDS];
 
 	for (unsigned r = 0; r < rounds; r++)
 		for (unsigned s = 0; s < SPREADS; s++) {
-			plain[s][r] = measure(1, spread[s], false);
+			plain[s][r] = measure(1, spread[s], NULL, CONNECTS);
 			for (unsigned k = 0; k < SIZES; k++) {
 				unsigned i = (k + r) % SIZES; /* nobody is always first */
 
 				put_in_force(class[i]);
-				added[s][i][r] = measure(sizes[i], spread[s], true) - plain[s][r];
+				added[s][i][r] = measure(sizes[i], spread[s], cgroup, CONNECTS) -
+						 plain[s][r];
+				linear_set(sizes[i]);
+				scan[s][i][r] = measure(sizes[i], spread[s], cgroup_linear,
+							sizes[i] > 1000 ? 640 : CONNECTS) -
+						plain[s][r];
 			}
 		}
 	for (unsigned s = 0; s < SPREADS; s++) {
@@ -167,8 +222,8 @@ static void decisions(unsigned rounds)
 
 			first = i ? first : ns;
 			printf("{\"rules\": %u, \"destinations\": %u, \"added_ns\": %.0f, "
-			       "\"x_one_rule\": %.2f}\n",
-			       sizes[i], spread[s], ns, ns / first);
+			       "\"x_one_rule\": %.2f, \"linear_scan_ns\": %.0f}\n",
+			       sizes[i], spread[s], ns, ns / first, median(scan[s][i], rounds));
 		}
 		printf("{\"destinations\": %u, \"plain_ns\": %.0f}\n", spread[s],
 		       median(plain[s], rounds));
@@ -229,6 +284,7 @@ int main(int argc, char **argv)
 	rounds = MIN(MAX(rounds, 1u), MAX_ROUNDS);
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-classify-%d", getpid());
 	snprintf(cgroup, sizeof(cgroup), "dmm-classify-%d/g", getpid());
+	snprintf(cgroup_linear, sizeof(cgroup_linear), "dmm-classify-%d-linear", getpid());
 	CPU_ZERO(&one);
 	CPU_SET(0, &one);
 	sched_setaffinity(0, sizeof(one), &one);
@@ -240,7 +296,9 @@ int main(int argc, char **argv)
 		if (class_compile(policy[i], NULL, class[i]) < 0)
 			die("compile");
 	}
+	linear_open();
 	decisions(rounds);
+	linear_close();
 	commits(MIN(rounds, 11u));
 	tree_close(&tree);
 	return tree_teardown(path) < 0;

@@ -51,7 +51,7 @@ config | sed 's/interface:/interfase:/' >"$TMP/key.yaml"
 config '[edge7, kernel]' >"$TMP/use.yaml"
 {
 	config | sed '/^default/d'
-	for i in $(seq 512); do
+	for i in $(seq 65536); do
 		echo "  - {name: r$i, match: {group: web, remote_port: $i}, use: kernel}"
 	done
 } >"$TMP/many.yaml"
@@ -66,7 +66,7 @@ refused() { # refused WHO COMMAND...: the bad files, each followed by its name
 	says "$who: an unknown stack" \
 		1 'use.yaml:6:[0-9]+: error: .*unknown stack "edge7".*did you mean "edge0"' \
 		"$@" "$TMP/use.yaml"
-	says "$who: too many rules" 1 'many.yaml:.*error: .*513 rules' \
+	says "$who: too many rules" 1 'many.yaml:.*error: .*65537 rules' \
 		"$@" "$TMP/many.yaml"
 }
 refused "dmm-policyd" daemon_with

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every carrier hazard: over the kernel stack as the measure, then with the subject managed, as client
 # and as server, on the tcp and the splice carrier, blocking and not, IPv4 and IPv6.
-# DMM_HAZARD_ITER: iterations of the cheap ones (default 50; 10000 for the full run, about 5 minutes
+# DMM_HAZARD_ITER: iterations of the cheap ones (default 25; 10000 for the full run, about 5 minutes
 # for each of the 18 passes).
 # DMM_HAZARD_SEED: repeat a run. DMM_HAZARD: only these hazards. DMM_HAZARD_RUNS: only the runs whose
 # title matches, as "^tcp server -N"; the totals are then not judged.
@@ -10,7 +10,7 @@
 . "$(dirname "$0")/lib.sh"
 need
 setup "$@"
-iterations=${DMM_HAZARD_ITER:-50}
+iterations=${DMM_HAZARD_ITER:-25}
 seed=${DMM_HAZARD_SEED:-$(date +%s)}
 read -ra only <<<"${DMM_HAZARD:-}"
 # softirqs of lo on every CPU: the first bytes overtake the registration of a carrier's other end

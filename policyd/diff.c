@@ -277,8 +277,11 @@ int class_diff(const struct dmm_class *a, const struct dmm_class *b, FILE *out)
 {
 	struct differ d = {.out = out};
 	struct side old = {0}, now = {0};
-	int r = side_open(&old, a);
+	int r;
 
+	if (class_equal(a, b))
+		return 0;
+	r = side_open(&old, a);
 	if (r == 0)
 		r = side_open(&now, b);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(kinds); i++) {

@@ -246,7 +246,7 @@ struct dmm_stack_rec {
 	dmm_u8 reject; /* reject: enum dmm_reject */
 	dmm_u8 pad;
 	dmm_u32 queue;	    /* userspace: receive queue of the interface */
-	char engine[16];    /* userspace: "lwip" … */
+	char engine[16];    /* userspace: "native" … */
 	char driver[8];	    /* userspace: "xsk" … */
 	char mode[8];	    /* userspace: "auto", "native", "generic" */
 	char interface[16]; /* userspace: network interface */

@@ -11,7 +11,7 @@
 static const char *const poll_words[] = {"sleep", "busy", NULL};
 static const char *const mode_words[] = {"auto", "native", "tc", "generic", NULL};
 static const char *const driver_words[] = {"xsk", NULL};
-static const char *const engine_words[] = {"lwip", "native", NULL};
+static const char *const engine_words[] = {"native", "lwip", NULL};
 static const char *const kind_words[] = {"kernel", "userspace", NULL};
 
 static int read_kind(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
@@ -136,7 +136,7 @@ const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 	KEY_WORD("kind", read_kind, struct policy_stack, rec.kind, kind_words,
 		 "kernel or userspace", "userspace is implied by an engine"),
 	KEY_WORD("engine", read_engine, struct policy_stack, rec.engine, engine_words,
-		 "lwip, native or a plug-in", "userspace: the transport implementation",
+		 "native, lwip or a plug-in", "userspace: the transport implementation",
 		 .form = FORM_TOKEN),
 	{.name = "port",
 	 .read = read_port,

@@ -90,12 +90,12 @@ background "$far" nginx -c "$dir/far.conf"
 background "$far" iperf3 -s
 background "$far" tcpdump -ni far0 -w "$dir/far.pcap" -U -s 96 tcp
 
-say "The policy: what runs in group web goes through edge0, lwIP on AF_XDP; else the kernel"
+say "The policy: what runs in group web goes through edge0, the native engine on AF_XDP; else the kernel"
 cat >"$dir/dmm.yaml" <<YAML
 groups:
   web: {cgroup: dmm-$id/web}
 stacks:
-  edge0: {engine: lwip, port: {driver: xsk, interface: near0}}
+  edge0: {engine: native, port: {driver: xsk, interface: near0}}
 rules:
   - name: web-edge
     match: {group: web, proto: tcp}

@@ -15,7 +15,7 @@
 #define DMM_ENGINE_DIR "/usr/lib/dmm/engines"
 #endif
 
-static const struct engine_ops *const built_in[] = {&engine_lwip, &engine_native};
+static const struct engine_ops *const built_in[] = {&engine_native, &engine_lwip};
 
 /* Root runs it: nobody else may write it. */
 static int plugin_stat(const char *path)
@@ -80,7 +80,7 @@ static int plugin_load(const char *name, const struct engine_ops **ret)
 	snprintf(path, sizeof(path), "%s/%s.so", dir ? dir : DMM_ENGINE_DIR, name);
 	r = plugin_stat(path);
 	if (r == -ENOENT)
-		log_err("unknown engine %s: neither lwip nor native, and there is no %s", name,
+		log_err("unknown engine %s: neither native nor lwip, and there is no %s", name,
 			path);
 	if (r < 0)
 		return r;

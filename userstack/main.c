@@ -15,7 +15,7 @@
 
 const char *argp_program_version = "dmm-stackd " DMM_VERSION;
 
-static const char *engine = "lwip";
+static const char *engine = "native";
 static const struct port_ops *const ports[] = {&port_xsk};
 
 static const struct {
@@ -46,7 +46,7 @@ static const struct argp_option options[] = {
 	{"name", OPT_NAME, "NAME", 0, "Name of the stack in the policy (required)", 0},
 	{"interface", 'i', "IF", 0, "Network interface to share with the kernel (required)", 0},
 	{"engine", OPT_ENGINE, "ENGINE", 0,
-	 "Transport engine: lwip (default), native, or a plug-in", 0},
+	 "Transport engine: native (default), lwip, or a plug-in", 0},
 	{"driver", OPT_DRIVER, "DRIVER", 0, "Packet I/O: xsk (default)", 0},
 	{"queue", 'q', "N", 0, "Receive queue of the interface (default 0)", 0},
 	{"mode", OPT_MODE, "MODE", 0,

@@ -11,7 +11,7 @@
 # by side. A test: source this file, need PROGRAM..., setup "$@", check/ok/not_ok..., finish.
 #
 # DMM_BUILD: the build directory. DMM_BASELINE=1: run the same programs without DMM, checks of its
-# counters are skipped. DMM_ENGINE: of the instances, lwip or native. `test_x.sh --shell`: set up, then
+# counters are skipped. DMM_ENGINE: of the instances, native or lwip. `test_x.sh --shell`: set up, then
 # a shell in the environment.
 set -euo pipefail
 shopt -s lastpipe # `config | start_policyd` runs in this shell
@@ -20,7 +20,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 DMM_BUILD=${DMM_BUILD:-$root/build}
 DMM_BASELINE=${DMM_BASELINE:-0}
-DMM_ENGINE=${DMM_ENGINE:-lwip}
+DMM_ENGINE=${DMM_ENGINE:-native}
 ID=$$
 NEAR=dmm-near-$ID
 FAR=dmm-far-$ID

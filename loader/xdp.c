@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 
 #include "bpf/dmm_abi.h" /* the skeleton uses it */
 
+#include "dmm_blank.skel.h"
 #include "dmm_xdp.skel.h"
 
 #include "lib/base/log.h"
@@ -261,16 +263,19 @@ static int attach_as(struct xdp *x, struct tree *t, unsigned stack, enum dmm_xdp
  */
 static const enum dmm_xdp_mode on_device[] = {DMM_XDP_NATIVE, DMM_XDP_TC, DMM_XDP_GENERIC};
 static const enum dmm_xdp_mode on_veth[] = {DMM_XDP_TC, DMM_XDP_GENERIC, DMM_XDP_NATIVE};
+static const enum dmm_xdp_mode on_itself[] = {DMM_XDP_NATIVE, DMM_XDP_GENERIC, DMM_XDP_NONE};
 
 /* Where AF_XDP takes one buffer a frame, only native XDP helps a veth: it keeps the peer from
  * handing over segments that are larger. */
-static const enum dmm_xdp_mode *best_first(const char *ifname)
+static const enum dmm_xdp_mode *best_first(const char *ifname, bool plain)
 {
+	if (plain)
+		return on_itself;
 	return is_veth(ifname) && probe_af_xdp_frags() == 0 ? on_veth : on_device;
 }
 
 int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum dmm_xdp_mode want,
-	     enum dmm_xdp_mode *ret_mode)
+	     bool plain, enum dmm_xdp_mode *ret_mode)
 {
 	const enum dmm_xdp_mode *order;
 	char name[IF_NAMESIZE] = "?";
@@ -290,8 +295,8 @@ int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum
 		r = attach_as(x, t, stack, want);
 	} else {
 		before = libbpf_set_print(NULL); /* what does not work here is no error */
-		order = best_first(name);
-		for (size_t i = 0; r < 0 && i < ARRAY_SIZE(on_device); i++)
+		order = best_first(name, plain);
+		for (size_t i = 0; r < 0 && i < ARRAY_SIZE(on_device) && order[i]; i++)
 			r = attach_as(x, t, stack, order[i]);
 		libbpf_set_print(before);
 	}
@@ -322,6 +327,36 @@ void xdp_close(struct xdp *x)
 	free(x);
 }
 
+int xdp_blank_open(void)
+{
+	_cleanup_close_ int fd = memfd_create("dmm_blank", MFD_CLOEXEC);
+	const void *file;
+	size_t len;
+	int ret;
+
+	file = dmm_blank_bpf__elf_bytes(&len);
+	if (fd < 0 || write(fd, file, len) != (ssize_t)len)
+		return errno ? -errno : -EIO;
+	ret = fd;
+	fd = -1;
+	return ret;
+}
+
+int xdp_blank_clear(int ifindex)
+{
+	struct bpf_prog_info info = {};
+	_cleanup_close_ int fd = -1;
+	dmm_u32 id = 0, len = sizeof(info);
+
+	if (bpf_xdp_query_id(ifindex, 0, &id) < 0 || !id)
+		return 0;
+	fd = bpf_prog_get_fd_by_id(id);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0 ||
+	    strcmp(info.name, "dmm_blank") != 0)
+		return 0;
+	return bpf_xdp_detach(ifindex, 0, NULL);
+}
+
 bool xdp_take_alive(const struct xdp *x)
 {
 	_cleanup_close_ int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -339,9 +374,12 @@ const char *xdp_take_interface(const struct xdp *x)
 	return x->tap >= 0 ? x->tap_name : NULL;
 }
 
-int xdp_xskmap_fd(const struct xdp *x)
+int xdp_steer(struct xdp *x, unsigned queue, int xsk)
 {
-	return bpf_map__fd(x->skel->maps.xsks_map);
+	dmm_u32 key = x->tap >= 0 ? 0 : queue;
+
+	return bpf_map_update_elem(bpf_map__fd(x->skel->maps.xsks_map), &key, &xsk, 0) < 0 ? -errno
+											   : 0;
 }
 
 /* value 0: no entry. */

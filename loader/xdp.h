@@ -19,15 +19,17 @@ struct xdp;
  * Load the program and attach it to ifindex. want DMM_XDP_NONE means the first that works of
  * native, tc, generic; on a veth of tc, generic, native. Any other want fails if it does not work.
  * What an instance that died left behind is replaced. *ret_mode: DMM_XDP_NATIVE, DMM_XDP_TC or
- * DMM_XDP_GENERIC.
+ * DMM_XDP_GENERIC. plain: whoever receives does so on the interface itself, in one buffer a frame:
+ * native, generic.
  */
 int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum dmm_xdp_mode want,
-	     enum dmm_xdp_mode *ret_mode);
+	     bool plain, enum dmm_xdp_mode *ret_mode);
 /* Detach and unload. */
 void xdp_close(struct xdp *x);
 
-/* The XSKMAP, for xsk_socket__update_xskmap(). Owned by x. */
-int xdp_xskmap_fd(const struct xdp *x);
+/* Give what is owned and arrives on the queue to this AF_XDP socket, which is of that queue, or, in
+ * tc mode, of xdp_take_interface(). */
+int xdp_steer(struct xdp *x, unsigned queue, int xsk);
 
 /* tc mode: where the AF_XDP socket has to receive, on queue 0. NULL: on the interface itself. Owned
  * by x. */
@@ -40,6 +42,12 @@ bool xdp_take_alive(const struct xdp *x);
 int xdp_flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
 		 enum dmm_xflow how);
 int xdp_port_set(struct xdp *x, const struct dmm_addr *local, enum dmm_xport how);
+
+/* A port that has to attach a program before ours: the object file of one that passes everything,
+ * as a descriptor, or -errno; and take that program off the interface again. */
+int xdp_blank_open(void);
+int xdp_blank_clear(int ifindex);
+
 /* Detach what an instance of this tree and stack that died left on ifindex. */
 int xdp_sweep(const struct tree *t, unsigned stack, int ifindex);
 

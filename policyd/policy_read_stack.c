@@ -10,7 +10,7 @@
 
 static const char *const poll_words[] = {"sleep", "busy", NULL};
 static const char *const mode_words[] = {"auto", "native", "tc", "generic", NULL};
-static const char *const driver_words[] = {"xsk", NULL};
+static const char *const driver_words[] = {"xsk", "dpdk", NULL};
 static const char *const engine_words[] = {"native", "lwip", NULL};
 static const char *const kind_words[] = {"kernel", "userspace", NULL};
 
@@ -109,8 +109,9 @@ static int read_engine(const struct keys_at *at, const struct key *k, const stru
 }
 
 const struct key policy_port_keys[POLICY_PORT_KEYS] = {
-	KEY_WORD("driver", key_read_word, struct policy_stack, rec.driver, driver_words, "xsk",
-		 "how packets are exchanged: AF_XDP; the default"),
+	KEY_WORD("driver", key_read_word, struct policy_stack, rec.driver, driver_words,
+		 "xsk or dpdk",
+		 "how packets are exchanged: AF_XDP, the default, or DPDK's driver for it"),
 	KEY_STRING("interface", read_token, struct policy_stack, rec.interface, "INTERFACE",
 		   "the network interface; its addresses and routes are shared with the kernel",
 		   .form = FORM_TOKEN, .flags = KEY_REQUIRED),

@@ -7,6 +7,7 @@
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "userstack/engines.h"
+#include "userstack/port/ports.h"
 #include "userstack/stack.h"
 
 #ifndef DMM_VERSION
@@ -15,8 +16,7 @@
 
 const char *argp_program_version = "dmm-stackd " DMM_VERSION;
 
-static const char *engine = "native";
-static const struct port_ops *const ports[] = {&port_xsk};
+static const char *engine = "native", *driver = "xsk";
 
 static const struct {
 	const char *name;
@@ -47,7 +47,7 @@ static const struct argp_option options[] = {
 	{"interface", 'i', "IF", 0, "Network interface to share with the kernel (required)", 0},
 	{"engine", OPT_ENGINE, "ENGINE", 0,
 	 "Transport engine: native (default), lwip, or a plug-in", 0},
-	{"driver", OPT_DRIVER, "DRIVER", 0, "Packet I/O: xsk (default)", 0},
+	{"driver", OPT_DRIVER, "DRIVER", 0, "Packet I/O: xsk (default), dpdk", 0},
 	{"queue", 'q', "N", 0, "Receive queue of the interface (default 0)", 0},
 	{"mode", OPT_MODE, "MODE", 0,
 	 "XDP mode: auto (default: native if the driver can, else generic), native, generic", 0},
@@ -87,13 +87,8 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		engine = arg;
 		return 0;
 	case OPT_DRIVER:
-		for (unsigned i = 0; i < ARRAY_SIZE(ports); i++)
-			if (!strcmp(arg, ports[i]->name)) {
-				c->port = ports[i];
-				return 0;
-			}
-		argp_error(st, "unknown driver '%s'", arg);
-		return EINVAL;
+		driver = arg;
+		return 0;
 	case 'q':
 		c->queue = parse_number(st, "queue", arg, 63);
 		return 0;
@@ -148,7 +143,7 @@ static const struct argp argp = {
 
 int main(int argc, char **argv)
 {
-	struct stack_config c = {.port = ports[0], .id = -1};
+	struct stack_config c = {.id = -1};
 	struct stack *s;
 	int r;
 
@@ -156,7 +151,7 @@ int main(int argc, char **argv)
 	argp_err_exit_status = 1;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &c))
 		return 1;
-	if (engine_find(engine, &c.engine) < 0)
+	if (engine_find(engine, &c.engine) < 0 || port_find(driver, &c.port) < 0)
 		return 1;
 	if (stack_open(&s, &c) < 0)
 		return 1;

@@ -203,30 +203,60 @@ static int open_process(struct stack *s)
 	return open_signals(s);
 }
 
-/* The program first: it passes everything on as long as its maps are empty. */
+/* A port that attaches a program of its own gives way to ours at once. */
+static int open_blank(struct stack *s, struct port_config *pc)
+{
+	_cleanup_close_ int fd = xdp_blank_open();
+	char file[32];
+	int r;
+
+	if (fd < 0)
+		return fd;
+	snprintf(file, sizeof(file), "/proc/self/fd/%d", fd);
+	pc->blank = file;
+	xdp_sweep(&s->tree, s->id, s->ifindex);
+	xdp_blank_clear(s->ifindex); /* of one that was killed */
+	r = s->c.port->open(&s->port, pc);
+	pc->blank = NULL;
+	return r < 0 ? r : xdp_blank_clear(s->ifindex);
+}
+
+/* The program first, if it can be: it passes everything on as long as its maps are empty. */
 static int open_port(struct stack *s)
 {
 	struct port_config pc = {.interface = s->c.interface, .queue = s->c.queue};
-	int r;
+	bool attaches = s->c.port->attaches;
+	int r = 0;
 
 	pc.ifindex = s->ifindex;
-	r = xdp_open(&s->xdp, &s->tree, s->id, s->ifindex, s->c.mode, &s->xdp_mode);
+	pc.may_zerocopy = s->c.mode == DMM_XDP_NONE || s->c.mode == DMM_XDP_NATIVE;
+	if (attaches && s->c.mode == DMM_XDP_TC) {
+		log_err("port %s: mode tc is not for it; native and generic are", s->c.port->name);
+		return -EOPNOTSUPP;
+	}
+	if (attaches)
+		r = open_blank(s, &pc);
+	if (!r)
+		r = xdp_open(&s->xdp, &s->tree, s->id, s->ifindex, s->c.mode, attaches,
+			     &s->xdp_mode);
 	if (r < 0)
 		return r;
-	pc.may_zerocopy = s->xdp_mode == DMM_XDP_NATIVE;
-	pc.receive_on = xdp_take_interface(s->xdp);
-	r = s->c.port->open(&s->port, &pc);
-	if (r < 0)
-		return r;
+	if (!attaches) {
+		pc.may_zerocopy = s->xdp_mode == DMM_XDP_NATIVE;
+		pc.receive_on = xdp_take_interface(s->xdp);
+		r = s->c.port->open(&s->port, &pc);
+		if (r < 0)
+			return r;
+	}
 	if (s->c.port->zerocopy(s->port))
 		s->xdp_mode = DMM_XDP_ZEROCOPY;
-	r = s->c.port->steer(s->port, xdp_xskmap_fd(s->xdp));
+	s->port_watch = (struct watch){s->c.port->fd(s->port), on_port};
+	r = xdp_steer(s->xdp, s->c.queue, s->port_watch.fd);
 	if (r < 0) {
 		log_err("cannot put the socket into the XSKMAP: %s", strerror(-r));
 		return r;
 	}
-	s->port_watch = (struct watch){s->c.port->fd(s->port), on_port};
-	return s->port_watch.fd < 0 ? 0 : stack_watch(s, &s->port_watch, EPOLLIN);
+	return stack_watch(s, &s->port_watch, EPOLLIN);
 }
 
 static int open_flows(struct stack *s)

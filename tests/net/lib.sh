@@ -255,6 +255,11 @@ stop_policyd() {
 	in_near "$DMM_POLICYD" --teardown >>"$TMP/teardown.log" 2>&1
 }
 
+# cpu_ns PID: that its threads were on a CPU: exact, where ticks are samples
+cpu_ns() {
+	cat "/proc/$1/task/"*/schedstat | awk '{ sum += $1 } END { printf "%d\n", sum }'
+}
+
 # counter NAME [STACK]: of an instance, or of the BPF programs. mark; … since NAME: what was added.
 counter_of() {
 	jq -r --arg n "$1" --arg s "${2:-edge0}" '.instances[$s][$n] // .counters[$n] // 0'

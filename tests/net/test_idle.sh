@@ -9,14 +9,11 @@ setup "$@"
 far_nginx
 config | start_policyd
 
-used() { # ns that the threads of the process were on a CPU: exact, where ticks are samples
-	cat "/proc/$1/task/"*/schedstat | awk '{ sum += $1 } END { printf "%d\n", sum }'
-}
 idle() { # idle TEXT PID
 	local before after
-	before=$(used "$2")
+	before=$(cpu_ns "$2")
 	sleep 5
-	after=$(used "$2")
+	after=$(cpu_ns "$2")
 	echo "# $1: $(((after - before) / 1000)) us in 5 s, $(since wakeups) wakeups so far"
 	check "$1: below 1 % of a CPU" test $((after - before)) -lt 50000000
 }

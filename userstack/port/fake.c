@@ -102,13 +102,6 @@ static void fake_flush(struct port *p)
 	(void)p;
 }
 
-static int fake_steer(struct port *p, int map_fd)
-{
-	(void)p;
-	(void)map_fd;
-	return 0;
-}
-
 int fake_pair(struct port **ret_a, struct port **ret_b, unsigned loss_permille, unsigned seed)
 {
 	struct port *a = calloc(1, sizeof(*a)), *b = calloc(1, sizeof(*b));
@@ -129,6 +122,7 @@ int fake_pair(struct port **ret_a, struct port **ret_b, unsigned loss_permille, 
 }
 
 const struct port_ops port_fake = {
+	.abi = PORT_ABI,
 	.name = "fake",
 	.open = fake_open,
 	.close = fake_close,
@@ -139,5 +133,4 @@ const struct port_ops port_fake = {
 	.tx_reserve = fake_tx_reserve,
 	.tx_commit = fake_tx_commit,
 	.flush = fake_flush,
-	.steer = fake_steer,
 };

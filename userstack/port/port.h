@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Packet I/O of an instance: whole Ethernet frames in and out of one queue of one interface. One
- * thread, nothing blocks. Drivers: xsk (AF_XDP), fake (two ends joined in memory, for tests).
+ * thread, nothing blocks. Drivers: xsk (AF_XDP), dpdk (an ethdev of DPDK, loaded when it is asked
+ * for: ports.h), fake (two ends joined in memory, for tests).
  */
 #ifndef DMM_USERSTACK_PORT_H
 #define DMM_USERSTACK_PORT_H
@@ -10,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define PORT_ABI 1		    /* raised with every change of this header's meaning */
 #define PORT_FRAME_MAX (65536 + 64) /* largest frame that rx() hands over */
 
 struct port;
@@ -20,14 +22,21 @@ struct port_config {
 	unsigned queue;
 	const char *receive_on; /* another interface where received frames turn up; NULL: none */
 	bool may_zerocopy;	/* try it first */
+	const char *blank;	/* attaches: file of an XDP program that passes everything */
 };
 
 struct port_ops {
+	uint32_t abi; /* PORT_ABI */
 	const char *name;
+	/* open() attaches the blank program to the interface, which must have none, and leaves it
+	 * there: it comes before steering, and received frames can turn up on the interface only,
+	 * in one buffer each. */
+	bool attaches;
 	/* -EBUSY: the queue belongs to another. Failures are logged. */
 	int (*open)(struct port **ret, const struct port_config *c);
 	void (*close)(struct port *p);
-	/* To poll for POLLIN; -1: call rx() without being told. Owned by p. */
+	/* The AF_XDP socket that receives: to steer packets to, and to poll for POLLIN. -1: there
+	 * is none, call rx() without being told. Owned by p. */
 	int (*fd)(const struct port *p);
 	/* True if frames go between hardware and port without a copy. */
 	bool (*zerocopy)(const struct port *p);
@@ -44,8 +53,6 @@ struct port_ops {
 	void (*tx_commit)(struct port *p, size_t len);
 	/* Tell the driver about committed frames; to be called after a batch. */
 	void (*flush)(struct port *p);
-	/* Connect the port to a steering program (xsk: its XSKMAP). */
-	int (*steer)(struct port *p, int map_fd);
 };
 
 extern const struct port_ops port_xsk;

@@ -361,12 +361,8 @@ static void xsk_port_tx_commit(struct port *p, size_t len)
 	p->tx_pending++;
 }
 
-static int xsk_port_steer(struct port *p, int map_fd)
-{
-	return xsk_socket__update_xskmap(p->in->xsk, map_fd);
-}
-
 const struct port_ops port_xsk = {
+	.abi = PORT_ABI,
 	.name = "xsk",
 	.open = xsk_port_open,
 	.close = xsk_port_close,
@@ -377,5 +373,4 @@ const struct port_ops port_xsk = {
 	.tx_reserve = xsk_port_tx_reserve,
 	.tx_commit = xsk_port_tx_commit,
 	.flush = xsk_port_flush,
-	.steer = xsk_port_steer,
 };

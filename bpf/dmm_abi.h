@@ -214,6 +214,9 @@ struct dmm_memo {
 #define DMM_MEMO_RULES 32 /* with fewer rules the search costs no more than to remember */
 
 /* What a matching socket gets: one cell. */
+/* enum dmm_origin: whose a rule is. The operator's come first. */
+enum dmm_origin { DMM_ORIGIN_OPERATOR, DMM_ORIGIN_NRD };
+
 struct dmm_rule_rec {
 	char name[DMM_NAME_LEN];
 	dmm_u32 line;		     /* 1-based; 0 when file is 0 */

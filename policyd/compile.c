@@ -402,6 +402,7 @@ static int put_rule(const struct dmm_rule *rule, const struct dmm_class *c, stru
 	rec->off = rule->disabled;
 	rec->capture = rule->capture;
 	rec->carrier = rule->carrier;
+	rec->origin = rule->origin;
 	r = records_put_match(&ps->match, c, &ps->set, &rule->match);
 	if (r == 0)
 		r = records_put_auto(&ps->match, &rule->nrd);

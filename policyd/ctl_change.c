@@ -8,6 +8,7 @@
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/ctl.h"
+#include "policyd/fleet/shared.h"
 #include "policyd/diag.h"
 #include "policyd/history.h"
 #include "policyd/json.h"
@@ -154,6 +155,7 @@ static int edit_commit(const struct ctl *c, struct edit *e, const struct dmm_cla
 	FILE *out;
 	int r, lines;
 
+	shared_last(e->policy);
 	r = policy_check(e->policy, &e->diags);
 	diags_subtract(&e->diags, &e->before);
 	policy_diags_print(&e->diags, stderr);

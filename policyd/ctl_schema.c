@@ -19,6 +19,8 @@
 	")" \
 	"|0[xX]0*[1-9A-Fa-f][0-9A-Fa-f]{0,3})"
 #define PREFIX IPV4 "(/0*(3[0-2]|[12]?[0-9]))?|" IPV6 "(/0*(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?"
+#define URL_PORT \
+	"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
 #define PORTS PORT "(-" PORT ")?"
 #define SET "[A-Za-z_][A-Za-z0-9_.-]{0,30}"
 #define UINT "(0*[0-9]{1,10}|0[xX]0*[0-9A-Fa-f]{1,8})"
@@ -37,6 +39,11 @@ static const struct scalar {
 	{FORM_TOKEN, true, "^(?!\\.{1,2}$)[^" CONTROL " /:\\\\]+$", "number", 0, 0},
 	{FORM_PATH, true, "^(?!/*$)(?!(.*/)?\\.{1,2}(/|$))[^" CONTROL "]+$", "number", 0, 0},
 	{FORM_ENDPOINT, true, "^(" IPV4 "|\\[" IPV6 "\\]):" PORT "$", NULL, 0, 0},
+	{FORM_URL, true, "^https?://([A-Za-z0-9_.-]{1,64}|\\[[0-9A-Fa-f:.]{2,62}\\]):" URL_PORT "$",
+	 NULL, 0, 0},
+	{FORM_FILE, true, "^/[^" CONTROL "]*$", NULL, 0, 0},
+	{FORM_KEYS, true, "^/[A-Za-z0-9_./-]*[A-Za-z0-9_.-]$", NULL, 0, 0},
+	{FORM_HOST, true, "^[A-Za-z0-9_][A-Za-z0-9_.-]*$", "number", 0, LLONG_MAX},
 	{FORM_NUMBER, false, "^(0*[0-9]{1,10}|0[xX]0*[0-9A-Fa-f]{1,8})$", "integer", 0, UINT_MAX},
 	{FORM_RATE, false, "^(?=.*[1-9])[0-9]{1,18}(\\.[0-9]{0,9})?([TtGgMmKk]?[Bb][Ii][Tt])?$",
 	 "number", 1, LLONG_MAX},

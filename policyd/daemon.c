@@ -48,7 +48,7 @@ static int lock_tree(const char *bpffs, int *ret_fd)
 	return r;
 }
 
-int daemon_commit(struct daemon *d, const struct dmm_policy *p)
+int daemon_commit(struct daemon *d, struct dmm_policy *p)
 {
 	_cleanup_class_ struct dmm_class *prev = class_new();
 	_cleanup_class_ struct dmm_class *next = class_new();
@@ -64,6 +64,7 @@ int daemon_commit(struct daemon *d, const struct dmm_policy *p)
 	r = maps_read(&d->tree, prev, &generation);
 	if (r < 0)
 		return r;
+	share_merge(d, p);
 	r = class_compile(p, prev, next);
 	if (r < 0) {
 		log_err("policy: cannot be compiled: %s", strerror(-r));
@@ -123,6 +124,7 @@ int daemon_reload(struct daemon *d, struct policy_diags *diags)
 		log_err("%s: not taken, the policy in force stays", d->opt->config);
 		return r;
 	}
+	share_configure(d, &p->daemon.etcd, p); /* the policy does not wait for it */
 	r = daemon_commit(d, p);
 	if (r == 0)
 		r = daemon_follow(d);
@@ -146,7 +148,7 @@ int daemon_measure(struct daemon *d)
 }
 
 /* At the first start the file counts; later what is in force, which dmm-policy may have changed. */
-static int policy_start(struct daemon *d, const struct dmm_policy *p)
+static int policy_start(struct daemon *d, struct dmm_policy *p)
 {
 	_cleanup_class_ struct dmm_class *now = NULL, *file = NULL;
 	dmm_u64 generation;
@@ -161,6 +163,7 @@ static int policy_start(struct daemon *d, const struct dmm_policy *p)
 	r = maps_read(&d->tree, now, &generation);
 	if (r < 0)
 		return r;
+	share_merge(d, p);
 	r = class_compile(p, now, file);
 	if (r < 0)
 		return r;
@@ -212,7 +215,7 @@ static int signals_open(struct daemon *d)
 	return loop_add(d->epfd, d->signal_fd, EPOLLIN, &d->signals);
 }
 
-int daemon_init(struct daemon *d, const struct daemon_options *opt, const struct dmm_policy *p)
+int daemon_init(struct daemon *d, const struct daemon_options *opt, struct dmm_policy *p)
 {
 	int r;
 
@@ -236,6 +239,7 @@ int daemon_init(struct daemon *d, const struct daemon_options *opt, const struct
 	if (r < 0)
 		return r;
 	supervise_init(&d->sup, d->epfd, &d->tree, opt->program);
+	share_configure(d, &p->daemon.etcd, p);
 	r = policy_start(d, p);
 	if (r < 0)
 		return r;
@@ -250,6 +254,7 @@ int daemon_init(struct daemon *d, const struct daemon_options *opt, const struct
 void daemon_fini(struct daemon *d)
 {
 	http_close(d->http);
+	share_close(d);
 	if (d->sup.tree)
 		supervise_fini(&d->sup);
 	if (d->tree.path[0])
@@ -279,6 +284,7 @@ static int sleep_ms(const struct daemon *d)
 
 	if (d->watchdog_ns)
 		next = MIN(next, d->watchdog_next);
+	next = MIN(next, share_next_ns(d));
 	if (next <= now)
 		return 0;
 	if (next - now < FOLLOW_MS * 1000000ULL)
@@ -313,6 +319,7 @@ int daemon_run(struct daemon *d)
 		r = loop_run(d->epfd, sleep_ms(d));
 		http_run(d->http);
 		daemon_follow(d);
+		share_run(d, now_ns());
 		supervise_tick(&d->sup, now_ns());
 		daemon_sweep(d);
 	}

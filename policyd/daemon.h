@@ -10,6 +10,7 @@
 
 #include "policyd/http.h"
 #include "policyd/policy.h"
+#include "policyd/share.h"
 #include "policyd/supervise.h"
 #include "policyd/telemetry.h"
 
@@ -26,6 +27,7 @@ struct daemon {
 	struct loop_source signals;
 	struct tree tree;
 	struct supervisor sup;
+	struct share share;
 	struct http *http;
 	dmm_u64 generation; /* of class */
 	struct dmm_class *class;
@@ -44,11 +46,12 @@ int daemon_config(const struct daemon_options *opt, struct dmm_policy **ret,
 
 /* Bring up everything, policy first. d is zeroed by the caller; daemon_fini() follows in any case.
  */
-int daemon_init(struct daemon *d, const struct daemon_options *opt, const struct dmm_policy *p);
+int daemon_init(struct daemon *d, const struct daemon_options *opt, struct dmm_policy *p);
 void daemon_fini(struct daemon *d);
 
-/* Compile p and put it in force. -EWOULDBLOCK: somebody else holds the lock for seconds. */
-int daemon_commit(struct daemon *d, const struct dmm_policy *p);
+/* Compile p, with what hosts share behind it, and put it in force. -EWOULDBLOCK: somebody else
+ * holds the lock for seconds. */
+int daemon_commit(struct daemon *d, struct dmm_policy *p);
 
 /* Read the configuration again and put it in force. Any failure leaves the policy in force. */
 int daemon_reload(struct daemon *d, struct policy_diags *diags);

@@ -76,6 +76,7 @@ static int read_rule(const struct dmm_class *c, const struct files *f, struct re
 	rule->disabled = rec->off;
 	rule->capture = rec->capture;
 	rule->carrier = rec->carrier;
+	rule->origin = rec->origin;
 	rule->n_use = rec->n_use;
 	memcpy(rule->weight, rec->weight, sizeof(rule->weight));
 	r = file_name(f, rec->file, rule->pos.file);

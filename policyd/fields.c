@@ -327,6 +327,38 @@ int fields_of_stack(const struct dmm_stack_rec *s, struct fields *ret)
 	return r < 0 ? r : add_timeouts(ret, s);
 }
 
+static const char *endpoint_item(const void *list, size_t i, char *buf, size_t len)
+{
+	(void)buf;
+	(void)len;
+	return ((const char(*)[sizeof(((struct etcd_settings *)0)->endpoint[0])])list)[i];
+}
+
+static int add_etcd(struct fields *f, const struct etcd_settings *s)
+{
+	const struct {
+		const char *key, *value, *normal;
+	} texts[] = {
+		{"prefix", s->prefix, ETCD_PREFIX},
+		{"name", s->name, ""},
+		{"ca", s->ca, ""},
+		{"cert", s->cert, ""},
+		{"key", s->key, ""},
+		{"user", s->user, ""},
+		{"password_file", s->password_file, ""},
+	};
+	char lease[VALUE_STRLEN];
+	int r = add_list(f, "etcd", "endpoints", s->endpoint, s->n_endpoint, endpoint_item);
+
+	if (r == 0 && s->n_endpoint && s->lease_s != ETCD_LEASE_S)
+		r = add(f, "etcd", "lease", FIELD_TEXT,
+			value_format_duration(s->lease_s * 1000000ULL, lease, sizeof(lease)));
+	for (unsigned i = 0; r == 0 && s->n_endpoint && i < ARRAY_SIZE(texts); i++)
+		if (strcmp(texts[i].value, texts[i].normal) != 0)
+			r = add(f, "etcd", texts[i].key, FIELD_TEXT, texts[i].value);
+	return r;
+}
+
 int fields_of_daemon(const struct policy_daemon *d, struct fields *ret)
 {
 	int r = 0;
@@ -338,7 +370,7 @@ int fields_of_daemon(const struct policy_daemon *d, struct fields *ret)
 		r = add(ret, NULL, "socket", FIELD_TEXT, d->socket);
 	if (r == 0 && d->group[0])
 		r = add(ret, NULL, "socket_group", FIELD_TEXT, d->group);
-	return r;
+	return r < 0 ? r : add_etcd(ret, &d->etcd);
 }
 
 void fields_fini(struct fields *f)

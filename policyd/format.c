@@ -162,8 +162,15 @@ static int format_rules(const struct dmm_policy *p, FILE *out)
 {
 	for (size_t i = 0; i < p->n_rules; i++) {
 		struct fields f;
-		int r = fields_of_rule(&p->rules[i], &f);
+		int r;
 
+		/* not the operator's to write, nor to take back from a file */
+		if (p->rules[i].origin == DMM_ORIGIN_NRD) {
+			fprintf(out, "# rule %s is shared, see %s\n", p->rules[i].name,
+				p->rules[i].pos.file);
+			continue;
+		}
+		r = fields_of_rule(&p->rules[i], &f);
 		fprintf(out, "%s  - name: ", i ? "" : "rules:\n");
 		print_word(out, p->rules[i].name, strlen(p->rules[i].name));
 		fputc('\n', out);
@@ -180,7 +187,7 @@ static int format_daemon(const struct dmm_policy *p, FILE *out)
 	struct fields f;
 	int r;
 
-	if (!p->daemon.http[0] && !p->daemon.group[0] &&
+	if (!p->daemon.http[0] && !p->daemon.group[0] && !p->daemon.etcd.n_endpoint &&
 	    strcmp(p->daemon.socket, "/run/dmm/policyd.sock") == 0)
 		return 0;
 	r = fields_of_daemon(&p->daemon, &f);

@@ -26,6 +26,10 @@ enum key_form {
 	FORM_TOKEN, /* a name of others: an interface, a congestion control, a plug-in */
 	FORM_PATH,
 	FORM_ENDPOINT,
+	FORM_URL,
+	FORM_FILE,
+	FORM_KEYS, /* a prefix of keys */
+	FORM_HOST,
 	FORM_NUMBER,
 	FORM_RATE,
 	FORM_BOOL,

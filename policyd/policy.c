@@ -19,6 +19,8 @@ struct dmm_policy *policy_new(void)
 	strcpy(p->def[0], "kernel");
 	p->n_def = 1;
 	strcpy(p->daemon.socket, "/run/dmm/policyd.sock");
+	strcpy(p->daemon.etcd.prefix, ETCD_PREFIX);
+	p->daemon.etcd.lease_s = ETCD_LEASE_S;
 	return p;
 }
 

@@ -19,6 +19,7 @@
 
 #include "bpf/dmm_abi.h"
 #include "loader/maps.h"
+#include "policyd/etcd/settings.h"
 #include "policyd/nrd/settings.h"
 
 struct policy_prefix {
@@ -80,6 +81,7 @@ struct dmm_rule {
 	/* Not NRD_NONE: nRD chooses among use, of which the first is taken until it knows more;
 	 * there are no weights then. */
 	struct nrd_settings nrd;
+	dmm_u8 origin;	/* enum dmm_origin; NRD: shared by hosts, see fleet/shared.h */
 	bool strict;	/* no kernel stack when the list is exhausted: connect() fails */
 	bool disabled;	/* what matches stays on the kernel stack, reason admin-off */
 	bool capture;	/* the same, reason capture: for tcpdump to see it */
@@ -107,6 +109,7 @@ struct policy_daemon {
 	char http[64];		   /* "127.0.0.1:9464"; "": no TCP */
 	char socket[DMM_PATH_LEN]; /* Unix socket, default /run/dmm/policyd.sock */
 	char group[DMM_NAME_LEN];  /* who may read by it; "": root */
+	struct etcd_settings etcd;
 };
 
 struct dmm_policy {

@@ -31,27 +31,6 @@ static int read_group(const struct keys_at *at, const struct node *v, struct pol
 	return r;
 }
 
-static int read_http(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
-{
-	struct policy_daemon *d = obj;
-	struct dmm_addr addr;
-	int r = key_read_text(at, k, v, obj);
-
-	if (r == 0 && value_parse_endpoint(d->http, &addr) < 0)
-		return keys_error_of(at, k, v, "\"%s\" is not ADDRESS:PORT such as 127.0.0.1:9464",
-				     d->http);
-	return r;
-}
-
-static const struct key daemon_keys[] = {
-	KEY_STRING("http", read_http, struct policy_daemon, http, "ADDRESS:PORT",
-		   "serve the API and the metrics there too; default: not", .form = FORM_ENDPOINT),
-	KEY_STRING("socket", key_read_text, struct policy_daemon, socket, "PATH",
-		   "the Unix socket; default /run/dmm/policyd.sock"),
-	KEY_STRING("socket_group", key_read_text, struct policy_daemon, group, "NAME",
-		   "whose members may read by the Unix socket; default: root only"),
-};
-
 /* Add an item to a growing array. NULL: out of memory. */
 static void *array_push(void *array, size_t *n, size_t size)
 {
@@ -269,7 +248,7 @@ static int read_daemon(const struct keys_at *at, const struct key *k, const stru
 
 	if (r < 0 || node_is_null(v))
 		return r;
-	return keys_read(&in, daemon_keys, ARRAY_SIZE(daemon_keys), v, &b->policy->daemon, &mask);
+	return keys_read(&in, policy_daemon_keys, POLICY_DAEMON_KEYS, v, &b->policy->daemon, &mask);
 }
 
 /* Looked at before all else, by policy_read(). */
@@ -347,8 +326,8 @@ static const struct key top_keys[] = {
 	 .help = "settings of dmm-policyd itself",
 	 .form = FORM_MAP,
 	 .flags = KEY_NULL,
-	 .keys = daemon_keys,
-	 .n_keys = ARRAY_SIZE(daemon_keys)},
+	 .keys = policy_daemon_keys,
+	 .n_keys = POLICY_DAEMON_KEYS},
 };
 
 const struct policy_object policy_objects[] = {
@@ -361,7 +340,8 @@ const struct policy_object policy_objects[] = {
 	{"match of a rule", policy_match_keys, POLICY_MATCH_KEYS},
 	{"use of a rule", policy_use_keys, POLICY_USE_KEYS},
 	{"sla of a rule", policy_sla_keys, POLICY_SLA_KEYS},
-	{"daemon", daemon_keys, ARRAY_SIZE(daemon_keys)},
+	{"daemon", policy_daemon_keys, POLICY_DAEMON_KEYS},
+	{"etcd of daemon", policy_etcd_keys, POLICY_ETCD_KEYS},
 };
 const size_t policy_n_objects = ARRAY_SIZE(policy_objects);
 

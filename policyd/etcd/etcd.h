@@ -15,23 +15,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "bpf/dmm_abi.h"
+#include "policyd/etcd/settings.h"
 
-#define ETCD_ENDPOINTS 7	   /* members of a cluster, at most */
 #define ETCD_ANSWER_MAX (16 << 20) /* bytes of one answer */
 #define ETCD_CONNECT_MS 2000
 #define ETCD_BACKOFF_MIN_NS 100000000ULL
 #define ETCD_BACKOFF_MAX_NS 10000000000ULL
-
-struct etcd_settings {
-	char endpoint[ETCD_ENDPOINTS][128]; /* "https://10.0.0.1:2379" */
-	unsigned n_endpoint;		    /* 0: etcd is not used */
-	char prefix[64];		    /* of all keys, "/dmm" */
-	/* files; "": none */
-	char ca[DMM_PATH_LEN], cert[DMM_PATH_LEN], key[DMM_PATH_LEN];
-	char user[64], password_file[DMM_PATH_LEN];
-	dmm_u32 lease_s; /* seconds without a sign of life until a host counts as gone */
-};
 
 struct etcd;
 

@@ -238,6 +238,11 @@ WRONG = {
     "cgroup": ["../x", "/", "", "a/./b", "x/..", "a\tb"],
     "http": [9464, "127.0.0.1", ":80", "127.0.0.1:0", "[127.0.0.1]:80", "::1:80", "[::1]:65536"],
     "socket": ["a\nb", "x" * 400],
+    "endpoints": [[], "a:1", "ftp://a:1", "http://a", "http://a:0", "http://a:65536", "http://:1", "http://a:1/", "http://[1:1",
+                  "http://a b:1", "https://a:01", 1, ["http://a:1"] * 8],
+    "prefix": ["dmm", "/", "/a/", "/a b", "", 1, "/" + "x" * 63],
+    "lease": ["2", "", -1, "x", "1.5s", True],
+    "ca": ["a", "", 1, "/a\nb", "/" + "x" * 400],
 }
 WRONG.update(local=WRONG["remote"], local_port=WRONG["remote_port"], default=WRONG["use"],
              disabled=WRONG["strict"], capture=WRONG["strict"], cooldown=WRONG["dwell"])
@@ -260,8 +265,8 @@ def wrong_values():
     """Every value of the table, one at a time, in the file that has every key."""
     n = 0
     full = load_full()
-    for what, o in objects(full) + [("daemon", full["daemon"])]:
-        for key in [k for k in o if k in WRONG]:
+    for what, o in objects(full) + [("daemon", full["daemon"]), ("etcd", full["daemon"]["etcd"])]:
+        for key in [k for k in o if k in WRONG and (what, k) != ("etcd", "name")]: # a longer one
             good = o[key]
             for o[key] in WRONG[key]:
                 judge("wrong_values", full, False, "%s: %s is now %r" % (what, key, o[key]))

@@ -207,6 +207,11 @@ static void test_good(void)
 	CU_ASSERT_EQUAL(m->n_remote, 0);
 	CU_ASSERT_EQUAL(p->n_def, 2);
 	CU_ASSERT_STRING_EQUAL(p->daemon.http, "[::1]:9464");
+	CU_ASSERT_EQUAL(p->daemon.etcd.n_endpoint, 3);
+	CU_ASSERT_STRING_EQUAL(p->daemon.etcd.endpoint[1], "https://[2001:db8::2]:2379");
+	CU_ASSERT_STRING_EQUAL(p->daemon.etcd.prefix, "/site/dmm");
+	CU_ASSERT_EQUAL(p->daemon.etcd.lease_s, 20);
+	CU_ASSERT_STRING_EQUAL(p->daemon.etcd.password_file, "/etc/dmm/etcd.password");
 	policy_free(p);
 	policy_diags_fini(&d);
 }

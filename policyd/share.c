@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "policyd/daemon.h"
+#include "policyd/fleet/shared.h"
+#include "policyd/history.h"
+
+#define FACTS_NS 30000000000ULL
+#define FAREWELL_MS 300 /* etcd has that long to hear that this host goes */
+#define STATE_DEFAULT "/var/lib/dmm"
+
+/* $DMM_STATE, or beside the sockets of a run directory of its own, or what lasts. The tree is in
+ * the name, as in that of its history. */
+static int state_path(const struct daemon *d, char ret[PATH_MAX])
+{
+	const char *dir = getenv("DMM_STATE");
+	int n;
+
+	if (!dir)
+		dir = getenv("DMM_RUN") ? tree_run_dir() : STATE_DEFAULT;
+	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	n = snprintf(ret, PATH_MAX, "%s/shared", dir);
+	for (const char *p = d->opt->bpffs; *p && n < PATH_MAX - 6; p++)
+		ret[n++] = *p == '/' ? '-' : *p;
+	strcpy(ret + n, ".json");
+	return 0;
+}
+
+/* What is in force with these documents in place of the shared rules that it has. */
+static int apply_locked(struct daemon *d, const struct texts *documents, dmm_u64 revision,
+			char reterr[320])
+{
+	_cleanup_class_ struct dmm_class *prev = class_new();
+	_cleanup_class_ struct dmm_class *next = class_new();
+	struct dmm_policy *p = NULL;
+	struct host_facts facts = {0};
+	struct history_pending pending;
+	dmm_u64 generation;
+	char how[64];
+	int r;
+
+	if (!prev || !next)
+		return -ENOMEM;
+	if (history_pending(&d->tree, &pending) == 0)
+		return -EBUSY; /* a change that waits for its confirmation goes first */
+	r = maps_read(&d->tree, prev, &generation);
+	if (r == 0)
+		r = class_decompile(prev, &p);
+	if (r < 0)
+		return r;
+	r = host_facts_read(&facts, d->share.name, p);
+	if (r == 0)
+		r = shared_merge(p, documents, &facts, reterr);
+	if (r == 0)
+		r = class_compile(p, prev, next);
+	host_facts_fini(&facts);
+	policy_free(p);
+	if (r < 0 || class_equal(prev, next))
+		return r;
+	snprintf(how, sizeof(how), "etcd, revision %llu", revision);
+	r = history_commit(&d->tree, next, how, &generation);
+	if (r == 0)
+		log_info("policy: generation %llu in force, with shared rules of revision %llu",
+			 generation, revision);
+	return r;
+}
+
+static int apply(void *ctx, const struct texts *documents, dmm_u64 revision, char reterr[320])
+{
+	struct daemon *d = ctx;
+	_cleanup_close_ int lock = -1;
+	int r = tree_lock(d->opt->bpffs, false, &lock);
+
+	if (r == 0)
+		r = apply_locked(d, documents, revision, reterr);
+	if (r < 0 && r != -EINVAL && r != -EWOULDBLOCK && r != -EBUSY)
+		log_err("shared policy: revision %llu cannot be put in force now: %s", revision,
+			strerror(-r));
+	return r;
+}
+
+void share_merge(struct daemon *d, struct dmm_policy *p)
+{
+	struct host_facts facts;
+	char why[320];
+
+	if (!d->share.e || !d->share.host.applied)
+		return;
+	if (host_facts_read(&facts, d->share.name, p) < 0 ||
+	    shared_merge(p, &d->share.host.good, &facts, why) < 0)
+		shared_remove(p); /* the reason is told when it is tried again */
+	host_facts_fini(&facts);
+}
+
+/* Tell who we are, if that is not what was told. */
+static void look_at_facts(struct daemon *d, const struct dmm_policy *p)
+{
+	struct share *s = &d->share;
+	struct host_facts facts;
+	char *text = host_facts_read(&facts, s->name, p) == 0 ? host_facts_format(&facts) : NULL;
+
+	host_facts_fini(&facts);
+	if (text && s->facts && strcmp(text, s->facts) != 0)
+		hold_change(&s->host.hold, strdup(text));
+	if (text) {
+		free(s->facts);
+		s->facts = text;
+	}
+}
+
+int share_configure(struct daemon *d, const struct etcd_settings *set, const struct dmm_policy *p)
+{
+	struct share *s = &d->share;
+	struct host_facts facts;
+	char state[PATH_MAX] = "";
+	int r;
+
+	if (memcmp(&s->set, set, sizeof(*set)) == 0)
+		return 0;
+	share_close(d);
+	if (!set->n_endpoint)
+		return 0;
+	s->set = *set;
+	r = host_facts_read(&facts, set->name, p);
+	if (r == 0) {
+		memcpy(s->name, facts.name, sizeof(s->name));
+		s->facts = host_facts_format(&facts);
+	}
+	host_facts_fini(&facts);
+	if (r == 0 && state_path(d, state) < 0)
+		log_warn("shared policy: there is no directory to keep it in; DMM_STATE names one");
+	if (r == 0)
+		r = etcd_open(&s->e, d->epfd, &s->set);
+	if (r == 0)
+		r = host_init(&s->host, s->e, s->set.prefix, s->name,
+			      strdup(s->facts ? s->facts : "{}"), s->set.lease_s, state, apply, d);
+	if (r < 0) {
+		log_err("etcd: not used: %s", strerror(-r));
+		share_close(d);
+		return r;
+	}
+	log_info("etcd: this is host %s below %s", s->name, s->set.prefix);
+	return 0;
+}
+
+void share_close(struct daemon *d)
+{
+	struct share *s = &d->share;
+
+	if (s->e) {
+		bool connected = s->host.connected;
+
+		host_fini(&s->host);
+		for (int i = 0; connected && i < FAREWELL_MS / 5; i++) {
+			struct etcd_traffic before, after;
+
+			etcd_traffic(s->e, &before);
+			etcd_run(s->e);
+			etcd_traffic(s->e, &after);
+			if (after.messages > before.messages)
+				break;
+			usleep(5000);
+		}
+		etcd_close(s->e);
+	}
+	free(s->facts);
+	*s = (struct share){0};
+}
+
+void share_run(struct daemon *d, uint64_t now)
+{
+	struct share *s = &d->share;
+	struct dmm_policy *p;
+
+	if (!s->e)
+		return;
+	if (s->generation != d->generation) {
+		s->generation = d->generation;
+		s->facts_ns = 0;
+		host_again(&s->host);
+	}
+	if (now >= s->facts_ns && d->class && class_decompile(d->class, &p) == 0) {
+		s->facts_ns = now + FACTS_NS;
+		look_at_facts(d, p);
+		policy_free(p);
+	}
+	etcd_run(s->e);
+	host_run(&s->host, now);
+	etcd_run(s->e); /* what it asks goes out at once */
+}
+
+uint64_t share_next_ns(const struct daemon *d)
+{
+	const struct share *s = &d->share;
+
+	return s->e ? MIN(etcd_next_ns(s->e), host_next_ns(&s->host)) : UINT64_MAX;
+}

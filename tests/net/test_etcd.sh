@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Hosts that share a policy over a real etcd of three members: three daemons with trees and groups of
+# their own. Members are killed, stopped and started again while the policy changes; changes are
+# compacted away; all of etcd goes and comes. No change is lost, none is half in force, and a host
+# without etcd keeps what it has and says so.
+# shellcheck disable=SC2317 # functions are called by check
+# shellcheck source=tests/net/lib.sh
+. "$(dirname "$0")/lib.sh"
+need etcd etcdctl
+setup "$@"
+[ "$DMM_BASELINE" != 1 ] || skip_all "only with DMM"
+
+# ---- etcd ----
+members=(1 2 3)
+client() { echo "http://127.0.0.1:$((2379 + $1 * 10))"; }
+peer() { echo "http://127.0.0.1:$((2380 + $1 * 10))"; }
+cluster=$(for m in "${members[@]}"; do echo "m$m=$(peer "$m")"; done | paste -sd,)
+endpoints=$(for m in "${members[@]}"; do client "$m"; done | paste -sd,)
+declare -A member_pid
+member() { # member N: start it, with what it has stored
+	spawn "etcd$1" in_near etcd --name "m$1" --data-dir "$TMP/etcd$1" --initial-cluster "$cluster" \
+		--listen-client-urls "$(client "$1")" --advertise-client-urls "$(client "$1")" \
+		--listen-peer-urls "$(peer "$1")" --initial-advertise-peer-urls "$(peer "$1")" \
+		--heartbeat-interval 50 --election-timeout 300
+	member_pid[$1]=$SPAWNED
+}
+signal() { kill "-$1" "${member_pid[$2]}"; }
+ctl() { in_near env ETCDCTL_API=3 etcdctl --endpoints "$endpoints" --dial-timeout=300ms --command-timeout=2s "$@"; }
+leader() { # the number of the member that leads
+	ctl endpoint status -w json 2>/dev/null |
+		jq -r '.[] | select(.Status.leader == .Status.header.member_id) | .Endpoint | split(":")[2] | (tonumber - 2379) / 10'
+}
+put() { wait_for ctl put "/dmm/$1" "$2"; }
+
+# ---- hosts ----
+hosts=(a b c)
+on() { # on HOST COMMAND...
+	local h=$1
+	shift
+	in_near env DMM_BPFFS="$DMM_BPFFS-$h" DMM_RUN="$TMP/$h" "$@"
+}
+declare -A host_pid
+host() { spawn "host-$1" on "$1" "$DMM_POLICYD" -c "$TMP/$1.yaml"; host_pid[$1]=$SPAWNED; }
+rules() { on "$1" "$DMM_POLICY" -j show | jq -c '[.policy.rules[].name]'; }
+generation() { on "$1" "$DMM_POLICY" -j show | jq .generation; }
+has() { [ "$(rules "$1")" = "$2" ]; }
+said() { grep -q "$2" "$TMP/host-$1.log"; }
+registered() { [ "$(ctl get --prefix --keys-only /dmm/hosts/ | grep -c .)" = "$1" ]; }
+teardown_hosts() {
+	for h in "${hosts[@]}"; do on "$h" "$DMM_POLICYD" --teardown >>"$TMP/teardown.log" 2>&1; done
+}
+for h in "${hosts[@]}"; do
+	mkdir "$TMP/$h"
+	cat >"$TMP/$h.yaml" <<-YAML
+		groups: {web: {cgroup: $CGROUP/$h}}
+		rules:
+		  - {name: own, match: {group: web, remote_port: 22}, use: kernel}
+		daemon:
+		  etcd: {endpoints: [${endpoints//,/, }], name: host-$h, lease: 3s}
+	YAML
+done
+# pair N: two documents of one revision; no host may ever see one without the other
+pair() {
+	local doc='{version: 1, rules: [{name: X-N, match: {group: web, remote_port: 80}, use: kernel}]}'
+	doc=${doc//N/$1}
+	printf '\nput /dmm/policy/one "%s"\nput /dmm/policy/two "%s"\n\n\n' \
+		"${doc/X/one}" "$(sed 's/X/two/; s/port: 80/port: 443/' <<<"$doc")" | ctl txn >/dev/null
+}
+all_have() { for h in "${hosts[@]}"; do has "$h" "$1" || return 1; done; }
+pair_seen() { all_have "[\"own\",\"one-$1\",\"two-$1\"]"; }
+
+for m in "${members[@]}"; do member "$m"; done
+wait_for ctl endpoint health
+for h in "${hosts[@]}"; do host "$h"; done
+check "three hosts are registered" wait_for registered 3
+check "with what they are" equal "$(ctl get /dmm/hosts/host-a --print-value-only | jq -c '[.version, .name, .addresses[0]]')" \
+	"[1,\"host-a\",\"$NEAR4\"]"
+
+wait_for pair 1
+check "a policy comes to all hosts, behind the operator's rules" wait_for pair_seen 1
+put policy/c '{version: 1, hosts: {name: "*-c"}, rules: [{name: only-c, match: {group: web, remote_port: 81}, use: kernel}]}'
+check "one for some hosts to these" wait_for has c '["own","only-c","one-1","two-1"]'
+check "and not to others" has a '["own","one-1","two-1"]'
+ctl del /dmm/policy/c >/dev/null
+check "and it goes" wait_for pair_seen 1
+
+# refused whole, and the policy that was there stays
+refused() { for h in "${hosts[@]}"; do said "$h" "$1" || return 1; done; }
+put policy/bad '{version: 1, rules: [{name: own, match: {group: web}, use: kernel}]}'
+check "a rule of the operator's name is refused" wait_for refused 'refused whole: etcd:bad:1.*"own" is the operator'
+put policy/bad '{version: 2, ruels: []}'
+check "a document from the future is refused" wait_for refused 'refused whole: etcd:bad:1.*knows version 1'
+put policy/bad '{version: 1, rules: [{name: x, use: nowhere}]}'
+check "one of a stack that is not there is refused" wait_for refused 'refused whole: etcd:bad.*nowhere'
+put policy/bad '{version: 1, rules: ['
+check "one that is malformed is refused" wait_for refused 'refused whole: etcd:bad:1.*:'
+check "and the policy stays" pair_seen 1
+ctl del /dmm/policy/bad >/dev/null
+
+# a member dies, is stopped, leads no more: under change
+n=1
+for how in KILL STOP; do
+	victim=$(leader)
+	signal $how "$victim"
+	for _ in 1 2 3; do
+		n=$((n + 1))
+		wait_for pair $n || not_ok "etcd takes no change with two of three members"
+	done
+	check "changes come while the leader is gone ($how)" wait_for pair_seen $n
+	if [ $how = KILL ]; then member "$victim"; else signal CONT "$victim"; fi
+	wait_for ctl endpoint health
+done
+# each generation that ever was has both rules of a pair, or none
+whole() {
+	local f ones twos all=0
+	for f in "$TMP"/?/history*/*.yaml; do
+		ones=$(sed -n 's/^# rule one-\([0-9]*\) .*/\1/p' "$f")
+		twos=$(sed -n 's/^# rule two-\([0-9]*\) .*/\1/p' "$f")
+		equal "$ones" "$twos" || return 1
+		[ -z "$ones" ] || all=$((all + 1))
+	done
+	at_least "$all" 9
+}
+check "no generation has half of a change" whole
+
+# by hand, and from the file: the operator's are first, the shared ones stay
+on a "$DMM_POLICY" add hand group web remote_port 25 use kernel >/dev/null
+check "a rule that is added by hand comes before the shared ones" has a "[\"own\",\"hand\",\"one-$n\",\"two-$n\"]"
+on a "$DMM_POLICY" apply -f "$TMP/a.yaml" >/dev/null
+check "a file that is applied loses none" wait_for has a "[\"own\",\"one-$n\",\"two-$n\"]"
+
+# all of etcd goes, and a daemon is started anew meanwhile
+for m in "${members[@]}"; do signal KILL "$m"; done
+check "a host says that it is cut off" wait_for said b 'disconnected; the shared policy of revision [0-9]* is kept'
+kill -9 "${host_pid[a]}"
+before=$(generation a)
+host a
+check "a daemon that starts without etcd keeps the policy" wait_for said a 'goes on, as the configuration says'
+check "it is the same" equal "$(generation a) $(rules a)" "$before [\"own\",\"one-$n\",\"two-$n\"]"
+on c "$DMM_POLICYD" --teardown >/dev/null 2>&1 || true # refused: it runs
+kill -9 "${host_pid[c]}"
+wait_for gone "${host_pid[c]}"
+on c "$DMM_POLICYD" --teardown >/dev/null 2>&1
+host c
+check "and one whose maps are gone too, as after a reboot" wait_for has c "[\"own\",\"one-$n\",\"two-$n\"]"
+for m in "${members[@]}"; do member "$m"; done
+wait_for ctl endpoint health
+n=$((n + 1))
+wait_for pair $n
+check "etcd comes again: what changed comes" wait_for pair_seen $n
+
+# forgotten while a host was away
+kill -STOP "${host_pid[b]}"
+for _ in 1 2 3; do n=$((n + 1)); wait_for pair $n; done
+kill -9 "${host_pid[b]}"
+revision=$(ctl endpoint status -w json | jq '.[0].Status.header.revision')
+ctl compact "$revision" >/dev/null
+host b
+check "a host whose revision was compacted away reads all again" wait_for pair_seen $n
+check "and says so" said b 'forgotten: all is read again'
+
+kill "${host_pid[a]}"
+check "a host that goes takes its registration along" wait_for registered 2
+check "still no generation has half of a change" whole
+for h in b c; do end "${host_pid[$h]}"; done
+wait_for gone "${host_pid[a]}"
+check "all is removed" teardown_hosts
+finish

@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 6
+#define DMM_ABI_VERSION 7
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -357,32 +357,32 @@ struct dmm_monitor_slot {
 
 /*
  * dmm_plain, an array: the verdict of a connecting socket that was left on the kernel stack. Socket
- * storage would cost it more than the whole decision. Whose the slots are stands apart, in
- * dmm_owner: a socket has one of the DMM_PLAIN_WAYS slots of its set, from set * DMM_PLAIN_WAYS,
- * and gives it back when it is closed. The address of its struct sock says which set: the kernel
- * uses those that became free last first, so that few of the slots are in use, and those are in the
- * cache. When all slots of the set are taken the verdict is in socket storage.
+ * storage would cost it more than the whole decision, and all that a connect() writes is one cache
+ * line. A socket has one of the DMM_PLAIN_WAYS slots next to its home, which the address of its
+ * struct sock names: the kernel uses those that became free last first, so that few of the slots
+ * are in use, and those are in the cache. A slot is free when its socket is gone (dmm_plain.bpf.h).
+ * When all are taken the verdict is in socket storage. What is not here the socket knows itself.
  */
 struct dmm_plain {
-	dmm_u64 cookie; /* 0 while the slot is being filled */
+	dmm_u64 cookie; /* 0: never used; DMM_PLAIN_BUSY: being written */
+	dmm_u64 sk;	/* its struct sock, never told; 0: forgotten */
 	dmm_u64 generation;
 	dmm_u64 since_ns;
 	dmm_u32 rule;
 	dmm_u8 stack, reason, group, proto; /* as in dmm_sock */
 	dmm_u32 pid;
-	struct dmm_addr remote;
+	dmm_u32 pad;
 	char comm[16];
+	/* Only a commit writes these, when the image goes that tells the rule's name: it is valid
+	 * for the cookie and the generation beside it. */
+	dmm_u64 named_cookie, named_generation;
 	char rule_name[DMM_NAME_LEN];
-	dmm_u64 pad2[3];
+	dmm_u64 pad2[2];
 };
-#define DMM_PLAIN_SET_BITS 12
-#define DMM_PLAIN_SETS (1 << DMM_PLAIN_SET_BITS)
+#define DMM_PLAIN_BUSY (~0ULL)
+#define DMM_PLAIN_BITS 15
+#define DMM_PLAIN_SLOTS (1 << DMM_PLAIN_BITS)
 #define DMM_PLAIN_WAYS 8
-
-/* dmm_owner[set]: the struct socks that have the slots of a set. 0: a free slot. Never told. */
-struct dmm_owner {
-	dmm_u64 sk[DMM_PLAIN_WAYS];
-};
 
 /* Key of dmm_tuple: one direction of a carrier connection, as its connecting end sees it. */
 struct dmm_tuple {
@@ -513,7 +513,6 @@ DMM_ASSERT(flow, sizeof(struct dmm_flow) == 72);
 DMM_ASSERT(sock, sizeof(struct dmm_sock) == 160);
 DMM_ASSERT(monitor_slot, sizeof(struct dmm_monitor_slot) == 168);
 DMM_ASSERT(plain, sizeof(struct dmm_plain) == 128);
-DMM_ASSERT(owner, sizeof(struct dmm_owner) == 64);
 DMM_ASSERT(listener, sizeof(struct dmm_listener) == 48);
 DMM_ASSERT(route, sizeof(struct dmm_route_key) == 24);
 DMM_ASSERT(xflow, sizeof(struct dmm_xflow_key) == 40);

@@ -6,6 +6,7 @@
  */
 #include "bpf/dmm_maps.bpf.h"
 #include "bpf/dmm_flows.h"
+#include "bpf/dmm_plain.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -65,41 +66,78 @@ int dmm_flows(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
-/* Where the owner of slot `index` stands. */
-static __always_inline volatile __u64 *owner_of(const __u32 *index)
+/* Where it is connected to. False: nowhere. */
+static __always_inline bool remote_of(struct sock *sk, __u32 proto, struct dmm_addr *ret)
 {
-	struct dmm_owner *o;
-	__u32 set;
+	struct sock_common *c = &sk->__sk_common;
 
-	if (!index)
+	if (BPF_CORE_READ(c, skc_family) == AF_INET)
+		addr_set_v4(ret, BPF_CORE_READ(c, skc_daddr), 0);
+	else
+		BPF_CORE_READ_INTO((void *)ret->ip, c, skc_v6_daddr);
+	ret->port = bpf_ntohs(BPF_CORE_READ(c, skc_dport));
+	return ret->port || (proto != IPPROTO_TCP && !ip_is_any(ret->ip));
+}
+
+/* The image that has the rules of a generation, or NULL. To be asked again when all is read. */
+static __always_inline void *image_with(__u64 generation)
+{
+	struct dmm_meta *meta;
+	__u32 key = 0, slot = generation & 1;
+	__u64 now;
+
+	meta = bpf_map_lookup_elem(&dmm_meta, &key);
+	if (!meta)
 		return NULL;
-	set = *index / DMM_PLAIN_WAYS;
-	o = bpf_map_lookup_elem(&dmm_owner, &set);
-	return o ? &o->sk[*index % DMM_PLAIN_WAYS] : NULL;
+	now = *(volatile __u64 *)&meta->generation;
+	if ((now != generation && now != generation + 1) ||
+	    *(volatile __u64 *)&meta->building > generation + 1)
+		return NULL;
+	return bpf_map_lookup_elem(&dmm_image, &slot);
 }
 
-/* What is read before this was there before what is read after it, on every machine: an exchange
- * that changes nothing is the barrier that there is. */
-static __always_inline void ordered(volatile __u64 *owner)
+static __always_inline void copy_name(void *image, __u32 rule, char *ret)
 {
-	__sync_val_compare_and_swap(owner, 0, 0);
+	__u32 index = DMM_RULE_CELL + rule;
+	struct dmm_rule_rec *r = bpf_map_lookup_elem(image, &index);
+
+	if (r)
+		bpf_probe_read_kernel(ret, DMM_NAME_LEN, r->name);
 }
 
-/* The socket may go at any time: its cookie, read last, says that what was read is its own. */
+/* Stays empty for the default, and if nobody knows it any more. */
+static __always_inline void name_of_rule(const struct dmm_plain *p, struct dmm_sock *s)
+{
+	void *image;
+
+	if (s->rule >= DMM_MAX_RULES)
+		return;
+	image = image_with(s->generation);
+	if (image) {
+		copy_name(image, s->rule, s->rule_name);
+		if (image_with(s->generation))
+			return;
+		__builtin_memset(s->rule_name, 0, sizeof(s->rule_name));
+	}
+	if (p->named_cookie == s->cookie && p->named_generation == s->generation)
+		bpf_probe_read_kernel(s->rule_name, sizeof(s->rule_name), p->rule_name);
+}
+
+/* The socket may go at any time: the cookies, read last, say that what was read is its own. */
 SEC("iter/bpf_map_elem")
 int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
 {
-	volatile __u64 *owner = owner_of(ctx->key);
 	struct dmm_plain *p = ctx->value;
 	struct dmm_flow_row row;
-	struct sock *sk;
+	bool connected;
+	__u64 sk;
 
-	if (!owner || !*owner || !p || !p->cookie)
+	if (!p || !p->cookie || !p->sk)
 		return 0;
 	__builtin_memset(&row, 0, sizeof(row));
-	sk = (struct sock *)*owner;
-	row.sock.cookie = p->cookie;
-	ordered(owner);
+	row.sock.cookie = plain_cookie(p);
+	plain_ordered(p);
+	sk = p->sk;
 	row.sock.generation = p->generation;
 	row.sock.since_ns = p->since_ns;
 	row.sock.rule = p->rule;
@@ -110,15 +148,47 @@ int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
 	row.sock.proto = p->proto;
 	row.sock.pid = p->pid;
 	bpf_probe_read_kernel(row.sock.comm, sizeof(row.sock.comm), p->comm);
-	bpf_probe_read_kernel(row.sock.rule_name, sizeof(row.sock.rule_name), p->rule_name);
-	row.sock.remote = p->remote;
-	describe(&row, sk);
-	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != row.sock.cookie)
+	name_of_rule(p, &row.sock);
+	connected = remote_of((struct sock *)sk, row.sock.proto, &row.sock.remote);
+	describe(&row, (struct sock *)sk);
+	if (!connected || !plain_lives(sk, row.sock.cookie))
 		return 0;
-	ordered(owner);
-	if (*owner != (__u64)sk || p->cookie != row.sock.cookie)
+	plain_ordered(p);
+	if (plain_cookie(p) != row.sock.cookie)
 		return 0; /* given back meanwhile, and perhaps another's now */
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	return 0;
+}
+
+/* Of the verdicts of a generation whose image goes: the names of their rules stay. */
+static long name_slot(struct bpf_map *map, __u32 *index, struct dmm_plain *p,
+		      struct dmm_plain_names *n)
+{
+	__u64 cookie = plain_cookie(p);
+	__u32 rule = p->rule;
+	void *image;
+
+	if (!cookie || cookie == DMM_PLAIN_BUSY || p->generation != n->generation ||
+	    rule >= DMM_MAX_RULES)
+		return 0;
+	image = image_with(n->generation);
+	if (!image) /* a commit that failed has begun with it: it has called this before */
+		return 1;
+	p->named_cookie = 0;
+	copy_name(image, rule, p->rule_name);
+	p->named_generation = n->generation;
+	plain_ordered(p);
+	if (plain_cookie(p) == cookie)
+		p->named_cookie = cookie;
+	return 0;
+}
+
+SEC("syscall")
+int dmm_plain_names(struct dmm_plain_names *n)
+{
+	struct dmm_plain_names copy = *n;
+
+	bpf_for_each_map_elem(&dmm_plain, name_slot, &copy, 0);
 	return 0;
 }
 
@@ -141,18 +211,20 @@ _Static_assert(__builtin_offsetof(struct dmm_plain, rule) % 8 == 0 &&
 static long regroup_slot(struct bpf_map *map, __u32 *index, struct dmm_plain *p,
 			 struct dmm_regroup *r)
 {
-	volatile __u64 *owner = owner_of(index);
-	__u64 sk = owner ? *owner : 0, cookie = *(volatile __u64 *)&p->cookie;
-	union plain_word was = {.word = *(volatile __u64 *)&p->rule}, is = was;
+	union plain_word was, is;
+	__u64 cookie = plain_cookie(p), sk = *(volatile __u64 *)&p->sk;
 
-	if (!cookie || !sk || was.group != r->from)
+	if (!cookie || cookie == DMM_PLAIN_BUSY)
 		return 0;
-	if (r->to != DMM_GROUP_NONE) {
-		is.group = r->to;
+	was.word = *(volatile __u64 *)&p->rule;
+	is = was;
+	if (was.group != r->from)
+		return 0;
+	is.group = r->to;
+	if (r->to != DMM_GROUP_NONE)
 		__sync_val_compare_and_swap((__u64 *)&p->rule, was.word, is.word);
-	} else if (__sync_val_compare_and_swap(&p->cookie, cookie, 0) == cookie) {
-		__sync_val_compare_and_swap(owner, sk, 0);
-	}
+	else if (plain_cookie(p) == cookie)
+		__sync_val_compare_and_swap(&p->sk, sk, 0);
 	return 0;
 }
 

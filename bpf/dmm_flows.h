@@ -21,4 +21,9 @@ struct dmm_regroup {
 	dmm_u32 from, to; /* groups; to DMM_GROUP_NONE: free the slots */
 };
 
+/* What the program dmm_plain_names is run with. */
+struct dmm_plain_names {
+	dmm_u64 generation; /* that will not be in the images any more */
+};
+
 #endif

@@ -37,8 +37,10 @@ typedef struct {
 struct file {
 	unsigned int f_flags;
 };
+struct sock;
 struct socket {
 	struct file *file;
+	struct sock *sk;
 };
 struct sk_backlog {
 	atomic_t rmem_alloc;

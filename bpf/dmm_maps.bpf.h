@@ -41,8 +41,7 @@ DMM_ARRAY(dmm_group, struct dmm_group_rec, DMM_MAX_GROUPS, 0);
 DMM_ARRAY(dmm_stackrt, struct dmm_stack_rt, DMM_MAX_STACKS, BPF_F_MMAPABLE);
 DMM_ARRAY(dmm_instctr, __u64, DMM_MAX_STACKS *DMM_INSTANCE_SPACE, BPF_F_MMAPABLE);
 
-DMM_ARRAY(dmm_plain, struct dmm_plain, DMM_PLAIN_SETS *DMM_PLAIN_WAYS, 0);
-DMM_ARRAY(dmm_owner, struct dmm_owner, DMM_PLAIN_SETS, 0);
+DMM_ARRAY(dmm_plain, struct dmm_plain, DMM_PLAIN_SLOTS, 0);
 
 DMM_ARRAY(dmm_memo, struct dmm_memo, 1 << DMM_MEMO_BITS, 0);
 

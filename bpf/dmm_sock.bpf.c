@@ -2,10 +2,12 @@
 /*
  * The cgroup hooks of a group. connect4/6 decide: they walk the rule's list, keep the verdict and,
  * for an instance, rewrite the destination to its carrier listener. The name hooks tell the
- * application the addresses that it would see without DMM. sock_release forgets.
+ * application the addresses that it would see without DMM. sock_release forgets connects that
+ * failed.
  */
 #include "bpf/dmm_match.bpf.h"
 #include "bpf/dmm_monitor.bpf.h"
+#include "bpf/dmm_plain.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -209,8 +211,6 @@ static __always_inline void keep_in_storage(struct dmm_sock *st, const struct wa
 	}
 }
 
-#define PLAIN_NO_SLOT (DMM_PLAIN_SETS * DMM_PLAIN_WAYS)
-
 /* A pointer as a number, which the verifier lets nobody calculate with otherwise. */
 static __always_inline __u64 address_of(const void *sk)
 {
@@ -220,56 +220,53 @@ static __always_inline __u64 address_of(const void *sk)
 	return address;
 }
 
-static __always_inline struct dmm_owner *plain_set(__u64 sk, __u32 *first)
+/* Who had the same struct sock before is gone. */
+static __always_inline bool plain_is_free(const struct dmm_plain *p, __u64 cookie, __u64 sk)
 {
-	__u32 set = (sk >> 6) * 0x9e3779b97f4a7c15 >> (64 - DMM_PLAIN_SET_BITS);
+	__u64 owner = *(const volatile __u64 *)&p->sk;
 
-	*first = set * DMM_PLAIN_WAYS;
-	return bpf_map_lookup_elem(&dmm_owner, &set);
+	return cookie != DMM_PLAIN_BUSY && (!cookie || owner == sk || !plain_lives(owner, cookie));
 }
 
 /*
- * The index of this socket's slot, claimed if it had none. Not static: the verifier looks at such a
- * function once, and not once for every way that leads to it.
+ * The index of a slot that is now this socket's to write: its own if it has one, which no fresh
+ * socket has, else the first that is free. Behind one that was never used there is none in use that
+ * is its own. Not static: the verifier looks at such a function once, and not once for every way
+ * that leads to it.
  */
-__noinline __u32 plain_claim(__u64 sk)
+__noinline __u32 plain_claim(__u64 sk, __u64 cookie, __u32 fresh)
 {
-	__u32 first, unused = DMM_PLAIN_WAYS;
-	struct dmm_owner *o;
+	__u32 at, found = PLAIN_NO_SLOT;
+	__u64 now, was = 0;
+	struct dmm_plain *p;
 
-	o = plain_set(sk, &first);
-	if (!o)
-		return PLAIN_NO_SLOT;
-	/* its own, whichever it is, before one that is free */
-	for (int i = DMM_PLAIN_WAYS - 1; i >= 0; i--) {
-		if (o->sk[i] == sk)
-			return first + i;
-		if (o->sk[i] == 0)
-			unused = i;
+	for (__u32 way = 0; way < DMM_PLAIN_WAYS; way++) {
+		p = plain_way(sk, way, &at);
+		if (!p)
+			break;
+		now = plain_cookie(p);
+		if (now == cookie || (found == PLAIN_NO_SLOT && plain_is_free(p, now, sk))) {
+			found = at;
+			was = now;
+		}
+		if (now == cookie || now == 0 || (fresh && found != PLAIN_NO_SLOT))
+			break;
 	}
-	if (unused < DMM_PLAIN_WAYS && __sync_val_compare_and_swap(&o->sk[unused], 0, sk) == 0)
-		return first + unused;
-	return PLAIN_NO_SLOT; /* or somebody was faster: storage will do */
+	p = bpf_map_lookup_elem(&dmm_plain, &found);
+	if (!p || __sync_val_compare_and_swap(&p->cookie, was, DMM_PLAIN_BUSY) != was)
+		return PLAIN_NO_SLOT; /* somebody was faster: storage will do */
+	return found;
 }
 
-/* Whether it had one. */
-__noinline int plain_forget(__u64 sk)
+__noinline int plain_forget(__u64 sk, __u64 cookie)
 {
-	struct dmm_owner *o;
 	struct dmm_plain *p;
-	__u32 index;
+	__u32 at;
 
-	o = plain_set(sk, &index);
-	if (!o)
-		return 0;
-	for (int i = 0; i < DMM_PLAIN_WAYS; i++, index++) {
-		if (o->sk[i] != sk)
-			continue;
-		p = bpf_map_lookup_elem(&dmm_plain, &index);
-		if (p)
-			p->cookie = 0;
-		__sync_lock_test_and_set(&o->sk[i], 0); /* and not before the cookie */
-		return 1;
+	for (__u32 way = 0; way < DMM_PLAIN_WAYS; way++) {
+		p = plain_way(sk, way, &at);
+		if (p && plain_cookie(p) == cookie)
+			p->sk = 0;
 	}
 	return 0;
 }
@@ -279,17 +276,16 @@ static __always_inline bool keep_in_slot(const struct walk *k)
 	const struct work *w = k->w;
 	struct dmm_plain *p;
 	__u32 index;
+	__u64 sk;
 
-	if (k->kernel_own) /* sock_release does not run for it */
+	if (k->kernel_own) /* its struct socket becomes another's */
 		return false;
-	index = plain_claim(address_of(k->ctx->sk));
+	sk = address_of(k->ctx->sk);
+	index = plain_claim(sk, w->choice.cookie, k->fresh);
 	p = bpf_map_lookup_elem(&dmm_plain, &index);
 	if (!p)
 		return false;
-	/* Exchanges and not stores: who reads it elsewhere sees them in this order. A slot that was
-	 * free has no cookie. */
-	if (p->cookie)
-		__sync_lock_test_and_set(&p->cookie, 0);
+	p->sk = sk;
 	p->generation = w->choice.generation;
 	p->since_ns = w->since_ns;
 	p->rule = w->choice.rule;
@@ -298,9 +294,7 @@ static __always_inline bool keep_in_slot(const struct walk *k)
 	p->group = w->sel.group;
 	p->proto = w->sel.proto;
 	p->pid = bpf_get_current_pid_tgid() >> 32;
-	p->remote = w->sel.remote;
 	bpf_get_current_comm(p->comm, sizeof(p->comm));
-	rule_name(&w->choice, p->rule_name);
 	__sync_lock_test_and_set(&p->cookie, w->choice.cookie);
 	return true;
 }
@@ -323,7 +317,8 @@ static __always_inline void tell_monitor(const struct walk *k)
 	monitor_end(slot, seq);
 }
 
-/* Storage that is there is used again: it holds what the socket got before. NULL: in a slot. */
+/* Storage that is there is used again: it holds what the socket got before. NULL: in a slot; but of
+ * a socket that was refused nobody else knows where it wanted to go. */
 static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_sock *sk)
 {
 	struct dmm_sock *st = NULL;
@@ -333,16 +328,19 @@ static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_so
 	if (!k->fresh || k->outcome == GO_INSTANCE)
 		st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
 	if (!st) {
-		if (keep_in_slot(k))
-			return NULL;
-		count(DMM_C_PLAIN_FULL);
+		if (k->outcome != GO_REFUSED) {
+			if (keep_in_slot(k))
+				return NULL;
+			count(DMM_C_PLAIN_FULL);
+		}
 		st = bpf_sk_storage_get(&dmm_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	}
 	if (!st) {
 		count(DMM_C_STORAGE_FAIL);
 		return NULL;
 	}
-	plain_forget(address_of(sk));				       /* one of them is enough */
+	if (!k->fresh)
+		plain_forget(address_of(sk), k->w->choice.cookie);     /* one of them is enough */
 	if (k->outcome != GO_INSTANCE && (st->flags & DMM_SF_PENDING)) /* of the time before */
 		bpf_map_delete_elem(&dmm_pending, &k->w->choice.cookie);
 	keep_in_storage(st, k);
@@ -561,16 +559,14 @@ int dmm_sockname6(struct bpf_sock_addr *ctx)
 }
 
 /*
- * A closed socket gives its slot back. A connect that never sent its SYN is forgotten; once it has
- * left, dmm_sockops (STATE) forgets it: the accepting end may still ask for the flow.
+ * A connect that never sent its SYN is forgotten; once it has left, dmm_sockops (STATE) forgets it:
+ * the accepting end may still ask for the flow.
  */
 SEC("cgroup/sock_release")
 int dmm_release(struct bpf_sock *sk)
 {
 	struct dmm_sock *st;
 
-	if (plain_forget(address_of(sk)))
-		return 1;
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
 	if (st && (st->flags & DMM_SF_PENDING) && sk->state == TCP_CLOSE)
 		bpf_map_delete_elem(&dmm_pending, &st->cookie);

@@ -62,6 +62,15 @@ int maps_regroup_flows(struct tree *t)
 	return read_rows(t, "dmm_regroup_sk", TREE_SOCK, NULL, NULL);
 }
 
+int maps_keep_rule_names(struct tree *t, dmm_u64 generation)
+{
+	struct dmm_plain_names args = {.generation = generation};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &args, .ctx_size_in = sizeof(args));
+	_cleanup_close_ int prog = tree_prog(t, "dmm_plain_names");
+
+	return prog < 0 ? prog : bpf_prog_test_run_opts(prog, &opts);
+}
+
 int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx)
 {
 	int r = read_rows(t, "dmm_flows", TREE_SOCK, cb, ctx);

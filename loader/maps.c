@@ -81,9 +81,12 @@ static int write_stacks(struct tree *t, dmm_u32 slot, const struct dmm_class *c)
 
 static int write_slot(struct tree *t, dmm_u32 slot, const struct dmm_class *c)
 {
+	dmm_u64 now = t->meta->generation;
 	int r;
 
-	__atomic_store_n(&t->meta->building, t->meta->generation + 1, __ATOMIC_SEQ_CST);
+	if (now > 1 && maps_keep_rule_names(t, now - 1) < 0)
+		log_warn("sockets that live longer than two policies will not tell their rules");
+	__atomic_store_n(&t->meta->building, now + 1, __ATOMIC_SEQ_CST);
 	r = write_stacks(t, slot, c);
 	return r == 0 ? image_write(t, slot, c) : r;
 }

@@ -52,6 +52,10 @@ int maps_group(const struct tree *t, unsigned id, struct dmm_group_rec *ret);
  */
 int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx);
 
+/* The image of a generation is about to be written over: verdicts in dmm_plain that are of it get
+ * the names of their rules. 0 or -errno. */
+int maps_keep_rule_names(struct tree *t, dmm_u64 generation);
+
 /* Do to the sockets with storage what the record in dmm_regroup_args says. 0 or -errno. */
 int maps_regroup_flows(struct tree *t);
 

@@ -41,11 +41,11 @@ static const char *const map_names[TREE_MAPS] = {
 	[TREE_TUPLE] = "dmm_tuple",	  [TREE_LISTEN] = "dmm_listen",
 	[TREE_ROUTE] = "dmm_route",	  [TREE_EVENTS] = "dmm_events",
 	[TREE_PAIR] = "dmm_pair",	  [TREE_PLAIN] = "dmm_plain",
-	[TREE_OWNER] = "dmm_owner",	  [TREE_REGROUP] = "dmm_regroup_args",
-	[TREE_MEMO] = "dmm_memo",	  [TREE_MONITOR] = "dmm_monitor",
-	[TREE_COUNTERS] = "dmm_counters", [TREE_VERDICTS] = "dmm_verdicts",
-	[TREE_HITS] = "dmm_hits",	  [TREE_INSTCTR] = "dmm_instctr",
-	[TREE_HOLDCTR] = "dmm_holdctr",	  [TREE_XDPCTR] = "dmm_xdpctr",
+	[TREE_MEMO] = "dmm_memo",	  [TREE_REGROUP] = "dmm_regroup_args",
+	[TREE_MONITOR] = "dmm_monitor",	  [TREE_COUNTERS] = "dmm_counters",
+	[TREE_HITS] = "dmm_hits",	  [TREE_VERDICTS] = "dmm_verdicts",
+	[TREE_INSTCTR] = "dmm_instctr",	  [TREE_HOLDCTR] = "dmm_holdctr",
+	[TREE_XDPCTR] = "dmm_xdpctr",
 };
 
 const char *tree_path(const char *path)

@@ -6,6 +6,8 @@
 #ifndef DMM_TESTS_TREE_H
 #define DMM_TESTS_TREE_H
 
+#include <sys/types.h>
+
 #include "loader/tree.h"
 #include "policyd/policy.h"
 
@@ -25,7 +27,7 @@ int connect_to(const char *ip, unsigned port);
 int listen_on(const char *ip, unsigned *ret_port);
 dmm_u64 verdicts(unsigned stack, unsigned role, unsigned reason);
 int do_accepted_congestion(void); /* for in_group() */
-unsigned plain_used(void);	  /* slots that are somebody's */
+int flows_of_pid(pid_t pid);	  /* rows of its sockets */
 
 void test_plain(void);
 void test_rename_group(void);

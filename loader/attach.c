@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <libgen.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,6 +17,7 @@
 #include "loader/attach.h"
 #include "loader/cgroup.h"
 #include "loader/maps.h"
+#include "loader/needs.h"
 
 #define LEAVING "@leaving-" /* no group has such a name */
 #define LEAVING_MIN_S 5	    /* by then all instances know that its listeners are withdrawn */
@@ -24,18 +26,19 @@ struct hook {
 	const char *prog;
 	enum bpf_attach_type type;
 	bool instances; /* the instances' cgroup needs it too */
-	bool decides;	/* only for new sockets: a group that goes leaves the others to its flows */
+	dmm_u8 need;	/* of what groups need: NEED_DECIDE is for new sockets only, a group that
+			   goes leaves the others to its flows */
 };
 
 static const struct hook hooks[] = {
-	{"dmm_sockops", BPF_CGROUP_SOCK_OPS, true, false},
-	{"dmm_connect4", BPF_CGROUP_INET4_CONNECT, false, true},
-	{"dmm_connect6", BPF_CGROUP_INET6_CONNECT, false, true},
-	{"dmm_peername4", BPF_CGROUP_INET4_GETPEERNAME, false, false},
-	{"dmm_peername6", BPF_CGROUP_INET6_GETPEERNAME, false, false},
-	{"dmm_sockname4", BPF_CGROUP_INET4_GETSOCKNAME, false, false},
-	{"dmm_sockname6", BPF_CGROUP_INET6_GETSOCKNAME, false, false},
-	{"dmm_release", BPF_CGROUP_INET_SOCK_RELEASE, false, false},
+	{"dmm_sockops", BPF_CGROUP_SOCK_OPS, true, NEED_EVENTS},
+	{"dmm_connect4", BPF_CGROUP_INET4_CONNECT, false, NEED_DECIDE},
+	{"dmm_connect6", BPF_CGROUP_INET6_CONNECT, false, NEED_DECIDE},
+	{"dmm_peername4", BPF_CGROUP_INET4_GETPEERNAME, false, NEED_NAMES},
+	{"dmm_peername6", BPF_CGROUP_INET6_GETPEERNAME, false, NEED_NAMES},
+	{"dmm_sockname4", BPF_CGROUP_INET4_GETSOCKNAME, false, NEED_NAMES},
+	{"dmm_sockname6", BPF_CGROUP_INET6_GETSOCKNAME, false, NEED_NAMES},
+	{"dmm_release", BPF_CGROUP_INET_SOCK_RELEASE, false, NEED_NAMES},
 };
 
 static int attach_hook(struct tree *t, const char *dir, int cgroup, const struct hook *h)
@@ -102,7 +105,48 @@ static void leaving_dir(const struct tree *t, dmm_u64 cgroup_id, char *ret, size
 	snprintf(ret, len, "%s/links/" LEAVING "%llu", t->path, cgroup_id);
 }
 
-static int attach(struct tree *t, dmm_u32 id, struct dmm_group_rec *rec, bool instances)
+static bool has_hook(const char *dir, const struct hook *h)
+{
+	char file[PATH_MAX + 128];
+
+	snprintf(file, sizeof(file), "%s/%s", dir, h->prog);
+	return access(file, F_OK) == 0;
+}
+
+static bool lacks_hook(const char *dir, dmm_u8 needs)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(hooks); i++)
+		if ((hooks[i].need & needs) && !has_hook(dir, &hooks[i]))
+			return true;
+	return false;
+}
+
+static bool spares_hook(const char *dir, dmm_u8 needs)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(hooks); i++)
+		if (!(hooks[i].need & needs) && has_hook(dir, &hooks[i]))
+			return true;
+	return false;
+}
+
+/* Attach what is needed and not there yet. */
+static int attach_hooks(struct tree *t, const char *dir, int cgroup, bool instances, dmm_u8 needs)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(hooks); i++)
+		if (instances ? hooks[i].instances : hooks[i].need & needs)
+			r = attach_hook(t, dir, cgroup, &hooks[i]);
+	return r;
+}
+
+static void group_dir(const struct tree *t, const struct dmm_group_rec *rec, char *ret, size_t len)
+{
+	snprintf(ret, len, "%s/links/%s", t->path, rec->name);
+}
+
+static int attach(struct tree *t, dmm_u32 id, struct dmm_group_rec *rec, bool instances,
+		  dmm_u8 needs)
 {
 	_cleanup_close_ int cgroup = -1;
 	char dir[PATH_MAX + 64], leaving[PATH_MAX + 64];
@@ -114,7 +158,7 @@ static int attach(struct tree *t, dmm_u32 id, struct dmm_group_rec *rec, bool in
 	if (r < 0)
 		return r;
 	rec->made = (dmm_u8)made;
-	snprintf(dir, sizeof(dir), "%s/links/%s", t->path, rec->name);
+	group_dir(t, rec, dir, sizeof(dir));
 	remove_links(dir);
 	r = fstat(cgroup, &st) < 0 ? -errno : 0;
 	if (r == 0) {
@@ -122,9 +166,8 @@ static int attach(struct tree *t, dmm_u32 id, struct dmm_group_rec *rec, bool in
 		if (rename(leaving, dir) < 0 && mkdir(dir, 0755) < 0)
 			r = -errno;
 	}
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(hooks); i++)
-		if (!instances || hooks[i].instances)
-			r = attach_hook(t, dir, cgroup, &hooks[i]);
+	if (r == 0)
+		r = attach_hooks(t, dir, cgroup, instances, needs);
 	if (r == 0) {
 		rec->cgroup_id = st.st_ino;
 		r = set_value(t, st.st_ino, instances ? DMM_GROUP_NONE : id,
@@ -289,7 +332,7 @@ static void leave_to_flows(struct tree *t, const char *dir, const struct dmm_gro
 
 	for (size_t i = 0; i < ARRAY_SIZE(hooks); i++) {
 		snprintf(file, sizeof(file), "%s/%s", dir, hooks[i].prog);
-		if (hooks[i].decides)
+		if (hooks[i].need == NEED_DECIDE)
 			remove_link(file);
 	}
 	set_value(t, rec->cgroup_id, DMM_GROUP_NONE, 0);
@@ -318,10 +361,75 @@ int attach_allowed(const struct tree *t, const struct dmm_group_rec *rec)
 	return -EINVAL;
 }
 
-int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec)
+int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec, dmm_u8 needs)
 {
 	attach_sweep(t);
-	return attach(t, id, rec, false);
+	return attach(t, id, rec, false, needs);
+}
+
+int attach_more(struct tree *t, const struct dmm_group_rec *rec, dmm_u8 needs)
+{
+	_cleanup_close_ int cgroup = -1;
+	char dir[PATH_MAX + 64];
+	unsigned made;
+	int r;
+
+	group_dir(t, rec, dir, sizeof(dir));
+	if (!lacks_hook(dir, needs))
+		return 0;
+	r = cgroup_open(rec->cgroup, false, &cgroup, &made);
+	if (r == -ENOENT)
+		return 0; /* somebody removed it: there is nobody in it */
+	if (r == 0)
+		r = attach_hooks(t, dir, cgroup, false, needs);
+	if (r < 0)
+		log_err("cannot attach to cgroup %s: %s", rec->cgroup, strerror(-r));
+	return r;
+}
+
+/* Which groups have sockets that need all that is attached: what an instance carries, and
+ * listeners, whose accepted sockets are seen by sock_ops alone. */
+static int find_busy(const struct dmm_flow_row *f, void *ctx)
+{
+	bool *busy = ctx;
+
+	if (f->sock.group < DMM_MAX_GROUPS &&
+	    (f->tcp_state == TCP_LISTEN || (f->sock.flags & (DMM_SF_CARRIER | DMM_SF_PENDING))))
+		busy[f->sock.group] = true;
+	return 0;
+}
+
+static void trim(struct tree *t, const struct dmm_group_rec *rec, dmm_u8 needs)
+{
+	char dir[PATH_MAX + 64], file[PATH_MAX + 128];
+
+	group_dir(t, rec, dir, sizeof(dir));
+	for (size_t i = 0; i < ARRAY_SIZE(hooks); i++) {
+		snprintf(file, sizeof(file), "%s/%s", dir, hooks[i].prog);
+		if (!(hooks[i].need & needs))
+			remove_link(file);
+	}
+}
+
+void attach_trim(struct tree *t, const dmm_u8 needs[DMM_MAX_GROUPS])
+{
+	bool busy[DMM_MAX_GROUPS] = {false}, any = false;
+	struct dmm_group_rec rec[DMM_MAX_GROUPS] = {0};
+	char dir[PATH_MAX + 64];
+
+	for (dmm_u32 i = 1; i < DMM_MAX_GROUPS; i++) {
+		if (maps_group(t, i, &rec[i]) < 0)
+			continue;
+		group_dir(t, &rec[i], dir, sizeof(dir));
+		busy[i] = !spares_hook(dir, needs[i]);
+		any |= !busy[i];
+	}
+	/* a socket that was decided before the switch says so when the program has ended */
+	if (!any || maps_wait_readers(t) < 0 || maps_flows(t, find_busy, busy) < 0)
+		return;
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
+		if (rec[i].name[0] && !busy[i] && !has_listener(t, i))
+			trim(t, &rec[i], needs[i]);
 }
 
 static unsigned depth(const char *path)
@@ -465,7 +573,7 @@ int attach_instance_self(struct tree *t)
 		if (!rec.name[0]) {
 			snprintf(rec.name, sizeof(rec.name), "%s", ATTACH_INSTANCES);
 			instances_cgroup(t, rec.cgroup);
-			r = attach(t, id, &rec, true);
+			r = attach(t, id, &rec, true, 0);
 		}
 		close(lock);
 		if (r < 0)

@@ -15,8 +15,18 @@
 /* May a group have this cgroup? -EINVAL: it overlaps the instances'. */
 int attach_allowed(const struct tree *t, const struct dmm_group_rec *rec);
 
-/* Attach to rec->cgroup, made if it does not exist; fills rec->cgroup_id and rec->made. */
-int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec);
+/* Attach what it needs (loader/needs.h) to rec->cgroup, made if it does not exist; fills
+ * rec->cgroup_id and rec->made. */
+int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec, dmm_u8 needs);
+
+/* Attach to the cgroup of a group what it needs and has not got; to be called before the policy
+ * that needs it is in force. */
+int attach_more(struct tree *t, const struct dmm_group_rec *rec, dmm_u8 needs);
+
+/* Detach from all groups what the policy in force does not need any more, but for those that have
+ * listeners or flows of another policy. Waits an RCU grace period if there is anything to detach.
+ */
+void attach_trim(struct tree *t, const dmm_u8 needs[DMM_MAX_GROUPS]);
 
 /* Undo attach_group(), and remove the directories that it made; members go on unmanaged. What the
  * maps hold of its listeners and connects goes too: nobody would withdraw it any more. */

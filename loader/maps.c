@@ -17,13 +17,13 @@
 #include "loader/attach.h"
 #include "loader/image.h"
 #include "loader/maps.h"
+#include "loader/needs.h"
 
 /*
- * Wait until every program that runs now has ended. An update of a map in a map waits for an RCU
- * grace period, by the kernel's promise to userspace (since 4.20); the entry behind the stacks is
- * there for this.
+ * An update of a map in a map waits for an RCU grace period, by the kernel's promise to userspace
+ * (since 4.20); the entry behind the stacks is there for this.
  */
-static int wait_readers(struct tree *t)
+int maps_wait_readers(struct tree *t)
 {
 	_cleanup_close_ int ring =
 		bpf_map_create(BPF_MAP_TYPE_RINGBUF, "dmm_barrier", 0, 0, DMM_EVENT_RING, NULL);
@@ -72,7 +72,7 @@ static int write_stacks(struct tree *t, dmm_u32 slot, const struct dmm_class *c)
 
 	if (r < 0 || memcmp(old, c->stack, sizeof(old)) == 0)
 		return r;
-	r = wait_readers(t);
+	r = maps_wait_readers(t);
 	if (r < 0)
 		return r;
 	return write_range(t->map[TREE_STACK], slot * DMM_MAX_STACKS, c->stack, sizeof(c->stack[0]),
@@ -129,12 +129,26 @@ static bool has_cgroup(const struct dmm_group_rec *groups, const char *cgroup)
 	return false;
 }
 
-/* Attach what is new in c. On failure undo; attached[] says what was done. */
-static int attach_new(struct tree *t, const struct dmm_class *c, const struct dmm_group_rec *old,
-		      bool *attached)
+/* What has to be settled after the switch. */
+struct settling {
+	struct dmm_class *old; /* rules and stacks that were in force */
+	struct dmm_group_rec group[DMM_MAX_GROUPS];
+	dmm_u8 needs[DMM_MAX_GROUPS]; /* of the groups to come */
+	bool attached[DMM_MAX_GROUPS];
+};
+
+/* Attach what is new in c, and what its groups need now. On failure undo the first. */
+static int attach_new(struct tree *t, const struct dmm_class *c, struct settling *s)
 {
+	const struct dmm_group_rec *old = s->group;
+	unsigned to;
 	int r = 0;
 
+	for (unsigned i = 1; r == 0 && i < DMM_MAX_GROUPS; i++) {
+		to = old[i].name[0] ? heir_of(c, &old[i]) : 0;
+		if (to)
+			r = attach_more(t, &old[i], s->needs[to]);
+	}
 	for (unsigned i = 1; r == 0 && i < DMM_MAX_GROUPS; i++) {
 		struct dmm_group_rec rec = c->group[i];
 
@@ -142,19 +156,19 @@ static int attach_new(struct tree *t, const struct dmm_class *c, const struct dm
 			continue;
 		rec.cgroup_id = 0;
 		rec.made = 0;
-		r = attach_group(t, i, &rec);
-		attached[i] = r == 0;
+		r = attach_group(t, i, &rec, s->needs[i]);
+		s->attached[i] = r == 0;
 	}
 	for (unsigned i = 1; r < 0 && i < DMM_MAX_GROUPS; i++)
-		if (attached[i])
+		if (s->attached[i])
 			attach_detach(t, &c->group[i]);
 	return r;
 }
 
 /* After the switch: detach what is gone, rename what kept its cgroup, attach what has another. */
-static void settle_groups(struct tree *t, const struct dmm_class *c,
-			  const struct dmm_group_rec *old, bool *attached)
+static void settle_groups(struct tree *t, const struct dmm_class *c, struct settling *s)
 {
+	const struct dmm_group_rec *old = s->group;
 	struct dmm_group_rec rec;
 	unsigned to;
 
@@ -167,19 +181,20 @@ static void settle_groups(struct tree *t, const struct dmm_class *c,
 		to = heir_of(c, &old[i]);
 		rec = c->group[to];
 		if (to && attach_rename(t, i, to, &rec) == 0)
-			attached[to] = true;
+			s->attached[to] = true;
 		else if (to)
 			attach_detach(t, &old[i]);
 	}
 	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++) {
 		rec = c->group[i];
-		if (!rec.name[0] || attached[i] || same_group(&old[i], &rec))
+		if (!rec.name[0] || s->attached[i] || same_group(&old[i], &rec))
 			continue;
 		rec.cgroup_id = 0;
 		rec.made = 0;
-		if (attach_group(t, i, &rec) < 0)
+		if (attach_group(t, i, &rec, s->needs[i]) < 0)
 			log_err("group %s stays unmanaged until the next commit", rec.name);
 	}
+	attach_trim(t, s->needs);
 }
 
 /* A stack that is new under its id, or gone, has no switch from another's time. */
@@ -190,13 +205,6 @@ static void settle_switches(struct tree *t, const struct dmm_class *c,
 		if (strcmp(c->stack[i].name, old[i].name) != 0)
 			t->rt[i].off = 0;
 }
-
-/* What has to be settled after the switch. */
-struct settling {
-	struct dmm_class *old; /* rules and stacks that were in force */
-	struct dmm_group_rec group[DMM_MAX_GROUPS];
-	bool attached[DMM_MAX_GROUPS];
-};
 
 static void switch_to(struct tree *t, const struct dmm_class *c, dmm_u64 generation)
 {
@@ -212,6 +220,7 @@ static int build(struct tree *t, const struct dmm_class *c, struct settling *s)
 {
 	int r = maps_read(t, s->old, NULL);
 
+	needs_of_groups(c, s->needs);
 	if (r == 0)
 		r = read_range(t->map[TREE_GROUP], 0, s->group, sizeof(s->group[0]),
 			       DMM_MAX_GROUPS);
@@ -220,7 +229,7 @@ static int build(struct tree *t, const struct dmm_class *c, struct settling *s)
 	if (r < 0)
 		log_err("cannot write the policy to %s: %s; the one in force stays", t->path,
 			strerror(-r));
-	return r == 0 ? attach_new(t, c, s->group, s->attached) : r;
+	return r == 0 ? attach_new(t, c, s) : r;
 }
 
 int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generation)
@@ -239,7 +248,7 @@ int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generati
 		return r;
 	settle_hits(t, old, c); /* or a scrape would see them under the name of another */
 	switch_to(t, c, t->meta->generation + 1);
-	settle_groups(t, c, s.group, s.attached);
+	settle_groups(t, c, &s);
 	settle_switches(t, c, old->stack);
 	if (ret_generation)
 		*ret_generation = t->meta->generation;

@@ -37,6 +37,9 @@ static inline void class_free_ptr(struct dmm_class **c)
  */
 int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generation);
 
+/* Wait until every program that runs now has ended. */
+int maps_wait_readers(struct tree *t);
+
 /* Read the generation in force into ret, which is all zero or another class that it replaces.
  * -EPROTO: the image is none of this ABI. generation 0: an empty class with the kernel stack and no
  * groups.

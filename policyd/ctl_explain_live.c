@@ -143,7 +143,8 @@ static void print_one(const struct ctl_state *s, const struct live *v)
 	unsigned rule;
 
 	if (!v->found) {
-		printf("fd %d: no verdict: it is in no group, or neither connected nor listening\n",
+		printf("fd %d: no verdict: it is in no group, or neither connected nor listening, "
+		       "or a listener that no rule can fit\n",
 		       v->fd);
 		return;
 	}

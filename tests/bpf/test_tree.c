@@ -569,6 +569,7 @@ int main(void)
 	CU_add_test(s, "stack down, strict: refused", test_strict);
 	CU_add_test(s, "redirect and names", test_redirect);
 	CU_add_test(s, "read back", test_read_back);
+	CU_add_test(s, "attached as far as needed", test_attached);
 	CU_add_test(s, "server's kernel settings", test_server_settings);
 	CU_add_test(s, "switched off by the operator", test_admin_off);
 	CU_add_test(s, "group renamed in place", test_rename_group);

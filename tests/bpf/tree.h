@@ -30,6 +30,7 @@ int do_accepted_congestion(void); /* for in_group() */
 int flows_of_pid(pid_t pid);	  /* rows of its sockets */
 
 void test_plain(void);
+void test_attached(void);
 void test_rename_group(void);
 void test_rename_listener(void);
 void test_rename_busy(void);

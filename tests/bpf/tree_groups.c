@@ -97,6 +97,71 @@ void test_rename_listener(void)
 	hold_close(h);
 }
 
+static bool has_link(const char *prog)
+{
+	char file[192];
+
+	snprintf(file, sizeof(file), "%s/links/%s/%s", path, class->group[rule_group].name, prog);
+	return access(file, F_OK) == 0;
+}
+
+/* A process of the group that listens until it is killed. */
+static pid_t start_listener(void)
+{
+	unsigned port;
+	int p[2];
+	pid_t pid;
+	char c;
+
+	if (pipe(p) < 0)
+		return -1;
+	pid = fork();
+	if (pid == 0) {
+		if (cgroup_join(group_cgroup, 0) < 0 || listen_on("127.0.0.1", &port) < 0 ||
+		    write(p[1], "", 1) != 1)
+			_exit(1);
+		pause();
+	}
+	close(p[1]);
+	if (read(p[0], &c, 1) != 1)
+		pid = -1;
+	close(p[0]);
+	return pid;
+}
+
+/* Programs are attached before a rule needs them, and go when none does and no socket is left that
+ * was decided by one. */
+void test_attached(void)
+{
+	pid_t pid;
+
+	rule(0, "far", "127.0.0.0/8", 0, DMM_STACK_KERNEL);
+	rule_group = 1;
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT(has_link("dmm_connect4"));
+	CU_ASSERT(!has_link("dmm_sockops"));
+	CU_ASSERT(!has_link("dmm_peername4"));
+	rule(0, "far", "127.0.0.0/8", 0, 2);
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT(has_link("dmm_sockops"));
+	CU_ASSERT(has_link("dmm_peername4"));
+	CU_ASSERT(has_link("dmm_release"));
+	rule(0, "far", NULL, 0, DMM_STACK_KERNEL);
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT(has_link("dmm_sockops"));
+	CU_ASSERT(!has_link("dmm_peername4"));
+	pid = start_listener();
+	CU_ASSERT_FATAL(pid > 0);
+	rule(0, "far", "127.0.0.0/8", 0, DMM_STACK_KERNEL);
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT(has_link("dmm_sockops"));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT(!has_link("dmm_sockops"));
+	CU_ASSERT(has_link("dmm_connect6"));
+}
+
 static int do_come_and_go(void)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};

@@ -34,17 +34,17 @@
 #include "loader/xdp.h"
 
 static const char *const map_names[TREE_MAPS] = {
-	[TREE_META] = "dmm_meta",	  [TREE_IMAGE] = "dmm_image",
-	[TREE_STACK] = "dmm_stack",	  [TREE_GROUP] = "dmm_group",
-	[TREE_STACKRT] = "dmm_stackrt",	  [TREE_CGROUP] = "dmm_cgroup",
-	[TREE_SOCK] = "dmm_sock",	  [TREE_PENDING] = "dmm_pending",
-	[TREE_TUPLE] = "dmm_tuple",	  [TREE_LISTEN] = "dmm_listen",
-	[TREE_ROUTE] = "dmm_route",	  [TREE_EVENTS] = "dmm_events",
-	[TREE_PAIR] = "dmm_pair",	  [TREE_PLAIN] = "dmm_plain",
-	[TREE_MEMO] = "dmm_memo",	  [TREE_REGROUP] = "dmm_regroup_args",
-	[TREE_MONITOR] = "dmm_monitor",	  [TREE_COUNTERS] = "dmm_counters",
-	[TREE_HITS] = "dmm_hits",	  [TREE_VERDICTS] = "dmm_verdicts",
-	[TREE_INSTCTR] = "dmm_instctr",	  [TREE_HOLDCTR] = "dmm_holdctr",
+	[TREE_META] = "dmm_meta",	[TREE_IMAGE] = "dmm_image",
+	[TREE_STACK] = "dmm_stack",	[TREE_GROUP] = "dmm_group",
+	[TREE_STACKRT] = "dmm_stackrt", [TREE_CGROUP] = "dmm_cgroup",
+	[TREE_SOCK] = "dmm_sock",	[TREE_PENDING] = "dmm_pending",
+	[TREE_TUPLE] = "dmm_tuple",	[TREE_LISTEN] = "dmm_listen",
+	[TREE_ROUTE] = "dmm_route",	[TREE_EVENTS] = "dmm_events",
+	[TREE_PAIR] = "dmm_pair",	[TREE_PLAIN] = "dmm_plain",
+	[TREE_MEMO] = "dmm_memo",	[TREE_REGROUP] = "dmm_regroup_args",
+	[TREE_MONITOR] = "dmm_monitor", [TREE_COUNTERS] = "dmm_counters",
+	[TREE_HITS] = "dmm_hits",	[TREE_VERDICTS] = "dmm_verdicts",
+	[TREE_INSTCTR] = "dmm_instctr", [TREE_HOLDCTR] = "dmm_holdctr",
 	[TREE_XDPCTR] = "dmm_xdpctr",
 };
 

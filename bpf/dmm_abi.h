@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 7
+#define DMM_ABI_VERSION 8
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -101,9 +101,13 @@ struct dmm_meta {
  *
  *	struct dmm_class_hdr (DMM_HDR_CELLS)
  *	struct dmm_table, one for each enum dmm_table_id
- *	struct dmm_rule_rec, one for each rule
- *	the match of each rule, sets and file names, as bytes that only userspace reads
+ *	struct dmm_rule_rec, one for each rule, and room for more
+ *	the match of each rule and room for more, sets and file names, as bytes that only userspace
+ *	reads
  *	tables, classes and chunks, in the order in which they were made
+ *
+ * A record that is all zero is a place that is free: no rule, in no class. Edits of single rules
+ * leave such places, and classes that nothing leads to any more.
  *
  * A socket has a value in each field. A table leads from the value to a class: the set of rules
  * that restrict the field and take the value. Rules that do not restrict the field are its wild
@@ -173,14 +177,15 @@ enum dmm_table_id {
 struct dmm_table {
 	dmm_u32 depth;
 	dmm_u32 level[12];
-	dmm_u32 pad[3];
+	dmm_u32 room; /* cells from the leaves on that are the table's own, its levels among them */
+	dmm_u32 pad[2];
 };
 #define DMM_NARROW_LEVELS 6
 #define DMM_WIDE_LEVELS 12
 
 struct dmm_class_hdr {
 	dmm_u32 abi;	/* DMM_ABI_VERSION */
-	dmm_u32 rules;	/* records from cell DMM_RULE_CELL on */
+	dmm_u32 rules;	/* records from cell DMM_RULE_CELL on, free places among them */
 	dmm_u32 stacks; /* highest stack id in use + 1, in dmm_stack from slot * DMM_MAX_STACKS */
 	dmm_u32 fields; /* bit 1 << enum dmm_field: a rule restricts it */
 	dmm_ref wild[DMM_FIELDS];
@@ -188,7 +193,8 @@ struct dmm_class_hdr {
 	dmm_u8 n_use;
 	dmm_u8 strict; /* as dmm_rule_rec.strict */
 	dmm_u32 cells; /* of the whole image */
-	dmm_u32 pad[2];
+	dmm_u32 whole; /* cells when all of it was made; what edits have left behind is above */
+	dmm_u32 pad;
 	/* the second cell; lengths in bytes */
 	dmm_u32 match_cell, match_len;
 	dmm_u32 set_cell, set_len;

@@ -129,30 +129,71 @@ int image_write(struct tree *t, dmm_u32 slot, const struct dmm_class *c)
 	return r;
 }
 
-int image_read(struct tree *t, dmm_u32 slot, struct dmm_class *ret)
+static int check_header(const struct dmm_class_hdr *hdr, size_t room)
 {
-	struct mapping m;
-	int r = mapping_open(t, slot, &m);
+	if (room < DMM_HDR_CELLS || hdr->cells > room || hdr->cells < DMM_HDR_CELLS)
+		return -EUCLEAN;
+	if (hdr->abi != DMM_ABI_VERSION)
+		return -EPROTO;
+	return hdr->rules <= DMM_MAX_RULES &&
+			       (!hdr->rules || hdr->cells >= DMM_RULE_CELL + hdr->rules)
+		       ? 0
+		       : -EUCLEAN;
+}
+
+/* Map the image of a slot, and copy its header. */
+static int open_checked(struct tree *t, dmm_u32 slot, struct mapping *m,
+			struct dmm_class_hdr *ret_hdr)
+{
+	int r = mapping_open(t, slot, m);
 
 	if (r < 0)
 		return r == -ENOENT ? -EUCLEAN : r;
-	ret->hdr = *(const struct dmm_class_hdr *)m.cell;
-	if (m.n < DMM_HDR_CELLS || ret->hdr.cells > m.n || ret->hdr.cells < DMM_HDR_CELLS)
-		r = -EUCLEAN;
-	else if (ret->hdr.abi != DMM_ABI_VERSION)
-		r = -EPROTO;
-	else if (ret->hdr.rules > DMM_MAX_RULES ||
-		 (ret->hdr.rules && ret->hdr.cells < DMM_RULE_CELL + ret->hdr.rules))
-		r = -EUCLEAN;
-	if (r == 0) {
-		ret->image = malloc(ret->hdr.cells * sizeof(*ret->image));
-		r = ret->image ? 0 : -ENOMEM;
+	*ret_hdr = *(const struct dmm_class_hdr *)m->cell;
+	r = check_header(ret_hdr, m->n);
+	if (r < 0)
+		mapping_close(m);
+	return r;
+}
+
+int image_view(struct tree *t, dmm_u32 slot, struct image_view *ret)
+{
+	struct mapping m;
+	int r = open_checked(t, slot, &m, &ret->hdr);
+
+	if (r < 0)
+		return r;
+	ret->cell = m.cell;
+	ret->n = m.n;
+	ret->rule = (const struct dmm_rule_rec *)&m.cell[DMM_RULE_CELL];
+	close(m.fd);
+	return 0;
+}
+
+void image_view_close(struct image_view *v)
+{
+	if (v->cell)
+		munmap(v->cell, v->n * sizeof(*v->cell));
+	*v = (struct image_view){0};
+}
+
+int image_read(struct tree *t, dmm_u32 slot, struct dmm_class *ret)
+{
+	struct mapping m;
+	int r = open_checked(t, slot, &m, &ret->hdr);
+
+	if (r < 0) {
+		ret->hdr.rules = 0;
+		return r;
 	}
-	if (r == 0) {
+	ret->room = ret->hdr.cells + ret->hdr.cells / 8 + PAGE_CELLS; /* for edits */
+	ret->image = malloc(ret->room * sizeof(*ret->image));
+	if (ret->image) {
 		memcpy(ret->image, m.cell, ret->hdr.cells * sizeof(*ret->image));
 		ret->rule = (struct dmm_rule_rec *)&ret->image[DMM_RULE_CELL];
 	} else {
 		ret->hdr.rules = 0;
+		r = -ENOMEM;
 	}
 	mapping_close(&m);
 	return r;

@@ -91,19 +91,21 @@ static int write_slot(struct tree *t, dmm_u32 slot, const struct dmm_class *c)
 	return r == 0 ? image_write(t, slot, c) : r;
 }
 
-static const char *rule_at(const struct dmm_class *c, dmm_u32 rule)
+/* Of a rule, "" of a place that is free. */
+static const char *name_at(const struct dmm_class_hdr *hdr, const struct dmm_rule_rec *rules,
+			   dmm_u32 rule)
 {
-	return c && rule < c->hdr.rules ? c->rule[rule].name : "";
+	return rule < hdr->rules ? rules[rule].name : "";
 }
 
 /* A rule that has the place of another does not have its hits. */
-static void settle_hits(struct tree *t, const struct dmm_class *old, const struct dmm_class *c)
+static void settle_hits(struct tree *t, const struct image_view *old, const struct dmm_class *c)
 {
 	int cpus = libbpf_num_possible_cpus();
 	_cleanup_free_ dmm_u64 *zero = calloc((size_t)MAX(cpus, 1), sizeof(*zero));
 
 	for (dmm_u32 i = 0; zero && cpus > 0 && (i < old->hdr.rules || i < c->hdr.rules); i++)
-		if (strcmp(rule_at(old, i), rule_at(c, i)) != 0)
+		if (strcmp(name_at(&old->hdr, old->rule, i), name_at(&c->hdr, c->rule, i)) != 0)
 			bpf_map_update_elem(t->map[TREE_HITS], &i, zero, 0);
 }
 
@@ -131,7 +133,8 @@ static bool has_cgroup(const struct dmm_group_rec *groups, const char *cgroup)
 
 /* What has to be settled after the switch. */
 struct settling {
-	struct dmm_class *old; /* rules and stacks that were in force */
+	struct image_view old;			    /* what was in force; none of generation 0 */
+	struct dmm_stack_rec stack[DMM_MAX_STACKS]; /* its stacks */
 	struct dmm_group_rec group[DMM_MAX_GROUPS];
 	dmm_u8 needs[DMM_MAX_GROUPS]; /* of the groups to come */
 	bool attached[DMM_MAX_GROUPS];
@@ -218,9 +221,13 @@ static void switch_to(struct tree *t, const struct dmm_class *c, dmm_u64 generat
 
 static int build(struct tree *t, const struct dmm_class *c, struct settling *s)
 {
-	int r = maps_read(t, s->old, NULL);
+	dmm_u32 slot = t->meta->generation & 1;
+	int r = t->meta->generation ? image_view(t, slot, &s->old) : 0;
 
 	needs_of_groups(c, s->needs);
+	if (r == 0 && t->meta->generation)
+		r = read_range(t->map[TREE_STACK], slot * DMM_MAX_STACKS, s->stack,
+			       sizeof(s->stack[0]), DMM_MAX_STACKS);
 	if (r == 0)
 		r = read_range(t->map[TREE_GROUP], 0, s->group, sizeof(s->group[0]),
 			       DMM_MAX_GROUPS);
@@ -234,22 +241,21 @@ static int build(struct tree *t, const struct dmm_class *c, struct settling *s)
 
 int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generation)
 {
-	_cleanup_class_ struct dmm_class *old = class_new();
-	struct settling s = {.old = old};
+	struct settling s = {0};
 	int r;
 
-	if (!old)
-		return -ENOMEM;
 	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
 		if (c->group[i].name[0] && attach_allowed(t, &c->group[i]) < 0)
 			return -EINVAL;
 	r = build(t, c, &s);
+	if (r == 0)
+		settle_hits(t, &s.old, c); /* or a scrape would see them under another's name */
+	image_view_close(&s.old);
 	if (r < 0)
 		return r;
-	settle_hits(t, old, c); /* or a scrape would see them under the name of another */
 	switch_to(t, c, t->meta->generation + 1);
 	settle_groups(t, c, &s);
-	settle_switches(t, c, old->stack);
+	settle_switches(t, c, s.stack);
 	if (ret_generation)
 		*ret_generation = t->meta->generation;
 	return 0;

@@ -13,11 +13,18 @@
 struct dmm_class {
 	struct dmm_class_hdr hdr;  /* as in the image's first cells */
 	struct dmm_cell *image;	   /* hdr.cells of them; owned; NULL: none */
+	size_t room;		   /* cells that are allocated */
 	struct dmm_rule_rec *rule; /* hdr.rules of them, in the image */
 	struct dmm_stack_rec stack[DMM_MAX_STACKS];
 	struct dmm_group_rec
 		group[DMM_MAX_GROUPS]; /* [0] unused; cgroup_id, made: of the attachment */
 };
+
+/* Is there a rule at this place, or is it free? */
+static inline bool class_live(const struct dmm_class *c, dmm_u32 rule)
+{
+	return rule < c->hdr.rules && c->rule[rule].n_use;
+}
 
 struct dmm_class *class_new(void); /* NULL: no memory */
 void class_fini(struct dmm_class *c);

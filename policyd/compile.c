@@ -6,8 +6,7 @@
 #include <string.h>
 
 #include "lib/base/util.h"
-#include "policyd/image.h"
-#include "policyd/reach_shape.h"
+#include "policyd/compile.h"
 #include "policyd/records.h"
 
 int class_stack(const struct dmm_class *c, const char *name)
@@ -177,13 +176,7 @@ struct field_items {
 #define V4_FIRST ((u128)0xffff << 32)
 #define V4_LAST (V4_FIRST | 0xffffffff)
 
-/* The fields that have numbers, and their tables; addresses have two. */
-static const struct {
-	enum shape_field shape;
-	enum dmm_field field;
-	enum dmm_table_id table, wide; /* wide: of IPv6 */
-	u128 last;
-} numbers[] = {
+const struct compile_numbers compile_numbers[COMPILE_NUMBERS] = {
 	{SHAPE_REMOTE, DMM_FIELD_REMOTE, DMM_TABLE_REMOTE4, DMM_TABLE_REMOTE6, UINT32_MAX},
 	{SHAPE_LOCAL, DMM_FIELD_LOCAL, DMM_TABLE_LOCAL4, DMM_TABLE_LOCAL6, UINT32_MAX},
 	{SHAPE_REMOTE_PORT, DMM_FIELD_REMOTE_PORT, DMM_TABLE_REMOTE_PORT, 0, UINT32_MAX},
@@ -192,19 +185,31 @@ static const struct {
 	{SHAPE_PROGRAM, DMM_FIELD_PROGRAM, DMM_TABLE_PROGRAM, 0, ~(u128)0},
 };
 
-static int add_range(struct field_items *f, size_t n, const struct range *range, dmm_u32 rule)
+static int add_range(struct image_items *items, const struct compile_numbers *n,
+		     const struct range *range, dmm_u32 rule)
 {
-	struct image_items *items = f->items;
 	u128 lo = range->lo, hi = range->hi;
 	int r = 0;
 
-	if (!numbers[n].wide)
-		return image_item_add(&items[numbers[n].table], lo, hi, rule);
+	if (!n->wide)
+		return image_item_add(&items[n->table], lo, hi, rule);
 	if (lo <= V4_LAST && hi >= V4_FIRST)
-		r = image_item_add(&items[numbers[n].table], MAX(lo, V4_FIRST) - V4_FIRST,
+		r = image_item_add(&items[n->table], MAX(lo, V4_FIRST) - V4_FIRST,
 				   MIN(hi, V4_LAST) - V4_FIRST, rule);
 	if (r == 0 && (lo < V4_FIRST || hi > V4_LAST))
-		r = image_item_add(&items[numbers[n].wide], lo, hi, rule);
+		r = image_item_add(&items[n->wide], lo, hi, rule);
+	return r;
+}
+
+int compile_items(const struct shape *s, const struct compile_numbers *n, dmm_u32 rule,
+		  struct image_items items[DMM_TABLES])
+{
+	const struct shape_part *part = &s->part[n->shape];
+	const struct range *range;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && (range = shape_range(part, i)); i++)
+		r = add_range(items, n, range, rule);
 	return r;
 }
 
@@ -212,23 +217,19 @@ static int add_numbers(struct field_items *f, const struct shape *s, dmm_u32 rul
 {
 	int r = 0;
 
-	for (size_t n = 0; r == 0 && n < ARRAY_SIZE(numbers); n++) {
-		const struct shape_part *part = &s->part[numbers[n].shape];
-		const struct range *range;
+	for (size_t i = 0; r == 0 && i < COMPILE_NUMBERS; i++) {
+		const struct compile_numbers *n = &compile_numbers[i];
 
-		if (!(s->mask & 1u << numbers[n].shape)) {
-			image_rules_put(&f->wild[numbers[n].field], rule, true);
-			continue;
-		}
-		for (size_t i = 0; r == 0 && (range = shape_range(part, i)); i++)
-			r = add_range(f, n, range, rule);
+		if (s->mask & 1u << n->shape)
+			r = compile_items(s, n, rule, f->items);
+		else
+			image_rules_put(&f->wild[n->field], rule, true);
 	}
 	return r;
 }
 
 /* roles and proto of one group. */
-static void add_head_group(struct field_items *f, const struct shape *s, unsigned group,
-			   dmm_u32 rule)
+static void heads_of_group(const struct shape *s, unsigned group, compile_head_fn fn, void *ctx)
 {
 	const struct range *roles = shape_range(&s->part[SHAPE_ROLE], 0);
 	const struct range *proto = shape_range(&s->part[SHAPE_PROTO], 0);
@@ -238,30 +239,48 @@ static void add_head_group(struct field_items *f, const struct shape *s, unsigne
 		for (unsigned i = 0; i < ARRAY_SIZE(protos); i++)
 			if ((!roles || (unsigned)roles->lo >> role & 1) &&
 			    (!proto || proto->lo == protos[i]))
-				image_rules_put(&f->head[DMM_HEAD_INDEX(group, role, protos[i])],
-						rule, true);
+				fn(ctx, DMM_HEAD_INDEX(group, role, protos[i]));
 }
 
-static void add_head(struct field_items *f, const struct dmm_class *c, const struct dmm_policy *p,
-		     const struct shape *s, dmm_u32 rule)
+void compile_heads(const struct dmm_class *c, const struct dmm_policy *p, const struct shape *s,
+		   compile_head_fn fn, void *ctx)
 {
 	const struct range *group;
 
-	if (!(s->mask & (1u << SHAPE_GROUP | 1u << SHAPE_ROLE | 1u << SHAPE_PROTO))) {
-		image_rules_put(&f->wild[DMM_FIELD_HEAD], rule, true);
-		return;
-	}
 	if (!(s->mask & 1u << SHAPE_GROUP)) {
-		add_head_group(f, s, 0, rule);
+		heads_of_group(s, 0, fn, ctx);
 		for (size_t i = 0; i < p->n_groups; i++)
-			add_head_group(f, s, (unsigned)class_group(c, p->groups[i].name), rule);
+			heads_of_group(s, (unsigned)class_group(c, p->groups[i].name), fn, ctx);
 		return;
 	}
 	for (size_t i = 0; (group = shape_range(&s->part[SHAPE_GROUP], i)); i++) {
 		const char *name = p->groups[(size_t)group->lo / 2].name;
 
-		add_head_group(f, s, (unsigned)class_group(c, name), rule);
+		heads_of_group(s, (unsigned)class_group(c, name), fn, ctx);
 	}
+}
+
+struct head_rule {
+	struct field_items *f;
+	dmm_u32 rule;
+};
+
+static void add_head(void *ctx, unsigned head)
+{
+	const struct head_rule *h = ctx;
+
+	image_rules_put(&h->f->head[head], h->rule, true);
+}
+
+static void add_heads(struct field_items *f, const struct dmm_class *c, const struct dmm_policy *p,
+		      const struct shape *s, dmm_u32 rule)
+{
+	struct head_rule h = {f, rule};
+
+	if (s->mask & COMPILE_HEAD_MASK)
+		compile_heads(c, p, s, add_head, &h);
+	else
+		image_rules_put(&f->wild[DMM_FIELD_HEAD], rule, true);
 }
 
 static int add_rules(struct field_items *f, const struct dmm_class *c, const struct dmm_policy *p)
@@ -274,7 +293,7 @@ static int add_rules(struct field_items *f, const struct dmm_class *c, const str
 
 		r = shape_of(&shapes, &p->rules[i], &s);
 		if (r == 0) {
-			add_head(f, c, p, &s, i);
+			add_heads(f, c, p, &s, i);
 			r = add_numbers(f, &s, i);
 		} else if (r == -ENOENT) {
 			r = 0; /* matches nothing: in no class of the head, and not wild there */
@@ -338,10 +357,12 @@ static int put_tables(struct image *im, const struct dmm_policy *p, const struct
 		r = put_fields(im, &f, p->n_rules);
 	if (r == 0)
 		r = put_heads(im, &f, c);
-	for (size_t n = 0; r == 0 && n < ARRAY_SIZE(numbers); n++) {
-		r = image_table(im, &f.items[numbers[n].table], numbers[n].last, numbers[n].table);
-		if (r == 0 && numbers[n].wide)
-			r = image_table(im, &f.items[numbers[n].wide], ~(u128)0, numbers[n].wide);
+	for (size_t i = 0; r == 0 && i < COMPILE_NUMBERS; i++) {
+		const struct compile_numbers *n = &compile_numbers[i];
+
+		r = image_table(im, &f.items[n->table], n->last, n->table);
+		if (r == 0 && n->wide)
+			r = image_table(im, &f.items[n->wide], ~(u128)0, n->wide);
 	}
 	for (unsigned i = 0; i < DMM_TABLES; i++)
 		free(f.items[i].list);
@@ -352,8 +373,11 @@ static int put_tables(struct image *im, const struct dmm_policy *p, const struct
 
 /* ---- records ---- */
 
+#define CELL sizeof(struct dmm_cell)
+
 /* Byte streams of an image that is made. */
 struct parts {
+	struct dmm_rule_rec *rule;
 	struct records match, sets, files;
 	struct index file, set;
 	size_t n_files;
@@ -385,36 +409,44 @@ static int file_number(struct parts *ps, const struct policy_pos *pos, dmm_u32 *
 	return *ret > UINT16_MAX ? -E2BIG : records_put_file(&ps->files, pos->file);
 }
 
+int compile_record(const struct dmm_class *c, const struct dmm_rule *rule, dmm_u32 file,
+		   struct dmm_rule_rec *ret)
+{
+	*ret = (struct dmm_rule_rec){0};
+	memcpy(ret->name, rule->name, sizeof(ret->name));
+	ret->file = (dmm_u16)file;
+	ret->line = file ? rule->pos.line : 0;
+	memcpy(ret->weight, rule->weight, sizeof(ret->weight));
+	ret->n_use = (dmm_u8)rule->n_use;
+	ret->strict = rule->strict;
+	ret->off = rule->disabled;
+	ret->capture = rule->capture;
+	ret->carrier = rule->carrier;
+	ret->origin = rule->origin;
+	return put_use(c, rule->use, rule->n_use, ret->use);
+}
+
 static int put_rule(const struct dmm_rule *rule, const struct dmm_class *c, struct parts *ps,
-		    struct dmm_rule_rec *rec)
+		    struct dmm_rule_rec *ret)
 {
 	dmm_u32 file;
 	int r = file_number(ps, &rule->pos, &file);
 
-	if (r < 0)
-		return r;
-	memcpy(rec->name, rule->name, sizeof(rec->name));
-	rec->file = (dmm_u16)file;
-	rec->line = file ? rule->pos.line : 0;
-	memcpy(rec->weight, rule->weight, sizeof(rec->weight));
-	rec->n_use = (dmm_u8)rule->n_use;
-	rec->strict = rule->strict;
-	rec->off = rule->disabled;
-	rec->capture = rule->capture;
-	rec->carrier = rule->carrier;
-	rec->origin = rule->origin;
-	r = records_put_match(&ps->match, c, &ps->set, &rule->match);
 	if (r == 0)
-		r = records_put_auto(&ps->match, &rule->nrd);
-	return r == 0 ? put_use(c, rule->use, rule->n_use, rec->use) : r;
+		r = compile_record(c, rule, file, ret);
+	if (r == 0)
+		r = records_put_match(&ps->match, c, &ps->set, &rule->match);
+	return r == 0 ? records_put_auto(&ps->match, &rule->nrd) : r;
 }
 
-static int put_records(struct image *im, const struct dmm_policy *p, const struct dmm_class *c,
-		       struct parts *ps)
+static int parts_make(struct parts *ps, const struct dmm_policy *p, const struct dmm_class *c)
 {
-	dmm_u32 first, file;
-	int r = image_append(im, DMM_RULE_CELL + p->n_rules, &first);
+	dmm_u32 file;
+	int r = 0;
 
+	ps->rule = calloc(p->n_rules + 1, sizeof(*ps->rule));
+	if (!ps->rule)
+		return -ENOMEM;
 	for (size_t i = 0; r >= 0 && i < p->n_sets; i++) {
 		r = index_put_name(&ps->set, p->sets[i].name, i, NULL);
 		if (r >= 0)
@@ -423,15 +455,26 @@ static int put_records(struct image *im, const struct dmm_policy *p, const struc
 			r = records_put_set(&ps->sets, &p->sets[i], file);
 	}
 	for (size_t i = 0; r >= 0 && i < p->n_rules; i++)
-		r = put_rule(&p->rules[i], c, ps,
-			     (struct dmm_rule_rec *)&im->cell[DMM_RULE_CELL + i]);
+		r = put_rule(&p->rules[i], c, ps, &ps->rule[i]);
 	return r < 0 ? r : 0;
 }
 
-static int put_bytes(struct image *im, const struct records *rec, dmm_u32 *ret_cell,
+static void parts_fini(struct parts *ps)
+{
+	free(ps->rule);
+	records_fini(&ps->match);
+	records_fini(&ps->sets);
+	records_fini(&ps->files);
+	index_fini(&ps->file);
+	index_fini(&ps->set);
+}
+
+/* room: bytes more than there are now. */
+static int put_bytes(struct image *im, const struct records *rec, size_t room, dmm_u32 *ret_cell,
 		     dmm_u32 *ret_len)
 {
-	int r = rec->n > UINT32_MAX ? -E2BIG : image_append(im, (rec->n + 63) / 64, ret_cell);
+	int r = rec->n > UINT32_MAX ? -E2BIG
+				    : image_append(im, (rec->n + room + CELL - 1) / CELL, ret_cell);
 
 	if (r < 0)
 		return r;
@@ -441,14 +484,22 @@ static int put_bytes(struct image *im, const struct records *rec, dmm_u32 *ret_c
 	return 0;
 }
 
+/* Records, with some room for rules that are added later. */
 static int put_parts(struct image *im, const struct parts *ps, struct dmm_class_hdr *hdr)
 {
-	int r = put_bytes(im, &ps->match, &hdr->match_cell, &hdr->match_len);
+	size_t n = hdr->rules, room = MIN(n + EDIT_ROOM(n), (size_t)DMM_MAX_RULES);
+	dmm_u32 first;
+	int r = image_append(im, DMM_RULE_CELL + room, &first);
 
+	if (r == 0) {
+		memcpy(&im->cell[DMM_RULE_CELL], ps->rule, n * sizeof(*ps->rule));
+		r = put_bytes(im, &ps->match, CELL * EDIT_ROOM(ps->match.n / CELL),
+			      &hdr->match_cell, &hdr->match_len);
+	}
 	if (r == 0)
-		r = put_bytes(im, &ps->sets, &hdr->set_cell, &hdr->set_len);
+		r = put_bytes(im, &ps->sets, 0, &hdr->set_cell, &hdr->set_len);
 	if (r == 0)
-		r = put_bytes(im, &ps->files, &hdr->file_cell, &hdr->file_len);
+		r = put_bytes(im, &ps->files, 0, &hdr->file_cell, &hdr->file_len);
 	hdr->table_cell = (dmm_u32)im->n;
 	return r;
 }
@@ -456,39 +507,65 @@ static int put_parts(struct image *im, const struct parts *ps, struct dmm_class_
 /* ---- all of it ---- */
 
 /* Do both match the same, so that the tables of one are those of the other? */
-static bool same_tables(const struct image *im, const struct dmm_class_hdr *hdr,
-			const struct dmm_class *c, const struct dmm_class *prev)
+static bool same_match(const struct parts *ps, size_t rules, const struct dmm_class *c,
+		       const struct dmm_class *prev)
 {
-	if (!prev || !prev->image || prev->hdr.rules != hdr->rules ||
-	    prev->hdr.table_cell != hdr->table_cell || prev->hdr.match_len != hdr->match_len ||
-	    prev->hdr.set_cell != hdr->set_cell || prev->hdr.set_len != hdr->set_len ||
-	    prev->hdr.cells < hdr->table_cell)
+	const struct dmm_class_hdr *old = &prev->hdr;
+	size_t live = 0;
+
+	for (dmm_u32 i = 0; i < old->rules; i++)
+		live += class_live(prev, i);
+	if (live != rules || old->match_len != ps->match.n || old->set_len != ps->sets.n ||
+	    old->file_cell > old->table_cell || old->table_cell > old->cells ||
+	    ps->files.n > (size_t)(old->table_cell - old->file_cell) * CELL)
 		return false;
 	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
 		if (strcmp(c->group[i].name, prev->group[i].name) != 0)
 			return false;
-	return memcmp(&im->cell[hdr->match_cell], &prev->image[hdr->match_cell], hdr->match_len) ==
-		       0 &&
-	       memcmp(&im->cell[hdr->set_cell], &prev->image[hdr->set_cell], hdr->set_len) == 0;
+	return (!ps->match.n ||
+		memcmp(ps->match.byte, &prev->image[old->match_cell], ps->match.n) == 0) &&
+	       (!ps->sets.n || memcmp(ps->sets.byte, &prev->image[old->set_cell], ps->sets.n) == 0);
 }
 
-static int copy_tables(struct image *im, const struct dmm_class *prev)
+/* The image of prev with other records; the rules keep their places. */
+static int take_over(struct image *im, const struct parts *ps, const struct dmm_class *prev,
+		     struct dmm_class_hdr *hdr)
 {
-	const struct dmm_class_hdr *old = &prev->hdr;
-	struct dmm_class_hdr *hdr;
-	dmm_u32 first;
-	int r = image_append(im, old->cells - old->table_cell, &first);
+	dmm_u32 first, n = 0, stacks = hdr->stacks;
+	struct dmm_cell *files;
+	int r = image_append(im, prev->hdr.cells, &first);
 
 	if (r < 0)
 		return r;
-	memcpy(&im->cell[first], &prev->image[old->table_cell],
-	       (old->cells - old->table_cell) * sizeof(*im->cell));
-	memcpy(&im->cell[DMM_TABLE_CELL(0)], &prev->image[DMM_TABLE_CELL(0)],
-	       DMM_TABLES * sizeof(*im->cell));
-	hdr = (struct dmm_class_hdr *)im->cell;
-	hdr->fields = old->fields;
-	memcpy(hdr->wild, old->wild, sizeof(hdr->wild));
+	memcpy(im->cell, prev->image, prev->hdr.cells * sizeof(*im->cell));
+	*hdr = prev->hdr;
+	hdr->stacks = stacks;
+	for (dmm_u32 i = 0; i < hdr->rules; i++)
+		if (class_live(prev, i))
+			memcpy(&im->cell[DMM_RULE_CELL + i], &ps->rule[n++], sizeof(*ps->rule));
+	files = &im->cell[hdr->file_cell];
+	memset(files, 0, (hdr->table_cell - hdr->file_cell) * sizeof(*files));
+	if (ps->files.n)
+		memcpy(files, ps->files.byte, ps->files.n);
+	hdr->file_len = (dmm_u32)ps->files.n;
 	return 0;
+}
+
+static int put_whole(struct image *im, const struct parts *ps, const struct dmm_policy *p,
+		     struct dmm_class *c)
+{
+	struct dmm_class_hdr *hdr = &c->hdr;
+	int r;
+
+	hdr->rules = (dmm_u32)p->n_rules;
+	r = put_parts(im, ps, hdr);
+	if (r < 0)
+		return r;
+	memcpy(im->cell, hdr, sizeof(*hdr));
+	r = put_tables(im, p, c);
+	memcpy(hdr, im->cell, sizeof(*hdr));
+	hdr->whole = hdr->cells = (dmm_u32)im->n;
+	return r;
 }
 
 static int put_image(struct image *im, const struct dmm_policy *p, const struct dmm_class *prev,
@@ -496,28 +573,20 @@ static int put_image(struct image *im, const struct dmm_policy *p, const struct 
 {
 	struct dmm_class_hdr *hdr = &c->hdr;
 	struct parts ps = {0};
-	int r = put_records(im, p, c, &ps);
+	int r = parts_make(&ps, p, c);
 
+	if (r == 0)
+		r = prev && prev->image && same_match(&ps, p->n_rules, c, prev)
+			    ? take_over(im, &ps, prev, hdr)
+			    : put_whole(im, &ps, p, c);
 	hdr->abi = DMM_ABI_VERSION;
-	hdr->rules = (dmm_u32)p->n_rules;
 	hdr->n_use = (dmm_u8)p->n_def;
+	memset(hdr->use, 0, sizeof(hdr->use));
 	if (r == 0)
 		r = put_use(c, p->def, p->n_def, hdr->use);
 	if (r == 0)
-		r = put_parts(im, &ps, hdr);
-	if (r == 0) {
 		memcpy(im->cell, hdr, sizeof(*hdr));
-		r = same_tables(im, hdr, c, prev) ? copy_tables(im, prev) : put_tables(im, p, c);
-	}
-	if (r == 0) {
-		((struct dmm_class_hdr *)im->cell)->cells = (dmm_u32)im->n;
-		memcpy(hdr, im->cell, sizeof(*hdr));
-	}
-	records_fini(&ps.match);
-	records_fini(&ps.sets);
-	records_fini(&ps.files);
-	index_fini(&ps.file);
-	index_fini(&ps.set);
+	parts_fini(&ps);
 	return r;
 }
 
@@ -536,6 +605,7 @@ int class_compile(const struct dmm_policy *p, const struct dmm_class *prev, stru
 		r = put_image(&im, p, prev, ret);
 	if (r == 0) {
 		ret->image = im.cell;
+		ret->room = im.room;
 		ret->rule = (struct dmm_rule_rec *)&im.cell[DMM_RULE_CELL];
 		im.cell = NULL;
 	}

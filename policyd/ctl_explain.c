@@ -174,6 +174,16 @@ static json_t *steps_json(const struct dmm_class *class, const struct explanatio
 	return list;
 }
 
+/* As `show` counts them: places that are free are none. */
+static unsigned rule_number(const struct dmm_class *class, unsigned at)
+{
+	unsigned n = 1;
+
+	for (unsigned i = 0; i < at; i++)
+		n += class_live(class, i);
+	return n;
+}
+
 json_t *ctl_explanation_json(const struct dmm_class *class, dmm_u64 generation,
 			     const struct explanation *e)
 {
@@ -188,7 +198,7 @@ json_t *ctl_explanation_json(const struct dmm_class *class, dmm_u64 generation,
 
 	if (!rec)
 		return o;
-	json_object_set_new(o, "number", json_integer((json_int_t)e->rule + 1));
+	json_object_set_new(o, "number", json_integer(rule_number(class, e->rule)));
 	json_object_set_new(o, "disabled", json_boolean(rec->off));
 	json_object_set_new(o, "capture", json_boolean(rec->capture));
 	class_file(class, e->rule, file);
@@ -205,9 +215,10 @@ void ctl_explanation_print(const struct dmm_class *class, dmm_u64 generation,
 	bool kept; /* on the kernel stack, whatever the rule says */
 
 	if (rec && class_file(class, e->rule, file) == 0)
-		printf("rule %s (number %u, %s:%u)", rec->name, e->rule + 1, file, rec->line);
+		printf("rule %s (number %u, %s:%u)", rec->name, rule_number(class, e->rule), file,
+		       rec->line);
 	else if (rec)
-		printf("rule %s (number %u)", rec->name, e->rule + 1);
+		printf("rule %s (number %u)", rec->name, rule_number(class, e->rule));
 	else
 		printf("no rule matches: the default");
 	printf("%s%s%s, generation %llu\n", rec && rec->off ? ", disabled" : "",

@@ -133,6 +133,7 @@ static int show_json(const struct ctl *c, const struct show *s)
 int ctl_show(const struct ctl *c, int argc, char **argv)
 {
 	_cleanup_free_ struct show *s = calloc(1, sizeof(*s));
+	size_t n = 0;
 	int r;
 
 	(void)argc;
@@ -145,6 +146,9 @@ int ctl_show(const struct ctl *c, int argc, char **argv)
 	r = class_decompile(s->state.class, &s->policy);
 	if (r == 0)
 		r = maps_hits(&s->state.tree, s->hits);
+	for (dmm_u32 i = 0; r == 0 && i < s->state.class->hdr.rules; i++)
+		if (class_live(s->state.class, i)) /* as the policy has them */
+			s->hits[n++] = s->hits[i];
 	if (r < 0) {
 		log_err("the policy in force cannot be read: %s", strerror(-r));
 		r = CTL_FAILED;

@@ -64,6 +64,8 @@ static void rules_print(const struct telemetry *m)
 
 	table_init(&t, headers, ARRAY_SIZE(headers));
 	for (unsigned i = 0; i < m->class->hdr.rules; i++) {
+		if (!class_live(m->class, i))
+			continue;
 		table_cell(&t, "%s", m->class->rule[i].name);
 		table_cell(&t, "%llu", m->hit[i]);
 	}

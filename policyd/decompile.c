@@ -95,9 +95,9 @@ static int read_rules(const struct dmm_class *c, const struct files *f, struct d
 	p->rules = calloc(c->hdr.rules + 1, sizeof(*p->rules));
 	if (!p->rules)
 		return -ENOMEM;
-	p->n_rules = c->hdr.rules;
-	for (size_t i = 0; r == 0 && i < p->n_rules; i++)
-		r = read_rule(c, f, &match, p, &c->rule[i], &p->rules[i]);
+	for (dmm_u32 i = 0; r == 0 && i < c->hdr.rules; i++)
+		if (class_live(c, i))
+			r = read_rule(c, f, &match, p, &c->rule[i], &p->rules[p->n_rules++]);
 	return r == 0 && match.at != match.n ? -EPROTO : r;
 }
 
@@ -187,7 +187,7 @@ static int read_groups(const struct dmm_class *c, struct dmm_policy *p)
 	return 0;
 }
 
-static int read_all(const struct dmm_class *c, struct dmm_policy *p)
+static int read_all(const struct dmm_class *c, bool rules, struct dmm_policy *p)
 {
 	struct files files = {0};
 	int r = read_stacks(c, p);
@@ -198,7 +198,7 @@ static int read_all(const struct dmm_class *c, struct dmm_policy *p)
 		r = read_files(c, &files);
 	if (r == 0)
 		r = read_sets(c, &files, p);
-	if (r == 0)
+	if (r == 0 && rules)
 		r = read_rules(c, &files, p);
 	free(files.name);
 	if (r == 0 && c->hdr.n_use) { /* 0: the empty class of generation 0 */
@@ -208,7 +208,7 @@ static int read_all(const struct dmm_class *c, struct dmm_policy *p)
 	return r;
 }
 
-int class_decompile(const struct dmm_class *c, struct dmm_policy **ret)
+static int decompile(const struct dmm_class *c, bool rules, struct dmm_policy **ret)
 {
 	struct dmm_policy *p;
 	int r;
@@ -218,11 +218,38 @@ int class_decompile(const struct dmm_class *c, struct dmm_policy **ret)
 	p = policy_new();
 	if (!p)
 		return -ENOMEM;
-	r = read_all(c, p);
+	r = read_all(c, rules, p);
 	if (r < 0) {
 		policy_free(p);
 		return r;
 	}
 	*ret = p;
 	return 0;
+}
+
+int class_decompile(const struct dmm_class *c, struct dmm_policy **ret)
+{
+	return decompile(c, true, ret);
+}
+
+int class_frame(const struct dmm_class *c, struct dmm_policy **ret)
+{
+	return decompile(c, false, ret);
+}
+
+int class_rule(const struct dmm_class *c, const struct dmm_policy *frame, unsigned at,
+	       struct dmm_rule *ret)
+{
+	struct records match = part_of(c, c->hdr.match_cell, c->hdr.match_len);
+	struct files files = {0};
+	int r = class_live(c, at) ? read_files(c, &files) : -ENOENT;
+
+	*ret = (struct dmm_rule){0};
+	for (unsigned i = 0; r == 0 && i < at; i++)
+		if (class_live(c, i))
+			r = records_skip_rule(&match);
+	if (r == 0)
+		r = read_rule(c, &files, &match, frame, &c->rule[at], ret);
+	free(files.name);
+	return r;
 }

@@ -300,19 +300,42 @@ int class_diff(const struct dmm_class *a, const struct dmm_class *b, FILE *out)
 	return r < 0 ? r : d.lines;
 }
 
+static bool same_part(const struct dmm_class *a, dmm_u32 a_cell, dmm_u32 a_len,
+		      const struct dmm_class *b, dmm_u32 b_cell, dmm_u32 b_len)
+{
+	return a_len == b_len &&
+	       (!a_len || memcmp(&a->image[a_cell], &b->image[b_cell], a_len) == 0);
+}
+
+/* Wherever there are free places. */
+static bool same_rules(const struct dmm_class *a, const struct dmm_class *b)
+{
+	dmm_u32 i = 0, j = 0;
+
+	for (;; i++, j++) {
+		while (i < a->hdr.rules && !class_live(a, i))
+			i++;
+		while (j < b->hdr.rules && !class_live(b, j))
+			j++;
+		if (i >= a->hdr.rules || j >= b->hdr.rules)
+			return i >= a->hdr.rules && j >= b->hdr.rules;
+		if (memcmp(&a->rule[i], &b->rule[j], sizeof(a->rule[i])) != 0)
+			return false;
+	}
+}
+
 /* Tables follow from the records before them. */
 static bool same_records(const struct dmm_class *a, const struct dmm_class *b)
 {
 	const struct dmm_class_hdr *x = &a->hdr, *y = &b->hdr;
 
-	if (x->rules != y->rules || x->n_use != y->n_use || x->strict != y->strict ||
-	    memcmp(x->use, y->use, sizeof(x->use)) != 0 || x->match_len != y->match_len ||
-	    x->set_len != y->set_len || x->file_len != y->file_len)
+	if (x->n_use != y->n_use || x->strict != y->strict ||
+	    memcmp(x->use, y->use, sizeof(x->use)) != 0)
 		return false;
-	return x->rules == 0 && x->set_len == 0
-		       ? true
-		       : memcmp(&a->image[DMM_RULE_CELL], &b->image[DMM_RULE_CELL],
-				(x->table_cell - DMM_RULE_CELL) * sizeof(*a->image)) == 0;
+	return same_rules(a, b) &&
+	       same_part(a, x->match_cell, x->match_len, b, y->match_cell, y->match_len) &&
+	       same_part(a, x->set_cell, x->set_len, b, y->set_cell, y->set_len) &&
+	       same_part(a, x->file_cell, x->file_len, b, y->file_cell, y->file_len);
 }
 
 bool class_equal(const struct dmm_class *a, const struct dmm_class *b)

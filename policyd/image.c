@@ -147,33 +147,96 @@ static int chunk_cell(struct image *im, struct image_rules *r, unsigned chunk)
 	return e;
 }
 
-int image_class(struct image *im, struct image_rules *r, dmm_ref *ret)
+/* The class of the chunks that some[] names, at the cells of chunk[]. */
+static int class_of(struct image *im, const dmm_u64 some[2], const dmm_u32 chunk[DMM_CHUNKS],
+		    dmm_ref *ret)
 {
 	struct dmm_cell class[(DMM_CLASS_WORDS + DMM_CHUNKS + 15) / 16];
 	dmm_u32 *word = class[0].w;
-	unsigned n = DMM_CLASS_WORDS, chunk = 0;
-	int e;
+	unsigned n = DMM_CLASS_WORDS, last = 0;
 
 	for (unsigned half = 0; half < 2; half++) {
-		for (dmm_u64 left = r->some[half]; left; left &= left - 1) {
-			chunk = half * 64 + (unsigned)__builtin_ctzll(left);
-			e = chunk_cell(im, r, chunk);
-			if (e < 0)
-				return e;
+		for (dmm_u64 left = some[half]; left; left &= left - 1) {
+			last = half * 64 + (unsigned)__builtin_ctzll(left);
 			if (n % 16 == 0 || n == DMM_CLASS_WORDS)
-				memset(n == DMM_CLASS_WORDS ? &class[0] : &class[n / 16], 0,
-				       sizeof(class[0]));
-			word[n++] = r->chunk[chunk];
+				memset(&class[n / 16], 0, sizeof(class[0]));
+			word[n++] = chunk[last];
 		}
 	}
 	*ret = 0;
 	if (n == DMM_CLASS_WORDS)
 		return 0;
 	if (n == DMM_CLASS_WORDS + 1) {
-		*ret = DMM_REF_ONE | chunk << 24 | r->chunk[chunk];
+		*ret = DMM_REF_ONE | last << 24 | chunk[last];
 		return 0;
 	}
-	class[0].q[0] = r->some[0];
-	class[0].q[1] = r->some[1];
+	class[0].q[0] = some[0];
+	class[0].q[1] = some[1];
 	return share(im, &im->classes, class, class_cells(&class[0]), ret);
+}
+
+int image_class(struct image *im, struct image_rules *r, dmm_ref *ret)
+{
+	int e = 0;
+
+	for (unsigned half = 0; half < 2; half++)
+		for (dmm_u64 left = r->some[half]; e == 0 && left; left &= left - 1)
+			e = chunk_cell(im, r, half * 64 + (unsigned)__builtin_ctzll(left));
+	return e == 0 ? class_of(im, r->some, r->chunk, ret) : e;
+}
+
+/* The chunks of a class. -EPROTO: it is none. */
+static int class_read(const struct image *im, dmm_ref ref, dmm_u64 some[2],
+		      dmm_u32 chunk[DMM_CHUNKS])
+{
+	const struct dmm_cell *c;
+	unsigned n = DMM_CLASS_WORDS;
+
+	some[0] = some[1] = 0;
+	if (ref & DMM_REF_ONE) {
+		some[DMM_REF_CHUNK(ref) / 64] = 1ULL << DMM_REF_CHUNK(ref) % 64;
+		chunk[DMM_REF_CHUNK(ref)] = DMM_REF_CELL(ref);
+		return DMM_REF_CELL(ref) < im->n ? 0 : -EPROTO;
+	}
+	if (!ref)
+		return 0;
+	if (ref >= im->n || class_cells(&im->cell[ref]) > im->n - ref)
+		return -EPROTO;
+	c = &im->cell[ref];
+	some[0] = c->q[0];
+	some[1] = c->q[1];
+	for (unsigned i = 0; i < DMM_CHUNKS; i++) {
+		if (!(some[i / 64] >> i % 64 & 1))
+			continue;
+		chunk[i] = c[n / 16].w[n % 16];
+		n++;
+		if (chunk[i] >= im->n)
+			return -EPROTO;
+	}
+	return 0;
+}
+
+int image_class_change(struct image *im, dmm_ref class, dmm_u32 rule, bool in, dmm_ref *ret)
+{
+	unsigned at = rule / DMM_CHUNK_RULES, word = rule / 64 % CHUNK_WORDS;
+	dmm_u64 some[2], bit = 1ULL << at % 64, left = 0;
+	dmm_u32 chunk[DMM_CHUNKS];
+	struct dmm_cell cell = {0};
+	int r = class_read(im, class, some, chunk);
+
+	if (r < 0)
+		return r;
+	if (some[at / 64] & bit)
+		cell = im->cell[chunk[at]];
+	if (in == (cell.q[word] >> rule % 64 & 1)) {
+		*ret = class;
+		return 0;
+	}
+	cell.q[word] ^= 1ULL << rule % 64;
+	for (int i = 0; i < CHUNK_WORDS; i++)
+		left |= cell.q[i];
+	some[at / 64] = left ? some[at / 64] | bit : some[at / 64] & ~bit;
+	if (left)
+		r = share(im, &im->chunks, &cell, 1, &chunk[at]);
+	return r == 0 ? class_of(im, some, chunk, ret) : r;
 }

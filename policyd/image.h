@@ -30,6 +30,12 @@ struct image_rules {
 	dmm_u32 chunk[DMM_CHUNKS]; /* their cells */
 };
 
+/* An interval of a table, by its last number, and its class. */
+struct image_interval {
+	u128 last;
+	dmm_ref class;
+};
+
 /* One interval that a rule takes. */
 struct image_item {
 	u128 lo, hi; /* inclusive */
@@ -47,6 +53,8 @@ int image_append(struct image *im, size_t n, dmm_u32 *ret);
 
 void image_rules_put(struct image_rules *r, dmm_u32 rule, bool in);
 int image_class(struct image *im, struct image_rules *r, dmm_ref *ret);
+/* A class with or without one rule; it is shared with what was made since the image was opened. */
+int image_class_change(struct image *im, dmm_ref class, dmm_u32 rule, bool in, dmm_ref *ret);
 
 int image_item_add(struct image_items *items, u128 lo, u128 hi, dmm_u32 rule);
 
@@ -55,5 +63,12 @@ int image_item_add(struct image_items *items, u128 lo, u128 hi, dmm_u32 rule);
  * else wide. The same rule may have items that overlap.
  */
 int image_table(struct image *im, struct image_items *items, u128 last, enum dmm_table_id id);
+
+/* The tree of a table from its intervals, with some room, where the table was if it fits there. */
+int image_put_tree(struct image *im, enum dmm_table_id id, const struct image_interval *list,
+		   size_t n, bool wide);
+/* The intervals of a table; *ret is the caller's to free in any case. -EPROTO: it is no tree. */
+int image_get_tree(const struct image *im, enum dmm_table_id id, bool wide,
+		   struct image_interval **ret, size_t *ret_n);
 
 #endif

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "lib/base/util.h"
-#include "policyd/image.h"
+#include "policyd/compile.h"
 
 struct event {
 	u128 at;
@@ -17,16 +17,11 @@ struct event {
 	bool in;
 };
 
-struct interval {
-	u128 last;
-	dmm_ref class;
-};
-
 struct cutting {
 	struct image *im;
 	struct event *event;
 	size_t n_events;
-	struct interval *interval;
+	struct image_interval *interval;
 	size_t n;
 	struct image_rules *rules;
 	dmm_u32 *count; /* items of a rule that hold here */
@@ -64,7 +59,7 @@ static int cut_here(struct cutting *c, u128 last)
 	if (c->n && c->interval[c->n - 1].class == class)
 		c->interval[c->n - 1].last = last;
 	else
-		c->interval[c->n++] = (struct interval){.last = last, .class = class};
+		c->interval[c->n++] = (struct image_interval){.last = last, .class = class};
 	return 0;
 }
 
@@ -107,66 +102,116 @@ static void put_key(struct dmm_cell *cell, unsigned k, u128 key, bool wide)
 	}
 }
 
-static int put_leaves(const struct cutting *c, bool wide, dmm_u32 *ret)
+/* Cells of the levels of a tree with n intervals, leaves first. */
+static unsigned tree_levels(size_t n, bool wide, size_t cells[DMM_WIDE_LEVELS])
+{
+	unsigned depth = 0;
+
+	n = (n + (wide ? 2 : 7)) / (wide ? 3 : 8);
+	while (depth < DMM_WIDE_LEVELS) {
+		cells[depth++] = n;
+		if (n == 1)
+			break;
+		n = (n + (wide ? 3 : 15)) / (wide ? 4 : 16);
+	}
+	return n == 1 && (wide || depth <= DMM_NARROW_LEVELS) ? depth : 0;
+}
+
+static size_t tree_cells(size_t n, bool wide)
+{
+	size_t cells[DMM_WIDE_LEVELS], sum = 0;
+
+	for (unsigned i = 0, depth = tree_levels(n, wide, cells); i < depth; i++)
+		sum += cells[i];
+	return sum;
+}
+
+static void put_leaves(struct dmm_cell *cell, const struct image_interval *list, size_t n,
+		       bool wide)
 {
 	unsigned keys = wide ? 3 : 8, first = wide ? 12 : 8;
-	size_t cells = (c->n + keys - 1) / keys;
-	u128 end = c->interval[c->n - 1].last;
-	int r = image_append(c->im, cells, ret);
+	size_t all = (n + keys - 1) / keys * keys;
 
-	for (size_t i = 0; r == 0 && i < cells * keys; i++) {
-		struct dmm_cell *cell = &c->im->cell[*ret + i / keys];
-
-		put_key(cell, i % keys, i < c->n ? c->interval[i].last : end, wide);
-		cell->w[first + i % keys] = i < c->n ? c->interval[i].class : 0;
+	for (size_t i = 0; i < all; i++) {
+		put_key(&cell[i / keys], i % keys, list[MIN(i, n - 1)].last, wide);
+		cell[i / keys].w[first + i % keys] = i < n ? list[i].class : 0;
 	}
-	return r;
 }
 
 /* One level above n nodes, whose last numbers are last[]; they become those of the new level. */
-static int put_level(struct image *im, u128 *last, size_t *n, bool wide, dmm_u32 *ret)
+static void put_level(struct dmm_cell *cell, u128 *last, size_t n, bool wide)
 {
 	unsigned keys = wide ? 4 : 16;
-	size_t cells = (*n + keys - 1) / keys;
-	u128 end = last[*n - 1];
-	int r = image_append(im, cells, ret);
+	size_t cells = (n + keys - 1) / keys;
 
-	for (size_t i = 0; r == 0 && i < cells * keys; i++)
-		put_key(&im->cell[*ret + i / keys], i % keys, i < *n ? last[i] : end, wide);
-	for (size_t i = 0; r == 0 && i < cells; i++)
-		last[i] = last[MIN((i + 1) * keys, *n) - 1];
-	*n = cells;
-	return r;
+	for (size_t i = 0; i < cells * keys; i++)
+		put_key(&cell[i / keys], i % keys, last[MIN(i, n - 1)], wide);
+	for (size_t i = 0; i < cells; i++)
+		last[i] = last[MIN((i + 1) * keys, n) - 1];
 }
 
-static int put_tree(const struct cutting *c, bool wide, enum dmm_table_id id)
+int image_put_tree(struct image *im, enum dmm_table_id id, const struct image_interval *list,
+		   size_t n, bool wide)
 {
-	unsigned keys = wide ? 3 : 8, depth = 0;
-	size_t n = (c->n + keys - 1) / keys;
-	u128 *last = calloc(n, sizeof(*last));
-	dmm_u32 level[DMM_WIDE_LEVELS]; /* leaves first */
-	struct dmm_table *t;
+	size_t cells[DMM_WIDE_LEVELS];
+	unsigned keys = wide ? 3 : 8, depth = tree_levels(n, wide, cells);
+	struct dmm_table *t = (struct dmm_table *)&im->cell[DMM_TABLE_CELL(id)];
+	dmm_u32 at = t->depth ? t->level[t->depth - 1] : 0, room = t->room;
+	_cleanup_free_ u128 *last = NULL;
 	int r;
 
+	if (!depth)
+		return -E2BIG;
+	last = calloc(cells[0], sizeof(*last));
 	if (!last)
 		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		last[i] = c->interval[MIN((i + 1) * keys, c->n) - 1].last;
-	r = put_leaves(c, wide, &level[depth++]);
-	while (r == 0 && n > 1) {
-		if (depth == (wide ? DMM_WIDE_LEVELS : DMM_NARROW_LEVELS))
-			r = -E2BIG;
-		else
-			r = put_level(c->im, last, &n, wide, &level[depth++]);
+	if (tree_cells(n, wide) > room) {
+		room = (dmm_u32)tree_cells(n + EDIT_ROOM(n), wide);
+		r = image_append(im, room, &at);
+		if (r < 0)
+			return r;
 	}
-	free(last);
-	if (r < 0)
-		return r;
-	t = (struct dmm_table *)&c->im->cell[DMM_TABLE_CELL(id)];
-	t->depth = depth;
-	for (unsigned i = 0; i < depth; i++)
-		t->level[i] = level[depth - 1 - i];
+	t = (struct dmm_table *)&im->cell[DMM_TABLE_CELL(id)];
+	*t = (struct dmm_table){.depth = depth, .room = room};
+	for (size_t i = 0; i < cells[0]; i++)
+		last[i] = list[MIN((i + 1) * keys, n) - 1].last;
+	for (unsigned l = 0; l < depth; at += (dmm_u32)cells[l++]) {
+		t->level[depth - 1 - l] = at;
+		if (l == 0)
+			put_leaves(&im->cell[at], list, n, wide);
+		else
+			put_level(&im->cell[at], last, cells[l - 1], wide);
+	}
 	return 0;
+}
+
+int image_get_tree(const struct image *im, enum dmm_table_id id, bool wide,
+		   struct image_interval **ret, size_t *ret_n)
+{
+	const struct dmm_table *t = (const struct dmm_table *)&im->cell[DMM_TABLE_CELL(id)];
+	u128 end = wide ? ~(u128)0 : UINT32_MAX;
+	unsigned keys = wide ? 3 : 8, first = wide ? 12 : 8;
+	size_t at = t->depth && t->depth <= DMM_WIDE_LEVELS ? t->level[t->depth - 1] : im->n, n = 0;
+	size_t cells = at < im->n && t->room <= im->n - at ? t->room : 0;
+	struct image_interval *list = calloc(cells * keys + 1, sizeof(*list));
+
+	*ret = list;
+	*ret_n = 1;
+	if (!list)
+		return -ENOMEM;
+	list[0] = (struct image_interval){.last = end};
+	for (size_t i = 0; i < cells * keys; i++) {
+		const struct dmm_cell *cell = &im->cell[at + i / keys];
+		unsigned k = i % keys;
+
+		list[n].last = wide ? (u128)cell->q[2 * k] << 64 | cell->q[2 * k + 1] : cell->w[k];
+		list[n].class = cell->w[first + k];
+		if (list[n++].last == end)
+			break;
+	}
+	if (n)
+		*ret_n = n;
+	return n && list[n - 1].last != end ? -EPROTO : 0;
 }
 
 int image_table(struct image *im, struct image_items *items, u128 last, enum dmm_table_id id)
@@ -191,7 +236,7 @@ int image_table(struct image *im, struct image_items *items, u128 last, enum dmm
 		qsort(c.event, c.n_events, sizeof(*c.event), by_place);
 		r = cut(&c, last);
 		if (r == 0)
-			r = put_tree(&c, last > 0xffffffff, id);
+			r = image_put_tree(im, id, c.interval, c.n, last > 0xffffffff);
 	}
 	free(c.event);
 	free(c.interval);

@@ -43,8 +43,10 @@ static json_t *rules(const struct telemetry *t)
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < t->class->hdr.rules; i++)
-		json_array_append_new(list, json_pack("{s:s, s:I}", "name", t->class->rule[i].name,
-						      "hits", (json_int_t)t->hit[i]));
+		if (class_live(t->class, i))
+			json_array_append_new(list, json_pack("{s:s, s:I}", "name",
+							      t->class->rule[i].name, "hits",
+							      (json_int_t)t->hit[i]));
 	return list;
 }
 

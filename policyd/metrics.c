@@ -118,7 +118,8 @@ static void emit_fallbacks(const struct family *f, const struct telemetry *t, FI
 static void emit_hits(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	for (unsigned i = 0; i < t->class->hdr.rules; i++)
-		put_u64_label(out, f->name, "rule", t->class->rule[i].name, t->hit[i]);
+		if (class_live(t->class, i))
+			put_u64_label(out, f->name, "rule", t->class->rule[i].name, t->hit[i]);
 }
 
 static void emit_default_hits(const struct family *f, const struct telemetry *t, FILE *out)

@@ -180,6 +180,13 @@ int class_file(const struct dmm_class *c, unsigned rule, char ret[DMM_PATH_LEN])
  * -EPROTO: c is no image that class_compile() makes. */
 int class_decompile(const struct dmm_class *c, struct dmm_policy **ret);
 
+/* The same without its rules. */
+int class_frame(const struct dmm_class *c, struct dmm_policy **ret);
+/* The rule at a place; frame: of class_frame(). -ENOENT: the place is free. policy_rule_fini() in
+ * any case. */
+int class_rule(const struct dmm_class *c, const struct dmm_policy *frame, unsigned at,
+	       struct dmm_rule *ret);
+
 /* YAML on out. */
 int policy_format(const struct dmm_policy *p, FILE *out);
 
@@ -192,7 +199,7 @@ struct eval_socket {
 };
 #define EVAL_NO_UID 0xffffffffu
 
-/* The index of the rule that a socket gets, DMM_RULE_NONE for the default: the same answer as the
+/* The place of the rule that a socket gets, DMM_RULE_NONE for the default: the same answer as the
  * BPF programs give. */
 unsigned eval_rule(const struct dmm_class *c, const struct eval_socket *s);
 

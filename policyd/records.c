@@ -195,13 +195,20 @@ static int get_set_name(struct records *r, const struct dmm_policy *p, char *ret
 	return 0;
 }
 
+/* Of an item in the image. */
+static size_t stored_size(const struct list *l)
+{
+	static const size_t stored[] = {[GROUPS] = 1, [SETS] = 2};
+
+	return l->kind == PLAIN ? l->size : stored[l->kind];
+}
+
 static int get_items(struct records *r, const struct dmm_class *c, const struct dmm_policy *p,
 		     const struct list *l, struct policy_match *m)
 {
-	static const size_t stored[] = {[GROUPS] = 1, [SETS] = 2};
 	size_t n = 0;
 	char *items = NULL;
-	int e = get_list(r, l->size, l->kind == PLAIN ? l->size : stored[l->kind], &items, &n);
+	int e = get_list(r, l->size, stored_size(l), &items, &n);
 
 	memcpy((char *)m + l->items, &items, sizeof(items));
 	*(size_t *)((char *)m + l->n) = n;
@@ -259,6 +266,37 @@ int records_get_auto(struct records *r, struct nrd_settings *ret)
 	e = get(r, ret, sizeof(*ret));
 	return e == 0 && (ret->objective == NRD_NONE || ret->objective >= NRD_OBJECTIVES) ? -EPROTO
 											  : e;
+}
+
+static int skip(struct records *r, size_t n)
+{
+	if (n > r->n - r->at)
+		return -EPROTO;
+	r->at += n;
+	return 0;
+}
+
+int records_skip_rule(struct records *r)
+{
+	dmm_u16 present = 0;
+	dmm_u8 there = 0;
+	dmm_u32 n;
+	int e = skip(r, 2);
+
+	if (e == 0)
+		e = get(r, &present, sizeof(present));
+	for (unsigned i = 0; e == 0 && present >> i; i++) {
+		if (!(present >> i & 1))
+			continue;
+		if (i >= ARRAY_SIZE(lists))
+			return -EPROTO;
+		e = get(r, &n, sizeof(n));
+		if (e == 0)
+			e = skip(r, n * stored_size(&lists[i]));
+	}
+	if (e == 0)
+		e = get(r, &there, 1);
+	return e == 0 && there ? skip(r, sizeof(struct nrd_settings)) : e;
 }
 
 int records_get_set(struct records *r, struct policy_set *ret, dmm_u32 *ret_file)

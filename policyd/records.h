@@ -28,6 +28,8 @@ int records_put_file(struct records *r, const char *name);
 int records_get_match(struct records *r, const struct dmm_class *c, const struct dmm_policy *p,
 		      struct policy_match *ret);
 int records_get_auto(struct records *r, struct nrd_settings *ret);
+/* Leave out what records_put_match() and records_put_auto() wrote of a rule. */
+int records_skip_rule(struct records *r);
 int records_get_set(struct records *r, struct policy_set *ret, dmm_u32 *ret_file);
 int records_get_file(struct records *r, char ret[DMM_PATH_LEN]);
 

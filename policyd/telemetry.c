@@ -76,19 +76,20 @@ static void maps_usage_read(struct telemetry *t, struct tree *tree)
 		[TELEMETRY_ROUTE] = {"route", TREE_ROUTE},
 	};
 	const struct dmm_class *c = t->class;
-	dmm_u32 stacks = 0, groups = 0;
+	dmm_u32 rules = 0, stacks = 0, groups = 0;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(hash); i++) {
 		t->map[i].name = hash[i].name;
 		t->map[i].known = maps_usage(tree, hash[i].map, &t->map[i].used, &t->map[i].max) ==
 				  0;
 	}
+	for (unsigned i = 0; i < c->hdr.rules; i++)
+		rules += class_live(c, i);
 	for (unsigned i = 0; i < DMM_MAX_STACKS; i++)
 		stacks += c->stack[i].kind != DMM_KIND_FREE;
 	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
 		groups += c->group[i].name[0] != '\0';
-	t->map[TELEMETRY_RULE] =
-		(struct telemetry_map_usage){"rule", true, c->hdr.rules, DMM_MAX_RULES};
+	t->map[TELEMETRY_RULE] = (struct telemetry_map_usage){"rule", true, rules, DMM_MAX_RULES};
 	t->map[TELEMETRY_STACK] =
 		(struct telemetry_map_usage){"stack", true, stacks, DMM_MAX_STACKS};
 	t->map[TELEMETRY_GROUP] =

@@ -24,7 +24,7 @@
 #include "lib/base/util.h"
 #include "loader/cgroup.h"
 #include "loader/maps.h"
-#include "policyd/policy.h"
+#include "policyd/edit.h"
 #include "tests/bench/linear.h"
 
 #include "linear.skel.h"
@@ -235,11 +235,32 @@ static double ms_since(uint64_t since)
 	return (double)(now_ns() - since) / 1e6;
 }
 
+/* Kinds of one-rule changes. */
+enum { SWITCH, DEL, ADD, CHANGES };
+
+static void change(struct dmm_class *c, int what, struct dmm_rule *rule)
+{
+	struct class_edit e;
+	dmm_u32 at;
+	int r = edit_begin(&e, c);
+
+	rule->disabled = !rule->disabled;
+	at = edit_find(&e, what == ADD ? "rule-40001" : rule->name);
+	if (r == 0 && what == ADD)
+		r = edit_place(&e, at, &at);
+	if (r == 0)
+		r = what == DEL ? edit_del(&e, at) : edit_put(&e, at, rule);
+	edit_end(&e);
+	if (r < 0)
+		die("edit");
+}
+
 static void commits(unsigned rounds)
 {
-	static double compile[MAX_ROUNDS], whole[MAX_ROUNDS], edit[MAX_ROUNDS], small[MAX_ROUNDS];
+	static double compile[MAX_ROUNDS], whole[MAX_ROUNDS], edit[CHANGES][MAX_ROUNDS];
+	static double small[CHANGES][MAX_ROUNDS];
 	struct dmm_policy *p = policy[SIZES - 1];
-	struct dmm_class *now = class_new(), *next = class_new(), *swap;
+	struct dmm_class *now = class_new();
 
 	for (unsigned r = 0; r < rounds; r++) {
 		uint64_t since = now_ns();
@@ -253,25 +274,26 @@ static void commits(unsigned rounds)
 		put_in_force(now);
 		whole[r] = ms_since(since);
 		put_in_force(now);
-		p->rules[30000].disabled = !p->rules[30000].disabled;
-		since = now_ns();
-		if (class_compile(p, now, next) < 0)
-			die("compile");
-		edit[r] = ms_since(since);
-		since = now_ns();
-		put_in_force(next);
-		small[r] = ms_since(since);
-		swap = now;
-		now = next;
-		next = swap;
+		for (int k = 0; k < CHANGES; k++) {
+			since = now_ns();
+			change(now, k, &p->rules[39999]);
+			edit[k][r] = ms_since(since);
+			since = now_ns();
+			put_in_force(now);
+			small[k][r] = ms_since(since);
+		}
 	}
 	printf("{\"rules\": 65536, \"compile_ms\": %.1f, \"commit_ms\": %.1f, "
-	       "\"one_rule_compile_ms\": %.1f, \"one_rule_commit_ms\": %.1f, "
 	       "\"bytes_per_rule_and_generation\": %.0f}\n",
-	       median(compile, rounds), median(whole, rounds), median(edit, rounds),
-	       median(small, rounds), now->hdr.cells * 64.0 / now->hdr.rules);
+	       median(compile, rounds), median(whole, rounds), now->hdr.cells * 64.0 / 65536);
+	for (int k = 0; k < CHANGES; k++) {
+		static const char *const name[] = {"disable", "del", "add"};
+
+		printf("{\"rules\": 65536, \"change\": \"%s\", \"edit_ms\": %.1f, "
+		       "\"commit_ms\": %.1f}\n",
+		       name[k], median(edit[k], rounds), median(small[k], rounds));
+	}
 	class_free(now);
-	class_free(next);
 }
 
 int main(int argc, char **argv)
@@ -297,7 +319,8 @@ int main(int argc, char **argv)
 			die("compile");
 	}
 	linear_open();
-	decisions(rounds);
+	if (rounds > 1)
+		decisions(rounds);
 	linear_close();
 	commits(MIN(rounds, 11u));
 	tree_close(&tree);

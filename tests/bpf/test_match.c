@@ -80,30 +80,40 @@ static void compare(const struct gen_socket *g, void *ctx)
 		s.group = (dmm_u8)class_group(t->class, g->group);
 	CU_ASSERT_EQUAL_FATAL(ask(&s, &q), 0);
 	t->pairs++;
-	t->wrong_rule += q.rule != want;
-	t->wrong_eval += eval_rule(t->class, &s) != want;
-	if (want == DMM_RULE_NONE || q.rule != want)
+	/* by name: edits leave free places */
+	t->wrong_rule += strcmp(gen_rule_at(t->class, q.rule), gen_rule_named(t->policy, want)) !=
+			 0;
+	t->wrong_eval += eval_rule(t->class, &s) != q.rule;
+	if (want == DMM_RULE_NONE || q.rule >= t->class->hdr.rules)
 		return;
 	t->hits++;
-	eval_use(&t->class->rule[want], DMM_DRAW(q.cookie), use);
+	eval_use(&t->class->rule[q.rule], DMM_DRAW(q.cookie), use);
 	t->wrong_use += q.use != pack_use(use);
 }
 
-static void compare_policy(struct tally *t, struct dmm_policy *p)
+/* The groups' ids count, not the groups: nothing is to be attached. */
+static void put_in_force(struct dmm_class *c)
+{
+	struct dmm_group_rec group[DMM_MAX_GROUPS];
+
+	memcpy(group, c->group, sizeof(group));
+	memset(c->group, 0, sizeof(c->group));
+	CU_ASSERT_EQUAL_FATAL(maps_commit(&tree, c, NULL), 0);
+	memcpy(c->group, group, sizeof(group));
+}
+
+/* As it is compiled, after a number of edits. */
+static void compare_policy(struct tally *t, struct dmm_policy *p, int edits)
 {
 	struct dmm_class *c = class_new();
 
 	CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, c), 0);
 	t->policy = p;
 	t->class = c;
-	{
-		struct dmm_class *bare = class_new();
-
-		/* the groups' ids count, not the groups: nothing is to be attached */
-		CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, bare), 0);
-		memset(bare->group, 0, sizeof(bare->group));
-		CU_ASSERT_EQUAL_FATAL(maps_commit(&tree, bare, NULL), 0);
-		class_free(bare);
+	put_in_force(c);
+	for (int i = 0; i < edits; i++) {
+		gen_edit(t->rng, p, c);
+		put_in_force(c);
 	}
 	for (int i = 0; i < SOCKETS; i++) {
 		struct gen_socket g;
@@ -133,7 +143,7 @@ static void test_same(void)
 		struct dmm_policy *p = gen_policy_full(&r);
 
 		t.rng = &r;
-		compare_policy(&t, p);
+		compare_policy(&t, p, 0);
 		policy_free(p);
 	}
 	check_tally(&t);
@@ -151,7 +161,25 @@ static void test_large(void)
 
 		gen_more_rules(&r, p, 1200);
 		t.rng = &r;
-		compare_policy(&t, p);
+		compare_policy(&t, p, 0);
+		policy_free(p);
+	}
+	check_tally(&t);
+}
+
+/* Rule by rule in place, each edit a commit: places that are free, classes that nothing leads to.
+ */
+static void test_edited(void)
+{
+	struct tally t = {0};
+
+	for (uint64_t seed = 0; seed < 60; seed++) {
+		struct rng r = {.state = seed * 7919 + 1};
+		struct dmm_policy *p = gen_policy_full(&r);
+
+		gen_more_rules(&r, p, seed % 20 ? 12 : 600);
+		t.rng = &r;
+		compare_policy(&t, p, 8);
 		policy_free(p);
 	}
 	check_tally(&t);
@@ -190,6 +218,7 @@ int main(void)
 	s = CU_add_suite("match", setup, teardown);
 	CU_add_test(s, "BPF, eval and a plain reading agree", test_same);
 	CU_add_test(s, "the same with many rules", test_large);
+	CU_add_test(s, "the same after edits of single rules", test_edited);
 	CU_basic_set_mode(CU_BRM_VERBOSE);
 	CU_basic_run_tests();
 	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();

@@ -15,6 +15,15 @@ struct dmm_policy *gen_policy_full(struct rng *r);
 /* As many rules of that kind more as are needed for n or some more. */
 void gen_more_rules(struct rng *r, struct dmm_policy *p, size_t n);
 
+/*
+ * One random edit of both the policy and its class: a rule goes, comes, or becomes another. False:
+ * there was no room, and the class is compiled anew.
+ */
+bool gen_edit(struct rng *r, struct dmm_policy *p, struct dmm_class *c);
+/* The name of the rule at a place of the class, or with a number in the policy; "": none. */
+const char *gen_rule_at(const struct dmm_class *c, unsigned place);
+const char *gen_rule_named(const struct dmm_policy *p, unsigned number);
+
 /* A socket of one of the groups of p, or of none: group is an index + 1, ids are the compiler's. */
 struct gen_socket {
 	const char *group;    /* NULL: none */

@@ -36,6 +36,7 @@ static void make_snapshot(void)
 	add_stack(3, "reject", DMM_KIND_REJECT);
 	class.hdr.rules = 2;
 	class.rule = rule;
+	class.rule[0].n_use = class.rule[1].n_use = 1;
 	snprintf(class.rule[0].name, sizeof(class.rule[0].name), "web");
 	snprintf(class.rule[1].name, sizeof(class.rule[1].name), "two\nlines");
 	t.hit[0] = 5;

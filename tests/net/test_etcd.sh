@@ -9,6 +9,7 @@
 . "$(dirname "$0")/lib.sh"
 need etcd etcdctl
 setup "$@"
+DMM_NRD=$(program dmm-nrd)
 [ "$DMM_BASELINE" != 1 ] || skip_all "only with DMM"
 
 # ---- etcd ----
@@ -60,12 +61,13 @@ for h in "${hosts[@]}"; do
 		  etcd: {endpoints: [${endpoints//,/, }], name: host-$h, lease: 3s}
 	YAML
 done
-# pair N: two documents of one revision; no host may ever see one without the other
+# pair N: two documents of one revision; no host may ever see one without the other. Only after the pair
+# before: a request to a member that was stopped may be carried out much later.
 pair() {
 	local doc='{version: 1, rules: [{name: X-N, match: {group: web, remote_port: 80}, use: kernel}]}'
 	doc=${doc//N/$1}
-	printf '\nput /dmm/policy/one "%s"\nput /dmm/policy/two "%s"\n\n\n' \
-		"${doc/X/one}" "$(sed 's/X/two/; s/port: 80/port: 443/' <<<"$doc")" | ctl txn >/dev/null
+	printf 'val("/dmm/pair") < "%02d"\n\nput /dmm/pair %02d\nput /dmm/policy/one "%s"\nput /dmm/policy/two "%s"\n\n\n' \
+		"$1" "$1" "${doc/X/one}" "$(sed 's/X/two/; s/port: 80/port: 443/' <<<"$doc")" | ctl txn >/dev/null
 }
 all_have() { for h in "${hosts[@]}"; do has "$h" "$1" || return 1; done; }
 pair_seen() { all_have "[\"own\",\"one-$1\",\"two-$1\"]"; }
@@ -77,6 +79,7 @@ check "three hosts are registered" wait_for registered 3
 check "with what they are" equal "$(ctl get /dmm/hosts/host-a --print-value-only | jq -c '[.version, .name, .addresses[0]]')" \
 	"[1,\"host-a\",\"$NEAR4\"]"
 
+put pair 00
 wait_for pair 1
 check "a policy comes to all hosts, behind the operator's rules" wait_for pair_seen 1
 put policy/c '{version: 1, hosts: {name: "*-c"}, rules: [{name: only-c, match: {group: web, remote_port: 81}, use: kernel}]}'
@@ -159,6 +162,40 @@ ctl compact "$revision" >/dev/null
 host b
 check "a host whose revision was compacted away reads all again" wait_for pair_seen $n
 check "and says so" said b 'forgotten: all is read again'
+
+# two that write the policy, each another one, so that it is seen who did
+declare -A nrd_pid
+nrd() { spawn "nrd$1" on a "$DMM_NRD" -c "$TMP/a.yaml" -d "$TMP/shared$1"; nrd_pid[$1]=$SPAWNED; }
+wants() { # wants N RULE
+	mkdir -p "$TMP/shared$1"
+	echo "{version: 1, rules: [{name: $2, match: {group: web, remote_port: 80}, use: kernel}]}" >"$TMP/shared$1/all.yaml"
+}
+nrd_said() { grep -q "$2" "$TMP/nrd$1.log"; }
+wants 1 by-1
+wants 2 by-2
+nrd 1
+check "dmm-nrd writes the policy, in place of all that is there" wait_for all_have '["own","by-1"]'
+nrd 2
+wait_for nrd_said 2 '1 rule'
+kill -STOP "${nrd_pid[1]}"
+check "the one that waits leads when the leader is silent" wait_for all_have '["own","by-2"]'
+kill -CONT "${nrd_pid[1]}"
+check "who was deposed sees it" wait_for nrd_said 1 'leads no more'
+check "and has written nothing" all_have '["own","by-2"]'
+end "${nrd_pid[1]}"
+# deposed while it holds its lease: only etcd can tell
+ctl del /dmm/leader >/dev/null
+ctl put /dmm/leader other >/dev/null
+wants 2 by-2-again
+kill -HUP "${nrd_pid[2]}"
+check "who was deposed and does not know it writes nothing" wait_for nrd_said 2 'another one leads: nothing was written'
+check "so it is" all_have '["own","by-2"]'
+ctl del /dmm/leader >/dev/null
+check "when it leads again it does" wait_for all_have '["own","by-2-again"]'
+echo '{version: 1, rules: [{nam: x}]}' >"$TMP/shared2/bad.yaml"
+kill -HUP "${nrd_pid[2]}"
+check "documents with an error are not written" wait_for nrd_said 2 'not taken; those before stay'
+end "${nrd_pid[2]}"
 
 kill "${host_pid[a]}"
 check "a host that goes takes its registration along" wait_for registered 2

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The verbs that change the policy: read what is in force, edit, check, commit. */
+/* The verbs that change the whole policy, and what those for single rules share with them. */
 #include <errno.h>
 #include <net/if.h>
 #include <stdlib.h>
@@ -7,25 +7,16 @@
 
 #include "lib/base/log.h"
 #include "lib/base/util.h"
-#include "policyd/ctl.h"
+#include "policyd/ctl_change.h"
 #include "policyd/fleet/shared.h"
 #include "policyd/diag.h"
 #include "policyd/history.h"
 #include "policyd/json.h"
 #include "policyd/node.h"
 
-/* A change under way. */
-struct edit {
-	struct ctl_state state;
-	struct dmm_policy *policy;	   /* as it is to be */
-	struct policy_diags diags, before; /* before: of the policy in force */
-	int lock;
-};
-
-static void edit_end(struct edit *e)
+void ctl_edit_end(struct edit *e)
 {
 	policy_diags_fini(&e->diags);
-	policy_diags_fini(&e->before);
 	policy_free(e->policy);
 	if (e->state.class)
 		ctl_state_close(&e->state);
@@ -33,8 +24,7 @@ static void edit_end(struct edit *e)
 		close(e->lock);
 }
 
-/* Lock and read. With make, the tree is made if it is not there. */
-static int edit_begin(const struct ctl *c, bool make, struct edit *e)
+int ctl_edit_begin(const struct ctl *c, bool make, struct edit *e)
 {
 	struct tree tree;
 	int r;
@@ -65,36 +55,39 @@ static int edit_begin(const struct ctl *c, bool make, struct edit *e)
 	return r;
 }
 
-/* An edit of what is in force: its rules as a policy. */
-static int edit_begin_rules(const struct ctl *c, struct edit *e)
+int ctl_edit_policy(struct edit *e)
 {
-	int r = edit_begin(c, false, e);
+	int r = class_decompile(e->state.class, &e->policy);
 
-	if (r != CTL_OK)
-		return r;
-	r = class_decompile(e->state.class, &e->policy);
 	if (r < 0) {
 		log_err("the policy in force cannot be read back: %s", strerror(-r));
 		return CTL_FAILED;
 	}
-	policy_check(e->policy, &e->before);
+	e->of_rules = true;
 	return CTL_OK;
 }
 
-/* Leave out what was said about the policy in force already. */
-static void diags_subtract(struct policy_diags *d, const struct policy_diags *before)
+/* Leave out what is to be said about the policy in force already. */
+static void leave_known_out(struct edit *e)
 {
+	struct policy_diags *d = &e->diags, before = {0};
+	struct dmm_policy *p;
 	size_t kept = 0;
 
+	if (!e->of_rules || d->n == 0 || class_decompile(e->state.class, &p) < 0)
+		return;
+	policy_check(p, &before);
 	for (size_t i = 0; i < d->n; i++) {
 		bool known = false;
 
-		for (size_t j = 0; j < before->n && !known && !d->list[i].error; j++)
-			known = strcmp(before->list[j].text, d->list[i].text) == 0;
+		for (size_t j = 0; j < before.n && !known && !d->list[i].error; j++)
+			known = strcmp(before.list[j].text, d->list[i].text) == 0;
 		if (!known)
 			d->list[kept++] = d->list[i];
 	}
 	d->n = kept;
+	policy_diags_fini(&before);
+	policy_free(p);
 }
 
 static void warn_interfaces(const struct dmm_policy *p)
@@ -145,217 +138,65 @@ static int report(const struct ctl *c, const struct edit *e, const char *changes
 	return CTL_OK;
 }
 
-/* Check e->policy, print what changes, put it in force. prev: what it is compared with. */
-static int edit_commit(const struct ctl *c, struct edit *e, const struct dmm_class *prev)
+int ctl_edit_put(const struct ctl *c, struct edit *e, const struct dmm_class *next,
+		 const char *changes, int lines, bool same)
 {
-	_cleanup_class_ struct dmm_class *next = class_new();
-	_cleanup_free_ char *changes = NULL;
 	dmm_u64 generation = e->state.generation;
-	size_t len;
-	FILE *out;
-	int r, lines;
+	int r;
 
-	shared_last(e->policy);
-	r = policy_check(e->policy, &e->diags);
-	diags_subtract(&e->diags, &e->before);
-	policy_diags_print(&e->diags, stderr);
-	if (r < 0)
-		return CTL_FAILED;
-	out = open_memstream(&changes, &len);
-	r = next && out ? class_compile(e->policy, prev, next) : -ENOMEM;
-	lines = r < 0 ? r : class_diff(prev, next, out);
-	if (out && fclose(out) != 0)
-		lines = -ENOMEM;
-	if (lines < 0) {
-		log_err("the policy cannot be compiled: %s", strerror(-lines));
-		return CTL_FAILED;
-	}
-	if (c->given & CTL_DRY_RUN)
+	if (c->given & CTL_DRY_RUN || (same && generation))
 		return report(c, e, changes, lines, generation);
-	if (generation == 0 || !class_equal(prev, next)) {
-		r = history_commit(&e->state.tree, next, c->how, &generation);
-		if (r < 0) {
-			log_err("the change was not made: %s; generation %llu stays in force",
-				strerror(-r), e->state.generation);
-			return CTL_FAILED;
-		}
-		/* The daemon may want the lock. */
-		close(e->lock);
-		e->lock = -1;
-		if (c->confirm_s &&
-		    ctl_guard(c, &e->state, generation, e->state.generation) != CTL_OK)
-			return CTL_FAILED;
-		ctl_poke_daemon();
+	r = history_commit(&e->state.tree, next, c->how, &generation);
+	if (r < 0) {
+		log_err("the change was not made: %s; generation %llu stays in force", strerror(-r),
+			e->state.generation);
+		return CTL_FAILED;
 	}
+	/* The daemon may want the lock. */
+	close(e->lock);
+	e->lock = -1;
+	if (c->confirm_s && ctl_guard(c, &e->state, generation, e->state.generation) != CTL_OK)
+		return CTL_FAILED;
+	ctl_poke_daemon();
 	return report(c, e, changes, lines, generation);
 }
 
-/* ---- add, del ---- */
-
-static int rule_index(const struct dmm_policy *p, const char *name, size_t *ret)
+int ctl_edit_check(struct edit *e)
 {
-	for (size_t i = 0; i < p->n_rules; i++)
-		if (strcmp(p->rules[i].name, name) == 0) {
-			*ret = i;
-			return 0;
-		}
-	return -ENOENT;
-}
-
-static void rule_remove(struct dmm_policy *p, size_t i)
-{
-	policy_rule_fini(&p->rules[i]);
-	p->n_rules--;
-	memmove(&p->rules[i], &p->rules[i + 1], (p->n_rules - i) * sizeof(p->rules[0]));
-}
-
-/* Takes rule over if it succeeds. */
-static int rule_insert(struct dmm_policy *p, size_t i, struct dmm_rule *rule)
-{
-	struct dmm_rule *list = realloc(p->rules, (p->n_rules + 1) * sizeof(*list));
-
-	if (!list)
-		return -ENOMEM;
-	p->rules = list;
-	memmove(&list[i + 1], &list[i], (p->n_rules - i) * sizeof(*list));
-	list[i] = *rule;
-	p->n_rules++;
-	*rule = (struct dmm_rule){0};
-	return 0;
-}
-
-/* Where the rule goes; an old one of its name is removed. */
-static int place_rule(const struct ctl *c, struct dmm_policy *p, const struct dmm_rule *rule,
-		      const struct ctl_place *place, size_t *ret)
-{
-	bool replace = c->given & CTL_REPLACE;
-	size_t i;
-
-	*ret = p->n_rules;
-	if (rule_index(p, rule->name, &i) == 0) {
-		if (!replace) {
-			log_err("rule \"%s\" is there already; --replace replaces it", rule->name);
-			return -EEXIST;
-		}
-		rule_remove(p, i);
-		*ret = i;
-	}
-	switch (place->where) {
-	case PLACE_NONE:
-		break;
-	case PLACE_FIRST:
-		*ret = 0;
-		break;
-	case PLACE_LAST:
-		*ret = p->n_rules;
-		break;
-	case PLACE_BEFORE:
-	case PLACE_AFTER:
-		if (rule_index(p, place->rule, &i) < 0) {
-			log_err("there is no rule \"%s\" to place this one %s", place->rule,
-				place->where == PLACE_BEFORE ? "before" : "after");
-			return -ENOENT;
-		}
-		*ret = i + (place->where == PLACE_AFTER);
-		break;
-	}
-	return 0;
-}
-
-int ctl_add(const struct ctl *c, int argc, char **argv)
-{
-	struct policy_diags diags = {0};
-	struct ctl_place place;
-	struct dmm_rule rule;
-	struct edit e;
-	size_t at;
 	int r;
 
-	r = ctl_words_rule(argc, argv, &rule, &place, &diags);
-	policy_diags_print(&diags, stderr);
-	policy_diags_fini(&diags);
-	if (r < 0) {
-		policy_rule_fini(&rule);
-		return CTL_USAGE;
+	shared_last(e->policy);
+	r = policy_check(e->policy, &e->diags);
+	leave_known_out(e);
+	policy_diags_print(&e->diags, stderr);
+	return r < 0 ? CTL_FAILED : CTL_OK;
+}
+
+int ctl_edit_compile(const struct ctl *c, struct edit *e, const struct dmm_class *prev)
+{
+	_cleanup_class_ struct dmm_class *next = class_new();
+	_cleanup_free_ char *changes = NULL;
+	size_t len;
+	FILE *out = open_memstream(&changes, &len);
+	int r = next && out ? class_compile(e->policy, prev, next) : -ENOMEM;
+	int lines = r < 0 ? r : class_diff(prev, next, out);
+
+	if (out && fclose(out) != 0)
+		lines = -ENOMEM;
+	if (lines < 0) {
+		log_err("the policy cannot be compiled: %s",
+			lines == -E2BIG ? "it is too large" : strerror(-lines));
+		return CTL_FAILED;
 	}
-	r = edit_begin_rules(c, &e);
-	if (r == CTL_OK) {
-		if (place_rule(c, e.policy, &rule, &place, &at) < 0 ||
-		    rule_insert(e.policy, at, &rule) < 0)
-			r = CTL_FAILED;
-		else
-			r = edit_commit(c, &e, e.state.class);
-	}
-	policy_rule_fini(&rule);
-	edit_end(&e);
-	return r;
+	return ctl_edit_put(c, e, next, changes, lines, class_equal(prev, next));
 }
 
-/* Do one thing to each of the rules that are named, and commit. */
-static int change_rules(const struct ctl *c, int argc, char **argv,
-			void (*change)(struct dmm_policy *p, size_t at))
+/* Check e->policy, print what changes, put it in force. prev: what it is compared with. */
+static int edit_commit(const struct ctl *c, struct edit *e, const struct dmm_class *prev)
 {
-	struct edit e;
-	size_t at;
-	int r = edit_begin_rules(c, &e);
+	int r = ctl_edit_check(e);
 
-	for (int i = 0; r == CTL_OK && i < argc; i++) {
-		if (rule_index(e.policy, argv[i], &at) < 0) {
-			ctl_unknown_name(e.state.class, CTL_N_RULE, argv[i]);
-			r = CTL_FAILED;
-		} else {
-			change(e.policy, at);
-		}
-	}
-	if (r == CTL_OK)
-		r = edit_commit(c, &e, e.state.class);
-	edit_end(&e);
-	return r;
-}
-
-static void rule_disable(struct dmm_policy *p, size_t at)
-{
-	p->rules[at].disabled = true;
-}
-
-static void rule_enable(struct dmm_policy *p, size_t at)
-{
-	p->rules[at].disabled = false;
-}
-
-static void rule_capture(struct dmm_policy *p, size_t at)
-{
-	p->rules[at].capture = true;
-}
-
-static void rule_uncapture(struct dmm_policy *p, size_t at)
-{
-	p->rules[at].capture = false;
-}
-
-int ctl_del(const struct ctl *c, int argc, char **argv)
-{
-	return change_rules(c, argc, argv, rule_remove);
-}
-
-int ctl_rule_disable(const struct ctl *c, int argc, char **argv)
-{
-	return change_rules(c, argc, argv, rule_disable);
-}
-
-int ctl_rule_enable(const struct ctl *c, int argc, char **argv)
-{
-	return change_rules(c, argc, argv, rule_enable);
-}
-
-int ctl_capture_on(const struct ctl *c, int argc, char **argv)
-{
-	return change_rules(c, argc, argv, rule_capture);
-}
-
-int ctl_capture_off(const struct ctl *c, int argc, char **argv)
-{
-	return change_rules(c, argc, argv, rule_uncapture);
+	return r == CTL_OK ? ctl_edit_compile(c, e, prev) : r;
 }
 
 /* ---- files ---- */
@@ -438,12 +279,12 @@ int ctl_put(const struct ctl *c, struct dmm_policy *p)
 		e.policy = p;
 		r = apply_dry(c, &e);
 	} else {
-		r = edit_begin(c, true, &e);
+		r = ctl_edit_begin(c, true, &e);
 		e.policy = p;
 		if (r == CTL_OK)
 			r = edit_commit(c, &e, e.state.class);
 	}
-	edit_end(&e);
+	ctl_edit_end(&e);
 	return r;
 }
 

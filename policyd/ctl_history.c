@@ -15,7 +15,9 @@
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/ctl.h"
+#include "policyd/fleet/shared.h"
 #include "policyd/history.h"
+#include "policyd/json.h"
 #include "policyd/table.h"
 #include "policyd/value.h"
 
@@ -54,6 +56,56 @@ static int history_json(const struct ctl *c, const struct history_entry *e, size
 	return ctl_print_json(c, list);
 }
 
+/* With a message when it fails. */
+static int read_generation(const struct ctl_state *s, dmm_u64 generation, struct dmm_policy **ret)
+{
+	int r = generation ? history_read(&s->tree, generation, ret) : -ENOENT;
+
+	if (r == -ENOENT && generation)
+		log_err("generation %llu is not in the history; see: dmm-policy history",
+			generation);
+	else if (r == -ENOENT)
+		log_err("there is no generation before %llu in the history", s->generation);
+	else if (r < 0)
+		log_err("generation %llu cannot be read: %s", generation,
+			r == -EPROTO ? "it was written by another build, or not as a whole"
+				     : strerror(-r));
+	return r;
+}
+
+static bool parse_generation(const char *text, dmm_u64 *ret)
+{
+	if (value_parse_number(text, UINT64_MAX, ret) == 0 && *ret)
+		return true;
+	fprintf(stderr, "dmm-policy: \"%s\" is not a generation\n", text);
+	return false;
+}
+
+/* One generation as a file that apply takes. */
+static int history_show(const struct ctl *c, const char *text)
+{
+	struct dmm_policy *p = NULL;
+	struct ctl_state s;
+	dmm_u64 generation;
+	int r;
+
+	if (!parse_generation(text, &generation))
+		return CTL_USAGE;
+	r = ctl_state_open(c, &s);
+	if (r != CTL_OK)
+		return r;
+	r = read_generation(&s, generation, &p);
+	ctl_state_close(&s);
+	if (r < 0)
+		return CTL_FAILED;
+	if (c->given & CTL_JSON)
+		r = ctl_print_json(c, json_policy(p));
+	else
+		r = policy_format(p, stdout) < 0 ? CTL_FAILED : CTL_OK;
+	policy_free(p);
+	return r;
+}
+
 int ctl_history(const struct ctl *c, int argc, char **argv)
 {
 	static const char *const headers[] = {">GENERATION", "COMMITTED", "", "~BY"};
@@ -66,8 +118,8 @@ int ctl_history(const struct ctl *c, int argc, char **argv)
 	size_t n;
 	int r;
 
-	(void)argc;
-	(void)argv;
+	if (argc == 1)
+		return history_show(c, argv[0]);
 	r = ctl_state_open(c, &s);
 	if (r != CTL_OK)
 		return r;
@@ -119,11 +171,9 @@ static dmm_u64 generation_before(const struct ctl_state *s)
 /* only_if: not 0: only while this generation is in force. */
 static int go_back(const struct ctl *c, dmm_u64 to, dmm_u64 only_if, const char *how)
 {
-	struct policy_diags diags = {0};
 	struct ctl put = *c;
 	struct dmm_policy *p;
 	struct ctl_state s;
-	char path[PATH_MAX];
 	int r = ctl_state_open(c, &s);
 
 	if (r != CTL_OK)
@@ -132,17 +182,11 @@ static int go_back(const struct ctl *c, dmm_u64 to, dmm_u64 only_if, const char 
 		to = generation_before(&s);
 	r = only_if && s.generation != only_if ? -ESTALE : 0;
 	if (r == 0)
-		r = to ? history_path(&s.tree, to, path) : -ENOENT;
+		r = read_generation(&s, to, &p);
 	ctl_state_close(&s);
-	if (r < 0) {
-		log_err("generation %llu is not in the history; see: dmm-policy history", to);
-		return CTL_FAILED;
-	}
-	r = policy_parse_file(path, &p, &diags);
-	policy_diags_print(&diags, stderr);
-	policy_diags_fini(&diags);
 	if (r < 0)
 		return CTL_FAILED;
+	shared_remove(p); /* the daemon sees to those */
 	snprintf(put.how, sizeof(put.how), "rollback to %llu%s%s", to, how ? ": " : "",
 		 how ? how : "");
 	put.confirmed = true;
@@ -155,10 +199,8 @@ int ctl_rollback(const struct ctl *c, int argc, char **argv)
 {
 	dmm_u64 to = 0;
 
-	if (argc == 1 && (value_parse_number(argv[0], UINT64_MAX, &to) < 0 || to == 0)) {
-		fprintf(stderr, "dmm-policy: \"%s\" is not a generation\n", argv[0]);
+	if (argc == 1 && !parse_generation(argv[0], &to))
 		return CTL_USAGE;
-	}
 	return go_back(c, to, 0, NULL);
 }
 
@@ -204,9 +246,7 @@ int ctl_refuse_pending(const struct ctl_state *s)
 
 int ctl_may_guard(const struct ctl_state *s)
 {
-	char path[PATH_MAX];
-
-	if (history_path(&s->tree, s->generation, path) == 0)
+	if (history_has(&s->tree, s->generation))
 		return CTL_OK;
 	log_err("generation %llu is not in the history: there would be no way back", s->generation);
 	return CTL_FAILED;

@@ -273,6 +273,23 @@ static void side_close(struct side *s)
 	policy_free(s->policy);
 }
 
+int rule_diff(const struct dmm_rule *old, const struct dmm_rule *now, FILE *out)
+{
+	struct differ d = {.out = out};
+	struct entry a = {.name = old ? old->name : ""}, b = {.name = now ? now->name : ""};
+	int r = old ? fields_of_rule(old, &a.fields) : 0;
+
+	if (r == 0 && now)
+		r = fields_of_rule(now, &b.fields);
+	if (r == 0 && old && now)
+		line_changed(&d, "rule", &a, &b);
+	else if (r == 0)
+		line_whole(&d, old ? '-' : '+', "rule", old ? &a : &b);
+	fields_fini(&a.fields);
+	fields_fini(&b.fields);
+	return r < 0 ? r : d.lines;
+}
+
 int class_diff(const struct dmm_class *a, const struct dmm_class *b, FILE *out)
 {
 	struct differ d = {.out = out};

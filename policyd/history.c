@@ -43,15 +43,38 @@ static int file_of(const struct tree *t, dmm_u64 generation, char ret[PATH_MAX])
 {
 	char name[32];
 
-	snprintf(name, sizeof(name), "%llu.yaml", generation);
+	snprintf(name, sizeof(name), "%llu.class", generation);
 	return file_in(t, name, ret);
 }
 
-int history_path(const struct tree *t, dmm_u64 generation, char ret[PATH_MAX])
+bool history_has(const struct tree *t, dmm_u64 generation)
 {
-	int r = file_of(t, generation, ret);
+	char path[PATH_MAX];
 
-	return r < 0 ? r : access(ret, R_OK) < 0 ? -errno : 0;
+	return file_of(t, generation, path) == 0 && access(path, R_OK) == 0;
+}
+
+/* What follows the first line of a file. */
+struct record {
+	struct dmm_class_hdr hdr;
+	struct dmm_stack_rec stack[DMM_MAX_STACKS];
+	struct dmm_group_rec group[DMM_MAX_GROUPS];
+};
+
+static int put(FILE *out, const struct dmm_class *c)
+{
+	_cleanup_free_ struct record *rec = malloc(sizeof(*rec));
+	size_t cells = c->image ? c->hdr.cells : 0;
+
+	if (!rec)
+		return -ENOMEM;
+	rec->hdr = c->hdr;
+	memcpy(rec->stack, c->stack, sizeof(rec->stack));
+	memcpy(rec->group, c->group, sizeof(rec->group));
+	if (fwrite(rec, sizeof(*rec), 1, out) != 1 ||
+	    fwrite(c->image, sizeof(*c->image), cells, out) != cells)
+		return -EIO;
+	return 0;
 }
 
 /* Whole or not at all: written aside and renamed. */
@@ -59,7 +82,6 @@ static int save(const struct tree *t, const struct dmm_class *c, dmm_u64 generat
 		const char *how)
 {
 	char path[PATH_MAX], aside[PATH_MAX];
-	struct dmm_policy *p;
 	FILE *out;
 	int r;
 
@@ -68,20 +90,14 @@ static int save(const struct tree *t, const struct dmm_class *c, dmm_u64 generat
 		r = file_in(t, "new", aside);
 	if (r == 0)
 		r = file_of(t, generation, path);
-	if (r == 0)
-		r = class_decompile(c, &p);
 	if (r < 0)
 		return r;
 	out = fopen(aside, "we");
-	if (!out) {
-		r = -errno;
-		policy_free(p);
-		return r;
-	}
+	if (!out)
+		return -errno;
 	fprintf(out, "# generation %llu, at %llu: %s\n", generation, (dmm_u64)t->meta->committed_ns,
 		how);
-	r = policy_format(p, out);
-	policy_free(p);
+	r = put(out, c);
 	if (fclose(out) != 0 && r == 0)
 		r = -errno;
 	if (r == 0 && rename(aside, path) < 0)
@@ -89,6 +105,49 @@ static int save(const struct tree *t, const struct dmm_class *c, dmm_u64 generat
 	if (r < 0)
 		unlink(aside);
 	return r;
+}
+
+static int get(FILE *in, struct dmm_class *ret)
+{
+	_cleanup_free_ struct record *rec = malloc(sizeof(*rec));
+	int c;
+
+	if (!rec)
+		return -ENOMEM;
+	while ((c = getc(in)) != '\n')
+		if (c == EOF)
+			return -EPROTO;
+	if (fread(rec, sizeof(*rec), 1, in) != 1 || rec->hdr.abi != DMM_ABI_VERSION ||
+	    rec->hdr.cells > DMM_MAX_CELLS || rec->hdr.cells < DMM_RULE_CELL)
+		return -EPROTO;
+	ret->hdr = rec->hdr;
+	memcpy(ret->stack, rec->stack, sizeof(ret->stack));
+	memcpy(ret->group, rec->group, sizeof(ret->group));
+	ret->room = ret->hdr.cells;
+	ret->image = malloc(ret->room * sizeof(*ret->image));
+	if (!ret->image)
+		return -ENOMEM;
+	ret->rule = (struct dmm_rule_rec *)&ret->image[DMM_RULE_CELL];
+	return fread(ret->image, sizeof(*ret->image), ret->room, in) == ret->room ? 0 : -EPROTO;
+}
+
+int history_read(const struct tree *t, dmm_u64 generation, struct dmm_policy **ret)
+{
+	_cleanup_class_ struct dmm_class *class = class_new();
+	char path[PATH_MAX];
+	FILE *in;
+	int r = file_of(t, generation, path);
+
+	if (r == 0 && !class)
+		r = -ENOMEM;
+	if (r < 0)
+		return r;
+	in = fopen(path, "re");
+	if (!in)
+		return -errno;
+	r = get(in, class);
+	fclose(in);
+	return r == 0 ? class_decompile(class, ret) : r;
 }
 
 static void forget_old(const struct tree *t)
@@ -137,7 +196,7 @@ static bool read_entry(const char *dir, const char *name, struct history_entry *
 	bool ok;
 
 	*ret = (struct history_entry){.generation = strtoull(name, &end, 10)};
-	if (end == name || strcmp(end, ".yaml") != 0 ||
+	if (end == name || strcmp(end, ".class") != 0 ||
 	    snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
 		return false;
 	f = fopen(path, "re");

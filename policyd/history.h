@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What was in force before: each generation as a file that `apply` takes, below the run directory
+ * What was in force before: the class of each generation in a file, below the run directory
  * of the tree, so that it goes with the maps when the host starts anew. And the commit that writes
  * it, for the daemon and the command line.
  */
@@ -29,8 +29,10 @@ int history_commit(struct tree *t, const struct dmm_class *c, const char *how,
 /* Oldest first; *ret is the caller's to free. */
 int history_list(const struct tree *t, struct history_entry **ret, size_t *ret_n);
 
-/* The file of a generation. -ENOENT: it is not kept. */
-int history_path(const struct tree *t, dmm_u64 generation, char ret[PATH_MAX]);
+bool history_has(const struct tree *t, dmm_u64 generation);
+/* The policy of a generation, with the files and lines that its rules came from. -ENOENT: it is not
+ * kept; -EPROTO: its file is not whole, or of another build. */
+int history_read(const struct tree *t, dmm_u64 generation, struct dmm_policy **ret);
 
 /* ---- a change that has to be confirmed ---- */
 

@@ -213,5 +213,7 @@ bool class_equal(const struct dmm_class *a, const struct dmm_class *b);
 /* What changes from a to b, as lines "+ rule web-out …", "- stack edge0 …", "~ group …" on out.
  * Returns the number of lines. out may be NULL. */
 int class_diff(const struct dmm_class *a, const struct dmm_class *b, FILE *out);
+/* The same for one rule; NULL: it is not there before, or after. */
+int rule_diff(const struct dmm_rule *old, const struct dmm_rule *now, FILE *out);
 
 #endif

@@ -116,12 +116,15 @@ for how in KILL STOP; do
 done
 # each generation that ever was has both rules of a pair, or none
 whole() {
-	local f ones twos all=0
-	for f in "$TMP"/?/history*/*.yaml; do
-		ones=$(sed -n 's/^# rule one-\([0-9]*\) .*/\1/p' "$f")
-		twos=$(sed -n 's/^# rule two-\([0-9]*\) .*/\1/p' "$f")
-		equal "$ones" "$twos" || return 1
-		[ -z "$ones" ] || all=$((all + 1))
+	local h g ones twos all=0
+	for h in "${!host_pid[@]}"; do
+		for g in $(on "$h" "$DMM_POLICY" -j history | jq .[].generation); do
+			on "$h" "$DMM_POLICY" history "$g" >"$TMP/generation"
+			ones=$(sed -n 's/^# rule one-\([0-9]*\) .*/\1/p' "$TMP/generation")
+			twos=$(sed -n 's/^# rule two-\([0-9]*\) .*/\1/p' "$TMP/generation")
+			equal "$ones" "$twos" || return 1
+			[ -z "$ones" ] || all=$((all + 1))
+		done
 	done
 	at_least "$all" 9
 }

@@ -140,7 +140,13 @@ holds '.[-1] | .in_force and .how == "rule enable local"' history
 says 0 "generation $((g + 1)) in force" del no-telnet
 says 0 '\+ rule no-telnet' rollback
 holds '[.policy.rules[].name] == ["local", "out", "no-telnet"]' show
+# its lines are where they were written
+holds '(.file | endswith("/b.json")) and .line > 1' explain --group web 10.0.0.1:23
 says 1 'generation 999 is not in the history' rollback 999
+says 1 'generation 999 is not in the history' history 999
+says 2 'not a generation' history x
+"$policy" history "$g" >"$TMP/back.yaml"
+says 0 '^0 changes' apply -f "$TMP/back.yaml" --dry-run
 says 2 'not a generation' rollback x
 says 0 '\- rule out' rollback 1
 holds '[.policy.rules[].name] == ["local", "no-telnet"]' show
@@ -169,7 +175,7 @@ says 1 'nothing waits' confirm
 
 # the history is bounded, also in bytes
 kept=("$TMP"/run/history*/)
-truncate -s 70M "${kept[0]}/2.yaml" # its first line stays
+truncate -s 70M "${kept[0]}/2.class" # its first line stays
 says 0 'in force' add y use kernel
 holds '[.[].generation] | index(1) == null and index(2) == null and length >= 2' history
 says 0 '\- rule y' rollback

@@ -160,6 +160,40 @@ int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
 	return 0;
 }
 
+/* The same two, of each socket no more than a byte: its stack. Counting takes a small part of the
+ * time then. */
+SEC("iter/bpf_sk_storage_map")
+int dmm_stacks(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct dmm_sock *st = ctx->value;
+
+	if (st && ctx->sk && !(st->flags & DMM_SF_INSTANCE))
+		bpf_seq_write(ctx->meta->seq, &st->stack, sizeof(st->stack));
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int dmm_plain_stacks(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct dmm_plain *p = ctx->value;
+	struct dmm_addr remote = {};
+	__u64 cookie, sk;
+	__u8 stack;
+
+	if (!p || !p->cookie || !p->sk)
+		return 0;
+	cookie = plain_cookie(p);
+	plain_ordered(p);
+	sk = p->sk;
+	stack = p->stack;
+	if (!remote_of((struct sock *)sk, p->proto, &remote) || !plain_lives(sk, cookie))
+		return 0;
+	plain_ordered(p);
+	if (plain_cookie(p) == cookie)
+		bpf_seq_write(ctx->meta->seq, &stack, sizeof(stack));
+	return 0;
+}
+
 /* Of the verdicts of a generation whose image goes: the names of their rules stay. */
 static long name_slot(struct bpf_map *map, __u32 *index, struct dmm_plain *p,
 		      struct dmm_plain_names *n)

@@ -71,6 +71,38 @@ int maps_keep_rule_names(struct tree *t, dmm_u64 generation)
 	return prog < 0 ? prog : bpf_prog_test_run_opts(prog, &opts);
 }
 
+/* Count the bytes that the iterator writes. */
+static int count_stacks(struct tree *t, const char *name, enum tree_map map, dmm_u64 *ret)
+{
+	_cleanup_close_ int fd = open_iterator(t, name, map);
+	dmm_u8 stacks[32768];
+	ssize_t n;
+
+	if (fd < 0) {
+		log_err("cannot count flows: %s", strerror(-fd));
+		return fd;
+	}
+	for (;;) {
+		n = read(fd, stacks, sizeof(stacks));
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		for (ssize_t i = 0; i < n; i++)
+			if (stacks[i] < DMM_MAX_STACKS)
+				ret[stacks[i]]++;
+	}
+}
+
+int maps_active(struct tree *t, dmm_u64 *ret)
+{
+	int r;
+
+	memset(ret, 0, DMM_MAX_STACKS * sizeof(*ret));
+	r = count_stacks(t, "dmm_stacks", TREE_SOCK, ret);
+	return r < 0 ? r : count_stacks(t, "dmm_plain_stacks", TREE_PLAIN, ret);
+}
+
 int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx)
 {
 	int r = read_rows(t, "dmm_flows", TREE_SOCK, cb, ctx);

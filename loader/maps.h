@@ -62,6 +62,9 @@ int maps_group(const struct tree *t, unsigned id, struct dmm_group_rec *ret);
  */
 int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx);
 
+/* How many live sockets each of the DMM_MAX_STACKS stacks has. 0 or -errno. */
+int maps_active(struct tree *t, dmm_u64 *ret);
+
 /* The image of a generation is about to be written over: verdicts in dmm_plain that are of it get
  * the names of their rules. 0 or -errno. */
 int maps_keep_rule_names(struct tree *t, dmm_u64 generation);
@@ -80,6 +83,15 @@ int maps_xdp_counters(struct tree *t, unsigned stack, dmm_u64 *ret);
 
 /* Entries in use and room of a map. */
 int maps_usage(struct tree *t, enum tree_map map, dmm_u32 *ret_used, dmm_u32 *ret_max);
+
+/* What the kernel counts of the tree's programs while kernel.bpf_stats_enabled is set. */
+struct maps_program {
+	char name[16];
+	dmm_u64 run_ns, runs;
+};
+
+/* Those that are pinned, at most max; how many, or -errno. */
+int maps_programs(struct tree *t, struct maps_program *ret, unsigned max);
 
 /* What an instance published about an address: enum dmm_route_type. */
 enum dmm_route_type maps_route(const struct tree *t, unsigned stack, const dmm_u8 ip[16]);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 
@@ -8,22 +9,31 @@
 #include "lib/base/util.h"
 #include "loader/maps.h"
 
-/* n sums over CPUs from a per-CPU array, from `first` on. */
+/* n sums over CPUs from a per-CPU array, from `first` on; many entries a system call. */
 static int sum_range(int map, dmm_u32 first, dmm_u32 n, dmm_u64 *ret)
 {
+	enum { BATCH = 1024 };
 	int cpus = libbpf_num_possible_cpus();
-	_cleanup_free_ dmm_u64 *v = calloc((size_t)MAX(cpus, 1), sizeof(*v));
+	_cleanup_free_ dmm_u64 *v = calloc((size_t)BATCH * (size_t)MAX(cpus, 1), sizeof(*v));
+	_cleanup_free_ dmm_u32 *key = calloc(BATCH, sizeof(*key));
 
-	if (cpus < 0 || !v)
+	if (cpus < 0 || !v || !key)
 		return -ENOMEM;
-	for (dmm_u32 i = 0; i < n; i++) {
-		dmm_u32 key = first + i;
+	for (dmm_u32 done = 0, got; done < n; done += got) {
+		dmm_u32 before = first + done - 1, next; /* a batch begins behind it */
 
-		if (bpf_map_lookup_elem(map, &key, v) < 0)
+		got = MIN(n - done, (dmm_u32)BATCH);
+		if (bpf_map_lookup_batch(map, first + done ? &before : NULL, &next, key, v, &got,
+					 NULL) < 0 &&
+		    errno != ENOENT)
 			return -errno;
-		ret[i] = 0;
-		for (int c = 0; c < cpus; c++)
-			ret[i] += v[c];
+		if (!got)
+			return -EUCLEAN;
+		for (dmm_u32 i = 0; i < got; i++) {
+			ret[done + i] = 0;
+			for (int c = 0; c < cpus; c++)
+				ret[done + i] += v[i * (dmm_u32)cpus + (dmm_u32)c];
+		}
 	}
 	return 0;
 }
@@ -81,4 +91,32 @@ int maps_usage(struct tree *t, enum tree_map map, dmm_u32 *ret_used, dmm_u32 *re
 	}
 	*ret_used = n;
 	return 0;
+}
+
+int maps_programs(struct tree *t, struct maps_program *ret, unsigned max)
+{
+	char dir[PATH_MAX];
+	struct dirent *e;
+	unsigned n = 0;
+	DIR *d;
+
+	if ((size_t)snprintf(dir, sizeof(dir), "%s/progs", t->path) >= sizeof(dir))
+		return -ENAMETOOLONG;
+	d = opendir(dir);
+	if (!d)
+		return -errno;
+	while (n < max && (e = readdir(d))) {
+		_cleanup_close_ int prog = e->d_name[0] == '.' ? -1 : tree_prog(t, e->d_name);
+		struct bpf_prog_info info = {};
+		dmm_u32 len = sizeof(info);
+
+		if (prog < 0 || bpf_obj_get_info_by_fd(prog, &info, &len) < 0)
+			continue;
+		snprintf(ret[n].name, sizeof(ret[n].name), "%s", e->d_name);
+		ret[n].run_ns = info.run_time_ns;
+		ret[n].runs = info.run_cnt;
+		n++;
+	}
+	closedir(d);
+	return (int)n;
 }

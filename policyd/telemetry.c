@@ -51,11 +51,15 @@ static dmm_u64 self_fds(void)
 static void self_read(struct telemetry *t)
 {
 	_cleanup_fclose_ FILE *f = fopen("/proc/self/statm", "re");
-	unsigned long long pages = 0;
+	unsigned long long pages = 0, virtual = 0;
+	struct rlimit files;
 	struct rusage ru;
 
-	if (f && fscanf(f, "%*u %llu", &pages) != 1)
-		pages = 0;
+	if (f && fscanf(f, "%llu %llu", &virtual, &pages) != 2)
+		pages = virtual = 0;
+	t->self.virtual_bytes = virtual * (dmm_u64)sysconf(_SC_PAGESIZE);
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+		t->self.max_fds = files.rlim_cur;
 	t->self.rss_bytes = pages * (dmm_u64)sysconf(_SC_PAGESIZE);
 	if (getrusage(RUSAGE_SELF, &ru) == 0)
 		t->self.cpu_s = (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) +
@@ -115,13 +119,14 @@ static int stack_read(struct telemetry *t, struct tree *tree, unsigned id)
 	return maps_xdp_counters(tree, id, s->xdp);
 }
 
-static int count_flow(const struct dmm_flow_row *f, void *ctx)
+static int active_read(struct telemetry *t, struct tree *tree)
 {
-	struct telemetry *t = ctx;
+	dmm_u64 active[DMM_MAX_STACKS];
+	int r = maps_active(tree, active);
 
-	if (f->sock.stack < DMM_MAX_STACKS)
-		t->stack[f->sock.stack].active++;
-	return 0;
+	for (unsigned id = 0; r == 0 && id < DMM_MAX_STACKS; id++)
+		t->stack[id].active = active[id];
+	return r;
 }
 
 static void supervisor_read(struct telemetry *t, const struct supervisor *sup)
@@ -161,9 +166,13 @@ int telemetry_read(struct telemetry *ret, struct tree *t, const struct dmm_class
 		if (r < 0)
 			return r;
 	}
-	r = maps_flows(t, count_flow, ret);
+	r = active_read(ret, t);
 	if (r < 0)
 		return r;
+	r = maps_programs(t, ret->program, TELEMETRY_PROGRAMS);
+	if (r < 0)
+		return r;
+	ret->n_program = (unsigned)r;
 	maps_usage_read(ret, t);
 	if (sup)
 		supervisor_read(ret, sup);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One snapshot of everything that is measured, gathered from the maps and from /proc. What reads it
- * (metrics, JSON, health, nRD) touches no map itself. About 50 KiB: allocate it.
+ * (metrics, JSON, health, nRD) touches no map itself. About 600 KiB: allocate it.
  */
 #ifndef DMM_POLICYD_TELEMETRY_H
 #define DMM_POLICYD_TELEMETRY_H
@@ -20,6 +20,8 @@ enum telemetry_map {
 	TELEMETRY_GROUP,
 	TELEMETRY_MAPS
 };
+
+#define TELEMETRY_PROGRAMS 48 /* more than a tree has */
 
 struct telemetry_map_usage {
 	const char *name;
@@ -46,9 +48,11 @@ struct telemetry {
 	dmm_u64 hit[DMM_MAX_RULES + 1]; /* the last: the default */
 	struct telemetry_stack stack[DMM_MAX_STACKS];
 	struct telemetry_map_usage map[TELEMETRY_MAPS];
+	struct maps_program program[TELEMETRY_PROGRAMS];
+	unsigned n_program;
 	struct {
 		double cpu_s, start_s; /* start: seconds since 1970 */
-		dmm_u64 rss_bytes, fds;
+		dmm_u64 rss_bytes, virtual_bytes, fds, max_fds;
 	} self;
 };
 

@@ -54,19 +54,32 @@ static int plain_rows(int s, int proto)
 	return maps_flows(&tree, count_plain, &w) < 0 ? -1 : w.rows;
 }
 
-static int count_pid(const struct dmm_flow_row *f, void *ctx)
-{
-	int *n = ctx;
+struct live {
+	dmm_u32 pid;
+	int of_pid;
+	dmm_u64 stack[DMM_MAX_STACKS];
+};
 
-	n[0] += f->sock.pid == (dmm_u32)n[1];
+static int count_live(const struct dmm_flow_row *f, void *ctx)
+{
+	struct live *n = ctx;
+
+	n->of_pid += f->sock.pid == n->pid;
+	if (f->sock.stack < DMM_MAX_STACKS)
+		n->stack[f->sock.stack]++;
 	return 0;
 }
 
+/* And they are counted as they are told. */
 int flows_of_pid(pid_t pid)
 {
-	int n[2] = {0, pid};
+	struct live n = {.pid = (dmm_u32)pid};
+	dmm_u64 active[DMM_MAX_STACKS];
 
-	return maps_flows(&tree, count_pid, n) < 0 ? -1 : n[0];
+	if (maps_flows(&tree, count_live, &n) < 0 || maps_active(&tree, active) < 0 ||
+	    memcmp(active, n.stack, sizeof(active)) != 0)
+		return -1;
+	return n.of_pid;
 }
 
 /* Slots that a socket has, one of which is found in ret. */

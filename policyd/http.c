@@ -17,12 +17,19 @@
 #include "policyd/loop.h"
 #include "policyd/value.h"
 
+/* A connection, and when it is cut: MHD's own time-out begins anew with each byte. */
+struct peer {
+	int fd; /* -1: free */
+	uint64_t deadline_ns;
+};
+
 struct listener {
 	struct loop_source src;
 	struct http *http;
 	struct MHD_Daemon *mhd; /* NULL: closed */
 	int epfd;		/* its descriptor in the loop */
 	bool local;
+	struct peer peer[HTTP_MAX_CONNECTIONS];
 };
 
 struct http {
@@ -36,6 +43,11 @@ struct http {
 const char *http_query(const struct http_request *q, const char *name)
 {
 	return MHD_lookup_connection_value(q->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+const char *http_header(const struct http_request *q, const char *name)
+{
+	return MHD_lookup_connection_value(q->connection, MHD_HEADER_KIND, name);
 }
 
 static void __attribute__((format(printf, 3, 4)))
@@ -118,12 +130,56 @@ static bool peer_trusted(struct MHD_Connection *c)
 	return peer.uid == 0 || peer.uid == geteuid();
 }
 
+static struct peer *peer_of(struct MHD_Connection *c)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return info ? info->socket_context : NULL;
+}
+
+static void peer_event(void *ctx, struct MHD_Connection *c, void **socket_context,
+		       enum MHD_ConnectionNotificationCode what)
+{
+	struct peer *peer = *socket_context;
+	struct listener *l = ctx;
+
+	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+		if (peer)
+			peer->fd = -1;
+		return;
+	}
+	for (unsigned i = 0; i < HTTP_MAX_CONNECTIONS; i++) {
+		peer = &l->peer[i];
+		if (peer->fd >= 0)
+			continue;
+		peer->fd =
+			MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+		peer->deadline_ns = now_ns() + HTTP_TIMEOUT_S * 1000000000ULL;
+		*socket_context = peer;
+		return;
+	}
+}
+
+static void request_done(void *ctx, struct MHD_Connection *c, void **state,
+			 enum MHD_RequestTerminationCode why)
+{
+	struct peer *peer = peer_of(c);
+
+	(void)ctx;
+	(void)state;
+	(void)why;
+	if (peer)
+		peer->deadline_ns = now_ns() + HTTP_TIMEOUT_S * 1000000000ULL;
+}
+
 /* A request is handled when it is complete; of its body only the size counts. *state: bytes + 1. */
 static enum MHD_Result http_access(void *ctx, struct MHD_Connection *c, const char *url,
 				   const char *method, const char *version, const char *data,
 				   size_t *data_len, void **state)
 {
 	struct listener *l = ctx;
+	struct peer *peer = peer_of(c);
 	struct http_request q = {.local = l->local, .path = url, .connection = c};
 	struct http_reply reply = {.status = MHD_HTTP_OK};
 	const char *allow = NULL;
@@ -142,6 +198,8 @@ static enum MHD_Result http_access(void *ctx, struct MHD_Connection *c, const ch
 		return MHD_YES;
 	}
 	q.trusted = l->local && peer_trusted(c);
+	if (peer)
+		peer->deadline_ns = now_ns() + HTTP_ANSWER_S * 1000000000ULL;
 	if (seen > HTTP_MAX_BODY + 1)
 		reply_text(&reply, MHD_HTTP_CONTENT_TOO_LARGE, "the body is too large\n");
 	else
@@ -189,12 +247,17 @@ static int listener_open(struct listener *l, struct http *h, int fd, bool local)
 	l->src.cb = listener_event;
 	l->http = h;
 	l->local = local;
+	for (unsigned i = 0; i < HTTP_MAX_CONNECTIONS; i++)
+		l->peer[i].fd = -1;
 	l->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, http_access, l,
 				  MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL,
 				  MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
 				  (unsigned)HTTP_MAX_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
 				  (unsigned)HTTP_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-				  (size_t)HTTP_MAX_REQUEST, MHD_OPTION_END);
+				  (size_t)HTTP_MAX_REQUEST, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+				  (unsigned)HTTP_MAX_PER_PEER, MHD_OPTION_NOTIFY_CONNECTION,
+				  peer_event, l, MHD_OPTION_NOTIFY_COMPLETED, request_done, NULL,
+				  MHD_OPTION_END);
 	if (!l->mhd) {
 		close(fd);
 		return -ENOMEM;
@@ -337,12 +400,23 @@ void http_close(struct http *h)
 	free(h);
 }
 
+/* Cut who is too slow, which MHD then sees as closed. */
+static void listener_run(struct listener *l)
+{
+	uint64_t now = now_ns();
+
+	if (!l->mhd)
+		return;
+	for (unsigned i = 0; i < HTTP_MAX_CONNECTIONS; i++)
+		if (l->peer[i].fd >= 0 && l->peer[i].deadline_ns < now)
+			shutdown(l->peer[i].fd, SHUT_RDWR);
+	MHD_run(l->mhd);
+}
+
 void http_run(struct http *h)
 {
-	if (h->local.mhd)
-		MHD_run(h->local.mhd);
-	if (h->tcp.mhd)
-		MHD_run(h->tcp.mhd);
+	listener_run(&h->local);
+	listener_run(&h->tcp);
 }
 
 int http_timeout_ms(const struct http *h)

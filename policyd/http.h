@@ -3,8 +3,8 @@
  * HTTP server of the daemon: a Unix socket for everything, optionally one TCP address for what only
  * reads. Who may read by the Unix socket is a matter of its owner, group and mode; what changes
  * something is for root and the daemon's own user. Runs inside the daemon's loop, no threads: a
- * handler sees the daemon at rest. Connections, request size and idle time are bounded. What is
- * served stands in the table of http_routes.c.
+ * handler sees the daemon at rest. Connections, also of one address, sizes and times are bounded.
+ * What is served stands in the table of http_routes.c.
  */
 #ifndef DMM_POLICYD_HTTP_H
 #define DMM_POLICYD_HTTP_H
@@ -15,7 +15,9 @@
 #define HTTP_MAX_CONNECTIONS 64 /* per listener */
 #define HTTP_MAX_REQUEST 32768	/* bytes of request line and headers */
 #define HTTP_MAX_BODY 65536	/* bytes of a POST; more is refused with 413 */
-#define HTTP_TIMEOUT_S 10
+#define HTTP_TIMEOUT_S 5	/* without a byte, and, once begun, for a whole request */
+#define HTTP_ANSWER_S 60	/* to take the whole answer */
+#define HTTP_MAX_PER_PEER 16	/* connections of one address by TCP */
 
 struct http;
 
@@ -42,6 +44,9 @@ struct http_route {
 
 /* The value of a query parameter, NULL if it is not there. Valid during the request. */
 const char *http_query(const struct http_request *q, const char *name);
+
+/* The value of a header of the request, likewise. */
+const char *http_header(const struct http_request *q, const char *name);
 
 /*
  * Listen on a Unix socket (mode 0660; a stale one is replaced; -EADDRINUSE: somebody answers on

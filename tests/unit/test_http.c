@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The HTTP server with made-up routes: what is served where, and its bounds. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <netinet/in.h>
@@ -213,6 +214,96 @@ static void test_bounds(void)
 	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 200);
 }
 
+/* One address has no more than its share of the connections by TCP. */
+static void test_peer(void)
+{
+	int held[HTTP_MAX_PER_PEER];
+	char address[32];
+	unsigned port;
+
+	for (port = 29564; port < 29664; port++) {
+		snprintf(address, sizeof(address), "127.0.0.1:%u", port);
+		if (http_listen(http, address) == 0)
+			break;
+	}
+	for (int i = 0; i < HTTP_MAX_PER_PEER; i++) {
+		held[i] = dial_tcp(port);
+		loop_run(epfd, 1);
+		http_run(http);
+	}
+	CU_ASSERT_EQUAL(ask_text(dial_tcp(port), "GET /read"), 0);
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 200);
+	for (int i = 0; i < HTTP_MAX_PER_PEER; i++)
+		close(held[i]);
+	for (int i = 0; i < 10; i++) {
+		loop_run(epfd, 1);
+		http_run(http);
+	}
+	CU_ASSERT_EQUAL(ask_text(dial_tcp(port), "GET /read"), 200);
+	CU_ASSERT_EQUAL(http_listen(http, ""), 0);
+}
+
+/* A byte now and then does not keep a connection: the request has its time as a whole. */
+static void test_slow(void)
+{
+	uint64_t begin = now_ns();
+	int fd = dial_unix(), n = -1;
+	char c;
+
+	while (n != 0 && now_ns() - begin < 3 * HTTP_TIMEOUT_S * 1000000000ULL) {
+		if (send(fd, "G", 1, MSG_NOSIGNAL) < 0)
+			break;
+		usleep(20000);
+		loop_run(epfd, 0);
+		http_run(http);
+		n = (int)recv(fd, &c, 1, 0);
+	}
+	CU_ASSERT(n == 0 || (n < 0 && errno == EPIPE));
+	CU_ASSERT(now_ns() - begin >= (HTTP_TIMEOUT_S - 1) * 1000000000ULL);
+	close(fd);
+}
+
+/* Requests with bytes changed, cut and joined at random, the same each time: the server answers
+ * what follows. */
+static void test_garbage(void)
+{
+	static const char *const seeds[] = {
+		"GET /read?x=%41&x=b HTTP/1.1\r\nHost: x\r\nAccept: */*;q=0.1\r\n\r\n",
+		"POST /write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+		"chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n",
+		"POST /write HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
+		"HEAD http://x/read HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+	};
+	unsigned random = 1;
+	char request[600];
+
+	for (int i = 0; i < 3000; i++) {
+		size_t len = 0;
+		int fd = dial_unix();
+
+		for (int part = 0; part < 2; part++) {
+			const char *seed = seeds[(random = random * 1103515245 + 12345) >> 16 & 3];
+			size_t n = strlen(seed);
+
+			if (random >> 20 & 1)
+				n = (random >> 8) % n;
+			memcpy(request + len, seed, n);
+			len += n;
+		}
+		for (unsigned k = random >> 24 & 7; len && k; k--) {
+			random = random * 1103515245 + 12345;
+			request[(random >> 8) % len] = (char)(random >> 16);
+		}
+		CU_ASSERT(send(fd, request, len, MSG_NOSIGNAL) == (ssize_t)len);
+		for (int k = 0; k < 3; k++) {
+			loop_run(epfd, 0);
+			http_run(http);
+		}
+		close(fd);
+	}
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 200);
+}
+
 /* A socket that somebody answers on is not taken away; one left behind is replaced. */
 static void test_socket_taken(void)
 {
@@ -242,6 +333,9 @@ int main(void)
 		{"a member of the socket's group", test_member},
 		{"routes on TCP", test_tcp},
 		{"bounds", test_bounds},
+		{"one address's share", test_peer},
+		{"slow requests", test_slow},
+		{"garbage", test_garbage},
 		{"a socket that is taken, one left behind", test_socket_taken},
 		CU_TEST_INFO_NULL,
 	};

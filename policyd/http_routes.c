@@ -40,11 +40,11 @@ static bool measure(struct daemon *d, struct http_reply *ret)
 
 static void get_metrics(const struct http_request *q, struct http_reply *ret, void *ctx)
 {
+	enum metrics_format format = metrics_negotiate(http_header(q, "Accept"));
 	struct daemon *d = ctx;
 	FILE *out;
 	int r;
 
-	(void)q;
 	if (!measure(d, ret))
 		return;
 	out = open_memstream(&ret->body, &ret->len);
@@ -52,8 +52,8 @@ static void get_metrics(const struct http_request *q, struct http_reply *ret, vo
 		reply_error(ret, 500, -errno);
 		return;
 	}
-	ret->type = METRICS_CONTENT_TYPE;
-	r = metrics_write(d->telemetry, out);
+	ret->type = metrics_content_type(format);
+	r = metrics_write(d->telemetry, format, out);
 	if (fclose(out) != 0 || r < 0)
 		ret->status = 500;
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * One table of families in the order of the output; the rows of dmm_counters.h are families too.
- * A family writes its HELP and TYPE, then calls its function for the samples.
+ * A family has its TYPE and HELP written, then its function writes the samples.
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
 
 #include "lib/base/util.h"
 #include "policyd/metrics.h"
@@ -208,6 +211,31 @@ static void emit_self_rss(const struct family *f, const struct telemetry *t, FIL
 	put_u64(out, f->name, t->self.rss_bytes);
 }
 
+static void emit_program_time(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	for (unsigned i = 0; i < t->n_program; i++) {
+		fprintf(out, "%s{", f->name);
+		put_label(out, "program", t->program[i].name);
+		fprintf(out, "} %.9f\n", (double)t->program[i].run_ns / 1e9);
+	}
+}
+
+static void emit_program_runs(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	for (unsigned i = 0; i < t->n_program; i++)
+		put_u64_label(out, f->name, "program", t->program[i].name, t->program[i].runs);
+}
+
+static void emit_self_virtual(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	put_u64(out, f->name, t->self.virtual_bytes);
+}
+
+static void emit_self_max_fds(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	put_u64(out, f->name, t->self.max_fds);
+}
+
 static void emit_self_fds(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	put_u64(out, f->name, t->self.fds);
@@ -260,25 +288,120 @@ static const struct family families[] = {
 	{"dmm_map_entries", "gauge", "map", "entries in use of a BPF map", emit_map_used, 0},
 	{"dmm_map_max_entries", "gauge", "map", "entries that a BPF map has room for",
 	 emit_map_max, 0},
+	{"dmm_bpf_prog_run_seconds_total", "counter", "program",
+	 "time that a BPF program of the sockets ran; 0 without sysctl kernel.bpf_stats_enabled",
+	 emit_program_time, 0},
+	{"dmm_bpf_prog_runs_total", "counter", "program", "how often it ran, likewise",
+	 emit_program_runs, 0},
 	{"process_cpu_seconds_total", "counter", "", "CPU time of dmm-policyd, user and system",
 	 emit_self_cpu, 0},
 	{"process_resident_memory_bytes", "gauge", "", "resident memory of dmm-policyd",
 	 emit_self_rss, 0},
+	{"process_virtual_memory_bytes", "gauge", "", "virtual memory of dmm-policyd",
+	 emit_self_virtual, 0},
+	{"process_max_fds", "gauge", "", "file descriptors that dmm-policyd may have",
+	 emit_self_max_fds, 0},
 	{"process_open_fds", "gauge", "", "open file descriptors of dmm-policyd", emit_self_fds, 0},
 	{"process_start_time_seconds", "gauge", "",
 	 "when dmm-policyd started, in seconds since 1970", emit_self_start, 0},
 };
 /* clang-format on */
 
-int metrics_write(const struct telemetry *t, FILE *out)
+/* The length of name without this ending. */
+static int stem(const char *name, const char *ending)
+{
+	size_t n = strlen(name), e = strlen(ending);
+
+	return (int)(n > e && strcmp(name + n - e, ending) == 0 ? n - e : n);
+}
+
+/* In OpenMetrics _total and _info belong to the sample, and units are told. */
+static void put_head(const struct family *f, enum metrics_format format, FILE *out)
+{
+	static const char *const units[] = {"seconds", "bytes"};
+	const char *type = f->type;
+	int n = (int)strlen(f->name);
+
+	if (format == METRICS_OPENMETRICS) {
+		n = stem(f->name, "_total");
+		if (n == (int)strlen(f->name) &&
+		    (n = stem(f->name, "_info")) < (int)strlen(f->name))
+			type = "info";
+	}
+	fprintf(out, "# TYPE %.*s %s\n", n, f->name, type);
+	for (unsigned i = 0; format == METRICS_OPENMETRICS && i < ARRAY_SIZE(units); i++) {
+		int u = (int)strlen(units[i]);
+
+		if (n > u && f->name[n - u - 1] == '_' &&
+		    strncmp(f->name + n - u, units[i], (size_t)u) == 0)
+			fprintf(out, "# UNIT %.*s %s\n", n, f->name, units[i]);
+	}
+	fprintf(out, "# HELP %.*s %s\n", n, f->name, f->help);
+}
+
+int metrics_write(const struct telemetry *t, enum metrics_format format, FILE *out)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(families); i++) {
-		const struct family *f = &families[i];
-
-		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", f->name, f->help, f->name, f->type);
-		f->emit(f, t, out);
+		put_head(&families[i], format, out);
+		families[i].emit(&families[i], t, out);
 	}
+	if (format == METRICS_OPENMETRICS)
+		fputs("# EOF\n", out);
 	return ferror(out) ? -EIO : 0;
+}
+
+const char *metrics_content_type(enum metrics_format format)
+{
+	return format == METRICS_OPENMETRICS
+		       ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+		       : "text/plain; version=0.0.4; charset=utf-8";
+}
+
+/* The value of a parameter of a media range, NULL if it has none; ret has room for size. */
+static const char *parameter(const char *range, size_t len, const char *name, char *ret,
+			     size_t size)
+{
+	size_t n = strlen(name), k = 0;
+
+	for (size_t i = 0; i + n + 1 < len; i++) {
+		if (range[i] != ';')
+			continue;
+		while (i + 1 < len && range[i + 1] == ' ')
+			i++;
+		if (i + n + 1 >= len || strncasecmp(range + i + 1, name, n) != 0 ||
+		    range[i + 1 + n] != '=')
+			continue;
+		for (i += n + 2; i < len && !strchr("; \"", range[i]) && k + 1 < size; i++)
+			ret[k++] = range[i];
+		ret[k] = '\0';
+		return ret;
+	}
+	return NULL;
+}
+
+enum metrics_format metrics_negotiate(const char *accept)
+{
+	static const char open_type[] = "application/openmetrics-text";
+	double open = 0, text = 0;
+
+	while (accept && *accept) {
+		char q_text[16], version_text[16];
+		const char *range = accept + strspn(accept, ", "), *v, *q_is;
+		size_t len = strcspn(range, ",");
+		double q;
+
+		accept = range + len;
+		q_is = parameter(range, len, "q", q_text, sizeof(q_text));
+		q = q_is ? strtod(q_is, NULL) : 1;
+		v = parameter(range, len, "version", version_text, sizeof(version_text));
+		if (strncasecmp(range, open_type, sizeof(open_type) - 1) == 0) {
+			if (!v || strcmp(v, "1.0.0") == 0)
+				open = MAX(open, q);
+		} else if (strncasecmp(range, "text/", 5) == 0 || strncmp(range, "*/*", 3) == 0) {
+			text = MAX(text, q);
+		}
+	}
+	return open > text ? METRICS_OPENMETRICS : METRICS_TEXT;
 }
 
 void metrics_list(void (*cb)(const char *name, const char *type, const char *labels,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A snapshot as Prometheus text (exposition format 0.0.4). Labels are bounded by the limits of the
- * ABI: stacks, rules, roles, reasons, maps.
+ * A snapshot as Prometheus text or as OpenMetrics. Labels are bounded by the limits of the ABI:
+ * stacks, rules, roles, reasons, maps, programs.
  */
 #ifndef DMM_POLICYD_METRICS_H
 #define DMM_POLICYD_METRICS_H
@@ -10,10 +10,17 @@
 
 #include "policyd/telemetry.h"
 
-#define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
+enum metrics_format {
+	METRICS_TEXT,	     /* exposition format 0.0.4 */
+	METRICS_OPENMETRICS, /* OpenMetrics 1.0.0 */
+};
+
+/* What an Accept header, or none (NULL), asks for: OpenMetrics only when it is liked better. */
+enum metrics_format metrics_negotiate(const char *accept);
+const char *metrics_content_type(enum metrics_format format);
 
 /* Write all families. 0, or -EIO when out has failed. */
-int metrics_write(const struct telemetry *t, FILE *out);
+int metrics_write(const struct telemetry *t, enum metrics_format format, FILE *out);
 
 /* Call cb for each family; labels: "stack,role" or "". Names and help are what metrics_write()
  * uses. */

@@ -50,6 +50,8 @@ static void make_snapshot(void)
 	t.stack[1].hold[DMM_H_HELD] = 8;
 	t.stack[1].xdp[DMM_X_FLOW] = 9;
 	t.counter[DMM_C_CONNECTS] = 10;
+	t.n_program = 1;
+	t.program[0] = (struct maps_program){"dmm_connect4", 1500000000, 12};
 	for (unsigned i = 0; i < TELEMETRY_MAPS; i++)
 		t.map[i] = (struct telemetry_map_usage){map[i], i != 1, i, 100};
 }
@@ -62,7 +64,7 @@ static char *make_text(void)
 
 	if (!f)
 		abort();
-	CU_ASSERT_EQUAL(metrics_write(&t, f), 0);
+	CU_ASSERT_EQUAL(metrics_write(&t, METRICS_TEXT, f), 0);
 	fclose(f);
 	return text;
 }
@@ -103,12 +105,11 @@ static void test_lines(void)
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		const char *p;
 
-		if (sscanf(line, "# HELP %127s", family) == 1) {
-			CU_ASSERT(strlen(line) > strlen(family) + 10);
+		if (sscanf(line, "# TYPE %127s", family) == 1)
 			continue;
-		}
-		if (strncmp(line, "# TYPE ", 7) == 0) {
+		if (strncmp(line, "# HELP ", 7) == 0) {
 			CU_ASSERT_EQUAL(strncmp(line + 7, family, strlen(family)), 0);
+			CU_ASSERT(strlen(line) > strlen(family) + 10);
 			continue;
 		}
 		p = skip_series(line);
@@ -142,6 +143,8 @@ static void test_values(void)
 		"dmm_xdp_flow_redirects_total{stack=\"edge0\"} 9\n",
 		"dmm_bpf_connects_total 10\n",
 		"dmm_instance_cpu_seconds_total{stack=\"edge0\"} 1.23\n",
+		"dmm_bpf_prog_run_seconds_total{program=\"dmm_connect4\"} 1.500000000\n",
+		"dmm_bpf_prog_runs_total{program=\"dmm_connect4\"} 12\n",
 		"dmm_map_max_entries{map=\"pending\"} 100\n",
 		/* escaped */
 		"dmm_stack_up{stack=\"odd\\\"name\\\\\"} 0\n",
@@ -200,13 +203,61 @@ static void test_documented(void)
 	DMM_REASONS(CHECK_REASON)
 }
 
+static void test_openmetrics(void)
+{
+	static const char *const want[] = {
+		"# TYPE dmm_build info\n# HELP dmm_build always",
+		"\ndmm_build_info{version=",
+		"# TYPE dmm_default_hits counter\n# HELP dmm_default_hits ",
+		"\ndmm_default_hits_total 6\n",
+		"# TYPE process_cpu_seconds counter\n# UNIT process_cpu_seconds seconds\n",
+		"# UNIT dmm_instance_port_receive_bytes bytes\n",
+	};
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	CU_ASSERT_EQUAL(metrics_write(&t, METRICS_OPENMETRICS, f), 0);
+	fclose(f);
+	for (unsigned i = 0; i < sizeof(want) / sizeof(want[0]); i++)
+		CU_ASSERT_PTR_NOT_NULL(strstr(text, want[i]));
+	CU_ASSERT_STRING_EQUAL(text + len - 6, "# EOF\n");
+	free(text);
+}
+
+static void test_negotiate(void)
+{
+	static const struct {
+		const char *accept;
+		enum metrics_format want;
+	} row[] = {
+		{NULL, METRICS_TEXT},
+		{"", METRICS_TEXT},
+		{",, ,", METRICS_TEXT},
+		{"*/*", METRICS_TEXT},
+		{"application/openmetrics-text", METRICS_OPENMETRICS},
+		{"application/openmetrics-text; version=1.0.0", METRICS_OPENMETRICS},
+		{"application/openmetrics-text; version=0.0.1", METRICS_TEXT},
+		{"application/openmetrics-text;q=0", METRICS_TEXT},
+		{"text/plain;q=0.5, Application/OpenMetrics-Text; Q=0.4", METRICS_TEXT},
+		{"application/openmetrics-text;version=1.0.0;q=0.5,application/"
+		 "openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+		 METRICS_OPENMETRICS},
+		{"application/openmetrics-text;q", METRICS_OPENMETRICS},
+		{"application/openmetrics-text;q=nan,*/*", METRICS_TEXT},
+	};
+
+	for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++)
+		CU_ASSERT_EQUAL(metrics_negotiate(row[i].accept), row[i].want);
+}
+
 static void test_full_device(void)
 {
 	FILE *f = fopen("/dev/full", "w");
 
 	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
 	setvbuf(f, NULL, _IONBF, 0);
-	CU_ASSERT(metrics_write(&t, f) < 0);
+	CU_ASSERT(metrics_write(&t, METRICS_TEXT, f) < 0);
 	fclose(f);
 }
 
@@ -216,6 +267,8 @@ int main(int argc, char **argv)
 		{"every line is well-formed, no series twice", test_lines},
 		{"values and escapes", test_values},
 		{"every family is documented", test_documented},
+		{"OpenMetrics", test_openmetrics},
+		{"which of both is asked for", test_negotiate},
 		{"an output that fails", test_full_device},
 		CU_TEST_INFO_NULL,
 	};
@@ -225,7 +278,10 @@ int main(int argc, char **argv)
 		metrics_list(print_family, NULL);
 		return EXIT_SUCCESS;
 	}
+	if (argc > 1 && strcmp(argv[1], "--openmetrics") == 0)
+		return metrics_write(&t, METRICS_OPENMETRICS, stdout) == 0 ? EXIT_SUCCESS
+									   : EXIT_FAILURE;
 	if (argc > 1 && strcmp(argv[1], "--text") == 0)
-		return metrics_write(&t, stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+		return metrics_write(&t, METRICS_TEXT, stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 	return unit_run("metrics", tests);
 }

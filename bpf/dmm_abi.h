@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 8
+#define DMM_ABI_VERSION 9
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -25,6 +25,8 @@ typedef unsigned long long dmm_u64;
 #define DMM_MAX_STACKS 32	 /* stack ids are 0 … MAX-1 */
 #define DMM_MAX_RULES 65536	 /* rule indices 0 … MAX-1, in the order of evaluation */
 #define DMM_MAX_USE 6		 /* stacks in one rule's list of preference */
+#define DMM_MAX_MEASURED 1024	 /* rules that are measured; numbers 1 … MAX */
+#define DMM_MAX_CHOICES 16384	 /* rules and prefixes that nRD has chosen for */
 #define DMM_MAX_PENDING 65536	 /* connects in progress through an instance, per host */
 #define DMM_MAX_LISTENS 4096	 /* announced listeners, per host */
 #define DMM_MAX_ROUTES 65536	 /* published prefixes of all instances */
@@ -232,17 +234,40 @@ struct dmm_rule_rec {
 					first for weight[i] of their sum of connections */
 	dmm_u8 use[DMM_MAX_USE];     /* stack ids in order of preference */
 	dmm_u8 n_use;
-	dmm_u8 strict;	/* 1: when no stack of the list can serve, connect() fails; 0: kernel stack
-			 */
-	dmm_u8 carrier; /* enum dmm_carrier wanted: TCP or SPLICE (where its gate allows) */
-	dmm_u8 origin;	/* 0 operator, 1 nRD */
-	dmm_u8 off;	/* 1: switched off; what matches stays on the kernel stack */
-	dmm_u8 capture; /* 1: the same, for tcpdump to see it */
-	dmm_u8 pad[2];
+	dmm_u8 strict;	 /* 1: when no stack of the list can serve, connect() fails; 0: kernel stack
+			  */
+	dmm_u8 carrier;	 /* enum dmm_carrier wanted: TCP or SPLICE (where its gate allows) */
+	dmm_u8 origin;	 /* 0 operator, 1 nRD */
+	dmm_u8 off;	 /* 1: switched off; what matches stays on the kernel stack */
+	dmm_u8 capture;	 /* 1: the same, for tcpdump to see it */
+	dmm_u16 measure; /* what telemetry calls the rule, DMM_MEASURE_AUTO beside; its name keeps
+			    it as long as it is measured. 0: its sockets are not */
 };
+#define DMM_MEASURE_AUTO 0x8000u /* nRD chooses among use, see struct dmm_choice */
+#define DMM_MEASURE_NUMBER(measure) ((measure)&0x7fff)
 
 /* The number between 0 and 2^32 - 1 that says where in the sum of weights a socket falls. */
 #define DMM_DRAW(cookie) ((dmm_u32)((dmm_u64)(cookie)*0x9e3779b97f4a7c15ULL >> 32))
+
+/*
+ * dmm_choice, a hash: what nRD has chosen for connecting sockets of a rule, for one remote prefix
+ * or, plen 0 and no address, for all that have no choice of their own. It is no part of a
+ * generation: a choice counts as long as `use` is the list of the rule. None: the order of the
+ * list.
+ */
+struct dmm_choice_key {
+	dmm_u16 measure; /* DMM_MEASURE_NUMBER */
+	dmm_u8 plen;	 /* 0, DMM_CHOICE_PLEN4 or DMM_CHOICE_PLEN6 */
+	dmm_u8 pad;
+	dmm_u8 ip[16];
+};
+#define DMM_CHOICE_PLEN4 120 /* of the v4-mapped form */
+#define DMM_CHOICE_PLEN6 48
+struct dmm_choice {
+	dmm_u16 weight[DMM_MAX_USE]; /* as in dmm_rule_rec; not all 0 */
+	dmm_u8 use[DMM_MAX_USE];
+	dmm_u8 pad[6];
+};
 
 /*
  * dmm_stack[slot * DMM_MAX_STACKS + id]: a stack as configured. Ids belong to names: a commit gives
@@ -408,7 +433,8 @@ struct dmm_flow {
 	dmm_u8 carrier;
 	dmm_u8 role;  /* DMM_ROLE_CLIENT: towards an instance; SERVER: towards an application */
 	dmm_u8 gated; /* 1: the connecting end may be spliced and is in dmm_splice */
-	dmm_u8 pad[3];
+	dmm_u8 pad;
+	dmm_u16 measure;   /* as in dmm_rule_rec */
 	dmm_u64 kernel_sk; /* of the connecting end; meaningful to the BPF programs alone */
 };
 
@@ -500,6 +526,113 @@ struct dmm_xport_key {
 	dmm_u8 pad;
 };
 
+/*
+ * dmm_measured, socket storage: a connecting TCP socket of a rule that is measured. Made at
+ * connect(), read at each change of its state: all other sockets have none.
+ */
+struct dmm_measured {
+	dmm_u64 begin_ns;	/* its SYN left */
+	dmm_u64 established_ns; /* 0: not yet */
+	dmm_u8 remote[16];
+	dmm_u16 measure; /* as in dmm_rule_rec */
+	dmm_u8 stack;
+	dmm_u8 carrier; /* enum dmm_carrier: not NONE: round trips and segments are not its own */
+	dmm_u8 pad[4];
+};
+
+/*
+ * Histograms of telemetry: four buckets a power of two, so that a bucket is at most a quarter wide,
+ * from 1 to 2^28: of microseconds, four minutes. 0 counts as 1, what is beyond counts in the last.
+ */
+#define DMM_HIST_BUCKETS 112
+static inline dmm_u32 dmm_hist_bucket(dmm_u64 value)
+{
+	dmm_u32 exponent = 0, v, step;
+
+	if (value <= 1)
+		return 0;
+	if (value >> (DMM_HIST_BUCKETS / 4))
+		return DMM_HIST_BUCKETS - 1;
+	v = (dmm_u32)value; /* clang has no instruction for this on BPF */
+	for (step = 16; step; step /= 2) {
+		if (v >> step) {
+			exponent += step;
+			v >>= step;
+		}
+	}
+	v = (dmm_u32)(exponent >= 2 ? value >> (exponent - 2) : value << (2 - exponent));
+	return exponent * 4 + (v & 3);
+}
+
+/* enum dmm_failure: how a connection failed. */
+enum dmm_failure {
+	DMM_FAIL_REFUSED,     /* ECONNREFUSED */
+	DMM_FAIL_TIMEOUT,     /* ETIMEDOUT */
+	DMM_FAIL_UNREACHABLE, /* EHOSTUNREACH, ENETUNREACH */
+	DMM_FAIL_RESET,	      /* ECONNRESET, EPIPE: after it was established */
+	DMM_FAIL_OTHER,
+	DMM_FAILURES
+};
+static inline enum dmm_failure dmm_failure_of(dmm_u32 error)
+{
+	switch (error) { /* Linux' numbers */
+	case 111:
+		return DMM_FAIL_REFUSED;
+	case 110:
+		return DMM_FAIL_TIMEOUT;
+	case 101:
+	case 113:
+		return DMM_FAIL_UNREACHABLE;
+	case 32:
+	case 104:
+		return DMM_FAIL_RESET;
+	default:
+		return DMM_FAIL_OTHER;
+	}
+}
+
+/*
+ * dmm_measures[stack id], per CPU, and dmm_instmeas[stack id], mmapable, of the instance alone:
+ * what all measured connections of a stack were like since the tree was made; the sum of both is
+ * the whole. An instance tells what only its engine knows of a connection: round trips, segments,
+ * bytes. Histograms are of microseconds.
+ */
+struct dmm_measures {
+	dmm_u64 connections; /* established or failed */
+	dmm_u64 failed[DMM_FAILURES];
+	dmm_u64 ended;	 /* of those established */
+	dmm_u64 life_us; /* of these, from connect() on */
+	dmm_u64 rx_bytes, tx_bytes;
+	dmm_u64 segments, resent;	   /* sent; of these, again */
+	dmm_u64 connect[DMM_HIST_BUCKETS]; /* from the SYN to the answer, of those established */
+	dmm_u64 srtt[DMM_HIST_BUCKETS];	   /* smoothed round trip at the end of a connection */
+};
+
+/*
+ * dmm_samples[n % DMM_SAMPLE_SLOTS], mmapable: sample number n, of one measured connection, written
+ * by a program or by an instance. Nobody takes them out, as of dmm_monitor. The seq of slot
+ * DMM_SAMPLE_SLOTS is how many ever were. Zero: not known, or not told by this sample.
+ */
+struct dmm_sample {
+	dmm_u64 seq;	 /* n + 1 once all of it is there; 0: never, or being written */
+	dmm_u16 measure; /* DMM_MEASURE_NUMBER of the rule */
+	dmm_u8 stack;	 /* id */
+	dmm_u8 kind;	 /* enum dmm_sample_kind */
+	dmm_u32 error;	 /* errno; 0: it worked */
+	dmm_u8 remote[16];
+	dmm_u32 connect_us;
+	dmm_u32 srtt_us;
+	dmm_u64 bytes; /* in both directions */
+	dmm_u64 life_us;
+	dmm_u32 segments, resent;
+};
+enum dmm_sample_kind {
+	DMM_SAMPLE_BEGIN = 1, /* it was established, or failed to be: error, connect_us */
+	DMM_SAMPLE_END,	      /* one that was established ended: the other members */
+	DMM_SAMPLE_FAR	      /* the same, of the engine's connection behind a carrier */
+};
+#define DMM_SAMPLE_SLOTS 16384
+
 /* dmm_verdicts[stack * …]: how many sockets got what. */
 #define DMM_VERDICT_INDEX(stack, role, reason) \
 	(((dmm_u32)(stack)*DMM_ROLES + (role)) * DMM_REASON_SPACE + (reason))
@@ -514,6 +647,11 @@ DMM_ASSERT(cell, sizeof(struct dmm_cell) == 64);
 DMM_ASSERT(table, sizeof(struct dmm_table) == 64);
 DMM_ASSERT(class_hdr, sizeof(struct dmm_class_hdr) == 64 * DMM_HDR_CELLS);
 DMM_ASSERT(rule_rec, sizeof(struct dmm_rule_rec) == 64);
+DMM_ASSERT(choice_key, sizeof(struct dmm_choice_key) == 20);
+DMM_ASSERT(choice, sizeof(struct dmm_choice) == 24);
+DMM_ASSERT(measured, sizeof(struct dmm_measured) == 40);
+DMM_ASSERT(measures, sizeof(struct dmm_measures) == 8 * (12 + 2 * DMM_HIST_BUCKETS));
+DMM_ASSERT(sample, sizeof(struct dmm_sample) == 64);
 DMM_ASSERT(tuple, sizeof(struct dmm_tuple) == 48);
 DMM_ASSERT(flow, sizeof(struct dmm_flow) == 72);
 DMM_ASSERT(sock, sizeof(struct dmm_sock) == 160);

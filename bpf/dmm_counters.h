@@ -19,7 +19,8 @@
 	X(NOT_MANAGED, "not-managed", "the group is not in force") \
 	X(REJECTED, "rejected", "a rule rejects this socket") \
 	X(CAPTURE, "capture", "a rule keeps it where tcpdump sees it") \
-	X(INTERNAL, "internal", "no socket storage, or a policy that names nothing usable")
+	X(INTERNAL, "internal", "no socket storage, or a policy that names nothing usable") \
+	X(NRD, "nrd", "nRD chose this stack among those of a rule")
 
 /* Counters of the BPF programs, summed over CPUs. X(NAME, metric, meaning) */
 #define DMM_COUNTERS(X) \
@@ -39,7 +40,10 @@
 	X(MSG_PASS_PEER, "splice_pass_no_peer", "messages left to TCP: peer not ready or gone") \
 	X(EVENT_LOST, "events_lost", "events that found no room in an instance's ring") \
 	X(LISTEN_FULL, "listens_full", "listeners that found no room in dmm_listen") \
-	X(SETTINGS_FAIL, "settings_failures", "sockets that got not all of their stack's settings")
+	X(SETTINGS_FAIL, "settings_failures", \
+	  "sockets that got not all of their stack's settings") \
+	X(MEASURE_FAIL, "measure_failures", "measured sockets that got no storage for it") \
+	X(SAMPLE_LOST, "samples_lost", "samples whose slot somebody else was still writing")
 
 /* Counters of the hold filter, per instance. X(NAME, metric, meaning) */
 #define DMM_HOLD_COUNTERS(X) \

@@ -65,6 +65,7 @@ struct sock {
 	struct socket *sk_socket;
 	int sk_rcvlowat;
 	int sk_peek_off;
+	int sk_err;
 	__u32 sk_priority;
 	struct sk_backlog sk_backlog;
 	__u16 sk_protocol;
@@ -87,7 +88,7 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 write_seq, copied_seq, rcv_nxt, snd_una;
 	__u64 bytes_received, bytes_acked;
-	__u32 srtt_us, total_retrans;
+	__u32 srtt_us, total_retrans, segs_out;
 	bool is_mptcp;
 	void *md5sig_info, *ao_info;
 	__u8 repair : 1;
@@ -179,5 +180,6 @@ enum sock_flags { SOCK_ZEROCOPY = 1 };
 #define EPERM 1
 #define ECONNREFUSED 111
 #define ENETUNREACH 101
+#define ETIMEDOUT 110
 
 #endif

@@ -53,6 +53,9 @@ DMM_PERCPU(dmm_hits, DMM_MAX_RULES + 1); /* the last: the default */
 DMM_PERCPU(dmm_holdctr, DMM_MAX_STACKS *DMM_HOLD_SPACE);
 DMM_PERCPU(dmm_xdpctr, DMM_MAX_STACKS *DMM_XDP_SPACE);
 
+DMM_ARRAY(dmm_samples, struct dmm_sample, DMM_SAMPLE_SLOTS + 1, BPF_F_MMAPABLE);
+DMM_ARRAY(dmm_instmeas, struct dmm_measures, DMM_MAX_STACKS, BPF_F_MMAPABLE);
+
 DMM_HASH(dmm_pending, __u64, struct dmm_flow, DMM_MAX_PENDING);
 DMM_HASH(dmm_tuple, struct dmm_tuple, __u64, DMM_MAX_PENDING);
 DMM_HASH(dmm_listen, __u64, struct dmm_listener, DMM_MAX_LISTENS);
@@ -79,6 +82,29 @@ struct {
 	__type(key, int);
 	__type(value, struct dmm_sock);
 } dmm_sock SEC(".maps");
+
+/* Not preallocated: an entry that is replaced stays whole for who reads it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DMM_MAX_CHOICES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct dmm_choice_key);
+	__type(value, struct dmm_choice);
+} dmm_choice SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct dmm_measured);
+} dmm_measured SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, DMM_MAX_STACKS);
+	__type(key, __u32);
+	__type(value, struct dmm_measures);
+} dmm_measures SEC(".maps");
 
 /* Only the flags and the size of a cell count; each image has the length that it needs. */
 struct dmm_image_map {

@@ -16,6 +16,10 @@ struct choice {
 		    */
 	__u8 n_use, strict, carrier;
 	__u8 keep; /* why it stays on the kernel stack, enum dmm_reason; 0: the list decides */
+	__u8 why;  /* enum dmm_reason of who gets what the list names first: a rule, nRD, the
+		      default */
+	__u8 pad;
+	__u16 measure; /* as in dmm_rule_rec */
 };
 #define NO_SLOT 2
 
@@ -30,20 +34,20 @@ static __always_inline __u64 pack_use(const __u8 *use)
 }
 
 /* The stack that the socket draws comes first, the others follow in their order. */
-static __noinline __u64 draw_use(const struct dmm_rule_rec *r, __u64 use, __u64 cookie)
+static __noinline __u64 draw_use(const __u16 *weight, __u64 use, __u64 cookie)
 {
 	__u32 sum = 0, at, end = 0;
 	__u64 below;
 
 #pragma unroll
 	for (int i = 0; i < DMM_MAX_USE; i++)
-		sum += r->weight[i];
+		sum += weight[i];
 	if (!sum)
 		return use;
 	at = (__u64)DMM_DRAW(cookie) * sum >> 32;
 #pragma unroll
 	for (int i = 0; i < DMM_MAX_USE; i++) {
-		end += r->weight[i];
+		end += weight[i];
 		if (at < end) {
 			below = (1ULL << (8 * i)) - 1;
 			return (use >> (8 * i) & 0xff) | (use & below) << 8 |
@@ -53,6 +57,38 @@ static __noinline __u64 draw_use(const struct dmm_rule_rec *r, __u64 use, __u64 
 	return use;
 }
 
+/* What nRD has chosen for this rule and prefix, plen 0: for all others of the rule. */
+static __always_inline const struct dmm_choice *choice_of(struct dmm_choice_key *key, __u64 use)
+{
+	const struct dmm_choice *c = bpf_map_lookup_elem(&dmm_choice, key);
+
+	return c && pack_use(c->use) == use ? c : NULL;
+}
+
+/* The list in the order that nRD has chosen for a connecting socket; 0: it has not. */
+__noinline __u64 chosen_use(__u32 measure, __u64 use, __u64 cookie, const struct dmm_addr *remote)
+{
+	struct dmm_choice_key key = {.measure = DMM_MEASURE_NUMBER(measure)};
+	const struct dmm_choice *c;
+
+	if (!remote)
+		return 0;
+	if (ip_is_v4(remote->ip)) {
+		__builtin_memcpy(key.ip, remote->ip, DMM_CHOICE_PLEN4 / 8);
+		key.plen = DMM_CHOICE_PLEN4;
+	} else {
+		__builtin_memcpy(key.ip, remote->ip, DMM_CHOICE_PLEN6 / 8);
+		key.plen = DMM_CHOICE_PLEN6;
+	}
+	c = choice_of(&key, use);
+	if (!c) {
+		__builtin_memset(key.ip, 0, sizeof(key.ip));
+		key.plen = 0;
+		c = choice_of(&key, use);
+	}
+	return c ? draw_use(c->weight, use, cookie) : 0;
+}
+
 static __always_inline void choose_default(struct choice *c, const struct dmm_class_hdr *hdr)
 {
 	c->use = pack_use(hdr->use);
@@ -60,11 +96,20 @@ static __always_inline void choose_default(struct choice *c, const struct dmm_cl
 	c->strict = hdr->strict;
 	c->keep = 0;
 	c->carrier = DMM_CARRIER_TCP;
+	c->why = DMM_REASON_DEFAULT;
+	c->measure = 0;
 }
 
-static __always_inline void choose_rule(struct choice *c, const struct dmm_rule_rec *r)
+static __always_inline void choose_rule(struct choice *c, const struct dmm_rule_rec *r,
+					const struct selector *sel)
 {
-	c->use = draw_use(r, pack_use(r->use), c->cookie);
+	__u64 use = pack_use(r->use), chosen = 0;
+
+	c->measure = r->measure;
+	if ((c->measure & DMM_MEASURE_AUTO) && sel->role == DMM_ROLE_CLIENT)
+		chosen = chosen_use(c->measure, use, c->cookie, &sel->remote);
+	c->why = chosen ? DMM_REASON_NRD : DMM_REASON_RULE;
+	c->use = chosen ? chosen : draw_use(r->weight, use, c->cookie);
 	c->n_use = r->n_use;
 	c->strict = r->strict;
 	c->keep = r->off ? DMM_REASON_ADMIN_OFF : r->capture ? DMM_REASON_CAPTURE : 0;
@@ -115,7 +160,7 @@ static __always_inline int choose_once(const struct selector *sel, struct choice
 		r = (void *)cell_at(image, DMM_RULE_CELL + c->rule);
 		if (!r)
 			return 1;
-		choose_rule(c, r);
+		choose_rule(c, r, sel);
 	} else {
 		c->rule = DMM_RULE_NONE;
 		choose_default(c, hdr);

@@ -119,6 +119,7 @@ static __always_inline __u32 try_instance(struct walk *k, __u32 id)
 	flow.group = w->sel.group;
 	flow.carrier = w->choice.carrier;
 	flow.role = DMM_ROLE_CLIENT;
+	flow.measure = w->choice.measure;
 	if (bpf_map_update_elem(&dmm_pending, &w->choice.cookie, &flow, BPF_ANY))
 		return DMM_REASON_MAP_FULL;
 	return DMM_REASON_RULE;
@@ -164,7 +165,7 @@ static long walk_step(__u32 i, void *data)
 	if (r == DMM_REASON_RULE)
 		return walk_end(k, id, k->why, GO_INSTANCE);
 next:
-	if (k->why == DMM_REASON_RULE || k->why == DMM_REASON_DEFAULT)
+	if (k->why == k->w->choice.why)
 		k->why = r;
 	return 0;
 }
@@ -177,7 +178,7 @@ static __always_inline void decide(struct walk *k)
 	bpf_loop(DMM_MAX_USE, walk_step, k, 0);
 	if (k->outcome != GO_UNDECIDED)
 		return;
-	if (k->why == DMM_REASON_RULE || k->why == DMM_REASON_DEFAULT)
+	if (k->why == c->why)
 		k->why = DMM_REASON_INTERNAL;
 	/* strict: refused, on the account of the stack that was wanted */
 	id = c->strict ? c->use & 0xff : DMM_STACK_KERNEL;
@@ -347,6 +348,25 @@ static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_so
 	return st;
 }
 
+/* dmm_measure goes on from here. What the socket was measured as before is forgotten. */
+static __always_inline void measure(const struct walk *k, struct bpf_sock *sk)
+{
+	const struct work *w = k->w;
+	struct dmm_measured *m;
+
+	m = bpf_sk_storage_get(&dmm_measured, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!m) {
+		count(DMM_C_MEASURE_FAIL);
+		return;
+	}
+	m->begin_ns = 0;
+	m->established_ns = 0;
+	__builtin_memcpy(m->remote, w->sel.remote.ip, sizeof(m->remote));
+	m->measure = w->choice.measure;
+	m->stack = k->stack;
+	m->carrier = k->outcome == GO_INSTANCE ? DMM_CARRIER_TCP : DMM_CARRIER_NONE;
+}
+
 /* A socket gets its cookie when it is first asked for it, by these programs at the latest. */
 static __always_inline void look_at(struct walk *k, struct bpf_sock *sk)
 {
@@ -388,8 +408,10 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 		k->why = w->choice.keep;
 	} else {
 		k->outcome = GO_UNDECIDED;
-		k->why = w->choice.rule == DMM_RULE_NONE ? DMM_REASON_DEFAULT : DMM_REASON_RULE;
+		k->why = w->choice.why;
 		decide(k);
+		if (w->choice.measure && w->sel.proto == IPPROTO_TCP && k->outcome != GO_REFUSED)
+			measure(k, sk);
 	}
 	return keep(k, sk);
 }

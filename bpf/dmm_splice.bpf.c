@@ -400,7 +400,7 @@ static long listen_step(__u32 i, void *data)
 	if (k->instance)
 		return 1;
 next:
-	if (k->why == DMM_REASON_RULE || k->why == DMM_REASON_DEFAULT)
+	if (k->why == k->choice->why)
 		k->why = r;
 	k->stack = DMM_STACK_KERNEL;
 	return 0;
@@ -477,7 +477,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm
 	k.sk = sk;
 	k.sel = &sel;
 	k.choice = &c;
-	k.why = c.rule == DMM_RULE_NONE ? DMM_REASON_DEFAULT : DMM_REASON_RULE;
+	k.why = c.why;
 	if (cg->flags & DMM_CG_OFF)
 		k.why = DMM_REASON_ADMIN_OFF;
 	else if (c.keep)

@@ -32,6 +32,7 @@ struct hook {
 
 static const struct hook hooks[] = {
 	{"dmm_sockops", BPF_CGROUP_SOCK_OPS, true, NEED_EVENTS},
+	{"dmm_measure", BPF_CGROUP_SOCK_OPS, false, NEED_MEASURE},
 	{"dmm_connect4", BPF_CGROUP_INET4_CONNECT, false, NEED_DECIDE},
 	{"dmm_connect6", BPF_CGROUP_INET6_CONNECT, false, NEED_DECIDE},
 	{"dmm_peername4", BPF_CGROUP_INET4_GETPEERNAME, false, NEED_NAMES},

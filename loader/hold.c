@@ -156,7 +156,7 @@ int hold_set_flow(struct hold *h, int fd, const struct dmm_flow *flow)
 		return -errno;
 	f.since_ns = now_ns();
 	f.gated = 0;
-	memset(f.pad, 0, sizeof(f.pad));
+	f.pad = 0;
 	f.kernel_sk = 0;
 	if (bpf_map_update_elem(h->tree->map[TREE_PENDING], &f.cookie, &f, 0) < 0)
 		return -errno;

@@ -6,15 +6,13 @@
 #ifndef DMM_LOADER_MONITOR_H
 #define DMM_LOADER_MONITOR_H
 
+#include "loader/ring.h"
 #include "loader/tree.h"
 
 struct monitor {
 	struct tree *tree;
-	volatile struct dmm_monitor_slot *slot; /* mmapped */
-	dmm_u64 next;				/* number of the verdict to be read */
-	dmm_u64 kept_until_ns;			/* as monitor_keep() put it off last */
-	dmm_u64 missing_since_ns; /* when verdict `next` was first seen not to be there; 0: not yet
-				   */
+	struct ring ring;      /* of struct dmm_monitor_slot */
+	dmm_u64 kept_until_ns; /* as monitor_keep() put it off last */
 };
 
 /* From now on. The tree has to stay open. 0 or -errno. */
@@ -26,8 +24,7 @@ void monitor_close(struct monitor *m);
 dmm_u64 monitor_keep(struct monitor *m);
 
 /* The next verdict, if there is one. *ret_lost grows by how many were overwritten before, or were
- * begun and not there MONITOR_WAIT_NS later. */
-#define MONITOR_WAIT_NS 1000000000ULL
+ * begun and not there RING_WAIT_NS later. */
 bool monitor_next(struct monitor *m, struct dmm_sock *ret, dmm_u64 *ret_lost);
 
 #endif

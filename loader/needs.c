@@ -100,6 +100,14 @@ static void instance_rules(const struct dmm_class *c, struct bits *ret)
 			ret->word[i / 64] |= 1ULL << (i % 64);
 }
 
+static void measured_rules(const struct dmm_class *c, struct bits *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	for (unsigned i = 0; i < c->hdr.rules; i++)
+		if (c->rule[i].measure)
+			ret->word[i / 64] |= 1ULL << (i % 64);
+}
+
 static void all_rules(const struct dmm_class *c, struct bits *ret)
 {
 	memset(ret, 0, sizeof(*ret));
@@ -118,13 +126,14 @@ static dmm_u8 needs_of_default(const struct dmm_class *c)
 
 void needs_of_groups(const struct dmm_class *c, dmm_u8 ret[DMM_MAX_GROUPS])
 {
-	struct bits all, instance, client, listener;
+	struct bits all, instance, measured, client, listener;
 
 	memset(ret, needs_of_default(c), DMM_MAX_GROUPS);
 	if (!c->image || !c->hdr.rules)
 		return;
 	all_rules(c, &all);
 	instance_rules(c, &instance);
+	measured_rules(c, &measured);
 	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++) {
 		if (!c->group[i].name[0])
 			continue;
@@ -139,5 +148,7 @@ void needs_of_groups(const struct dmm_class *c, dmm_u8 ret[DMM_MAX_GROUPS])
 			ret[i] |= NEED_EVENTS;
 		if (any(&client, &instance) || any(&listener, &instance))
 			ret[i] |= NEED_EVENTS | NEED_NAMES;
+		if (any(&client, &measured))
+			ret[i] |= NEED_MEASURE;
 	}
 }

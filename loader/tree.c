@@ -23,6 +23,7 @@
 
 #include "dmm_build_id.h"
 #include "dmm_flows.skel.h"
+#include "dmm_measure.skel.h"
 #include "dmm_sock.skel.h"
 #include "dmm_splice.skel.h"
 
@@ -34,18 +35,20 @@
 #include "loader/xdp.h"
 
 static const char *const map_names[TREE_MAPS] = {
-	[TREE_META] = "dmm_meta",	[TREE_IMAGE] = "dmm_image",
-	[TREE_STACK] = "dmm_stack",	[TREE_GROUP] = "dmm_group",
-	[TREE_STACKRT] = "dmm_stackrt", [TREE_CGROUP] = "dmm_cgroup",
-	[TREE_SOCK] = "dmm_sock",	[TREE_PENDING] = "dmm_pending",
-	[TREE_TUPLE] = "dmm_tuple",	[TREE_LISTEN] = "dmm_listen",
-	[TREE_ROUTE] = "dmm_route",	[TREE_EVENTS] = "dmm_events",
-	[TREE_PAIR] = "dmm_pair",	[TREE_PLAIN] = "dmm_plain",
-	[TREE_MEMO] = "dmm_memo",	[TREE_REGROUP] = "dmm_regroup_args",
-	[TREE_MONITOR] = "dmm_monitor", [TREE_COUNTERS] = "dmm_counters",
-	[TREE_HITS] = "dmm_hits",	[TREE_VERDICTS] = "dmm_verdicts",
-	[TREE_INSTCTR] = "dmm_instctr", [TREE_HOLDCTR] = "dmm_holdctr",
-	[TREE_XDPCTR] = "dmm_xdpctr",
+	[TREE_META] = "dmm_meta",	  [TREE_IMAGE] = "dmm_image",
+	[TREE_STACK] = "dmm_stack",	  [TREE_GROUP] = "dmm_group",
+	[TREE_STACKRT] = "dmm_stackrt",	  [TREE_CGROUP] = "dmm_cgroup",
+	[TREE_SOCK] = "dmm_sock",	  [TREE_PENDING] = "dmm_pending",
+	[TREE_TUPLE] = "dmm_tuple",	  [TREE_LISTEN] = "dmm_listen",
+	[TREE_ROUTE] = "dmm_route",	  [TREE_EVENTS] = "dmm_events",
+	[TREE_PAIR] = "dmm_pair",	  [TREE_PLAIN] = "dmm_plain",
+	[TREE_MEMO] = "dmm_memo",	  [TREE_REGROUP] = "dmm_regroup_args",
+	[TREE_MONITOR] = "dmm_monitor",	  [TREE_COUNTERS] = "dmm_counters",
+	[TREE_HITS] = "dmm_hits",	  [TREE_VERDICTS] = "dmm_verdicts",
+	[TREE_INSTCTR] = "dmm_instctr",	  [TREE_HOLDCTR] = "dmm_holdctr",
+	[TREE_CHOICE] = "dmm_choice",	  [TREE_SAMPLES] = "dmm_samples",
+	[TREE_MEASURED] = "dmm_measured", [TREE_MEASURES] = "dmm_measures",
+	[TREE_INSTMEAS] = "dmm_instmeas", [TREE_XDPCTR] = "dmm_xdpctr",
 };
 
 const char *tree_path(const char *path)
@@ -220,6 +223,7 @@ static void *map_mem(int fd, size_t len)
 #define META_LEN sizeof(struct dmm_meta)
 #define RT_LEN (DMM_MAX_STACKS * sizeof(struct dmm_stack_rt))
 #define INSTCTR_LEN (DMM_MAX_STACKS * DMM_INSTANCE_SPACE * sizeof(dmm_u64))
+#define INSTMEAS_LEN (DMM_MAX_STACKS * sizeof(struct dmm_measures))
 
 static int check_abi(const struct tree *t)
 {
@@ -260,8 +264,9 @@ int tree_open(struct tree *ret, const char *path)
 	}
 	ret->rt = map_mem(ret->map[TREE_STACKRT], RT_LEN);
 	ret->instctr = map_mem(ret->map[TREE_INSTCTR], INSTCTR_LEN);
+	ret->instmeas = map_mem(ret->map[TREE_INSTMEAS], INSTMEAS_LEN);
 	r = -ENOMEM;
-	if (!ret->rt || !ret->instctr)
+	if (!ret->rt || !ret->instctr || !ret->instmeas)
 		goto fail;
 	return 0;
 fail:
@@ -277,12 +282,15 @@ void tree_close(struct tree *t)
 		munmap((void *)t->rt, RT_LEN);
 	if (t->instctr)
 		munmap((void *)t->instctr, INSTCTR_LEN);
+	if (t->instmeas)
+		munmap((void *)t->instmeas, INSTMEAS_LEN);
 	for (int i = 0; i < TREE_MAPS; i++)
 		if (t->map[i] >= 0)
 			close(t->map[i]);
 	t->meta = NULL;
 	t->rt = NULL;
 	t->instctr = NULL;
+	t->instmeas = NULL;
 	for (int i = 0; i < TREE_MAPS; i++)
 		t->map[i] = -1;
 }
@@ -345,21 +353,25 @@ static int load_into(const char *dir, const char *progs, struct bpf_object *obj,
 
 static int load_all(const char *dir, const char *progs)
 {
+	struct dmm_measure_bpf *measure = dmm_measure_bpf__open();
 	struct dmm_splice_bpf *splice = dmm_splice_bpf__open();
 	struct dmm_flows_bpf *flows = dmm_flows_bpf__open();
 	struct dmm_sock_bpf *sock = dmm_sock_bpf__open();
 	int r = -ENOMEM;
 
-	if (splice && flows && sock) {
+	if (measure && splice && flows && sock) {
 		r = load_into(dir, progs, sock->obj, "connect");
 		if (r == 0)
 			r = load_into(dir, progs, splice->obj, "sock_ops");
+		if (r == 0)
+			r = load_into(dir, progs, measure->obj, "telemetry");
 		if (r == 0)
 			r = load_into(dir, progs, flows->obj, "flows iterator");
 	}
 	dmm_sock_bpf__destroy(sock);
 	dmm_splice_bpf__destroy(splice);
 	dmm_flows_bpf__destroy(flows);
+	dmm_measure_bpf__destroy(measure);
 	return r;
 }
 

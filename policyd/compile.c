@@ -7,6 +7,7 @@
 
 #include "lib/base/util.h"
 #include "policyd/compile.h"
+#include "policyd/measure.h"
 #include "policyd/records.h"
 
 int class_stack(const struct dmm_class *c, const char *name)
@@ -575,6 +576,8 @@ static int put_image(struct image *im, const struct dmm_policy *p, const struct 
 	struct parts ps = {0};
 	int r = parts_make(&ps, p, c);
 
+	if (r == 0)
+		r = measure_numbers(p, prev, ps.rule);
 	if (r == 0)
 		r = prev && prev->image && same_match(&ps, p->n_rules, c, prev)
 			    ? take_over(im, &ps, prev, hdr)

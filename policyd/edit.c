@@ -5,6 +5,7 @@
 
 #include "lib/base/util.h"
 #include "policyd/edit.h"
+#include "policyd/measure.h"
 #include "policyd/records.h"
 
 #define CELL sizeof(struct dmm_cell)
@@ -409,6 +410,9 @@ int edit_put(struct class_edit *e, dmm_u32 at, const struct dmm_rule *rule)
 	struct dmm_rule_rec rec;
 	dmm_u32 file;
 	int r = at < rule_room(e) ? file_number(e, rule->pos.file, &file) : -ENOSPC;
+
+	if (measure_wanted(rule)) /* a whole compile gives it its number */
+		r = -ENOSPC;
 
 	if (r == 0)
 		r = compile_record(e->c, rule, file, &rec);

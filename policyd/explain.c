@@ -5,6 +5,7 @@
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
 #include "loader/attach.h"
+#include "loader/measure.h"
 #include "policyd/explain.h"
 
 struct walker {
@@ -134,18 +135,34 @@ static void put_shares(const struct dmm_rule_rec *rule, struct explanation *ret)
 				ret->step[k].share = rule->weight[i] * 1000u / sum;
 }
 
+/* The rule with the weights that nRD has put in force for this socket. */
+static bool choose(const struct tree *t, const struct eval_socket *s, struct dmm_rule_rec *rule)
+{
+	struct dmm_choice c;
+
+	if (!(rule->measure & DMM_MEASURE_AUTO) || s->role != DMM_ROLE_CLIENT ||
+	    !choice_find(t, rule->measure, s->remote.ip, rule->use, &c))
+		return false;
+	memcpy(rule->weight, c.weight, sizeof(rule->weight));
+	return true;
+}
+
 void explain_socket(const struct tree *t, const struct dmm_class *c, const struct eval_socket *s,
 		    dmm_u64 cookie, dmm_u64 netns, struct explanation *ret)
 {
 	const struct walker w = {.tree = t, .class = c, .socket = s, .netns = netns};
-	const struct dmm_rule_rec *rule;
+	struct dmm_rule_rec copy, *rule = NULL;
 	dmm_u8 drawn[DMM_MAX_USE];
 	const dmm_u8 *use;
 	unsigned n;
 
 	*ret = (struct explanation){.rule = eval_rule(c, s), .stack = DMM_STACK_KERNEL};
-	rule = ret->rule < c->hdr.rules ? &c->rule[ret->rule] : NULL;
-	ret->reason = rule ? DMM_REASON_RULE : DMM_REASON_DEFAULT;
+	ret->reason = DMM_REASON_DEFAULT;
+	if (ret->rule < c->hdr.rules) {
+		copy = c->rule[ret->rule];
+		rule = &copy;
+		ret->reason = choose(t, s, rule) ? DMM_REASON_NRD : DMM_REASON_RULE;
+	}
 	ret->group_off = s->group && attach_group_off(t, &c->group[s->group % DMM_MAX_GROUPS]);
 	use = c->hdr.use;
 	if (rule) {

@@ -109,7 +109,7 @@ static void emit_fallbacks(const struct family *f, const struct telemetry *t, FI
 		dmm_u64 sum = 0;
 
 		if (reason == DMM_REASON_RULE || reason == DMM_REASON_DEFAULT ||
-		    reason == DMM_REASON_REJECTED)
+		    reason == DMM_REASON_NRD || reason == DMM_REASON_REJECTED)
 			continue;
 		for (unsigned id = 0; id < DMM_MAX_STACKS; id++)
 			for (unsigned role = 0; role < DMM_ROLES; role++)

@@ -145,17 +145,17 @@ static int histogram(const struct document *d, const json_t *o, const char *key,
 
 static int failures(const struct document *d, const json_t *o, struct report *ret)
 {
-	static const char *const keys[] = {[REPORT_REFUSED] = "refused",
-					   [REPORT_TIMEOUT] = "timeout",
-					   [REPORT_UNREACHABLE] = "unreachable",
-					   [REPORT_RESET] = "reset",
-					   [REPORT_OTHER] = "other",
+	static const char *const keys[] = {[DMM_FAIL_REFUSED] = "refused",
+					   [DMM_FAIL_TIMEOUT] = "timeout",
+					   [DMM_FAIL_UNREACHABLE] = "unreachable",
+					   [DMM_FAIL_RESET] = "reset",
+					   [DMM_FAIL_OTHER] = "other",
 					   NULL};
 	const json_t *failed = json_object_get(o, "failed");
 	dmm_u64 v;
 	int r = failed ? known_keys(d, failed, "\"failed\"", keys) : 0;
 
-	for (unsigned i = 0; r == 0 && failed && i < REPORT_FAILURES; i++) {
+	for (unsigned i = 0; r == 0 && failed && i < DMM_FAILURES; i++) {
 		r = number(d, failed, keys[i], UINT32_MAX, &v);
 		ret->failed[i] = (dmm_u32)v;
 	}

@@ -3,14 +3,7 @@
 
 unsigned hist_bucket(dmm_u64 value)
 {
-	unsigned exponent, part, bucket;
-
-	if (value <= 1)
-		return 0;
-	exponent = 63 - (unsigned)__builtin_clzll(value);
-	part = (unsigned)(exponent >= 2 ? value >> (exponent - 2) : value << (2 - exponent)) & 3;
-	bucket = exponent * HIST_PER_OCTAVE + part;
-	return bucket < HIST_BUCKETS ? bucket : HIST_BUCKETS - 1;
+	return dmm_hist_bucket(value);
 }
 
 double hist_edge(unsigned bucket)

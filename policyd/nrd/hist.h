@@ -10,7 +10,7 @@
 #include "bpf/dmm_abi.h"
 
 #define HIST_PER_OCTAVE 4
-#define HIST_BUCKETS (28 * HIST_PER_OCTAVE) /* 1 … 2^28: microseconds up to four minutes */
+#define HIST_BUCKETS DMM_HIST_BUCKETS
 
 struct hist {
 	dmm_u32 count[HIST_BUCKETS];

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <errno.h>
-
 #include "lib/base/util.h"
 #include "policyd/nrd/random.h"
 #include "policyd/nrd/report.h"
@@ -13,29 +11,11 @@ const char *const report_refusal_words[REPORT_REFUSALS] = {
 	[REPORT_CONTRADICTS] = "contradicts itself",
 };
 
-static enum report_failure failure_of(int error)
-{
-	switch (error) {
-	case ECONNREFUSED:
-		return REPORT_REFUSED;
-	case ETIMEDOUT:
-		return REPORT_TIMEOUT;
-	case EHOSTUNREACH:
-	case ENETUNREACH:
-		return REPORT_UNREACHABLE;
-	case ECONNRESET:
-	case EPIPE:
-		return REPORT_RESET;
-	default:
-		return REPORT_OTHER;
-	}
-}
-
 void report_add(struct report *r, const struct report_sample *s)
 {
 	r->connections++;
 	if (s->error)
-		r->failed[failure_of(s->error)]++;
+		r->failed[dmm_failure_of((dmm_u32)s->error)]++;
 	r->segments += s->segments;
 	r->resent += s->resent;
 	if (s->connect_us)
@@ -50,7 +30,7 @@ dmm_u32 report_failed(const struct report *r)
 {
 	dmm_u64 n = 0;
 
-	for (unsigned i = 0; i < REPORT_FAILURES; i++)
+	for (unsigned i = 0; i < DMM_FAILURES; i++)
 		n += r->failed[i];
 	return (dmm_u32)MIN(n, UINT32_MAX);
 }
@@ -95,7 +75,7 @@ bool report_bound(struct report *r, dmm_u32 most, dmm_u64 *random)
 	if (r->connections <= most)
 		return any;
 	r->connections = most;
-	for (unsigned i = 0; i < REPORT_FAILURES; i++)
+	for (unsigned i = 0; i < DMM_FAILURES; i++)
 		r->failed[i] = scale(r->failed[i], by, random);
 	for (unsigned m = 0; m < REPORT_METRICS; m++)
 		for (unsigned i = 0; i < HIST_BUCKETS; i++)

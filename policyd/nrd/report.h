@@ -23,24 +23,15 @@ enum report_metric {
 	REPORT_METRICS
 };
 
-/* How connections failed. The far side may be the cause: only what fails more often on one stack
- * than on another tells something of it. */
-enum report_failure {
-	REPORT_REFUSED,	    /* ECONNREFUSED */
-	REPORT_TIMEOUT,	    /* ETIMEDOUT */
-	REPORT_UNREACHABLE, /* EHOSTUNREACH, ENETUNREACH */
-	REPORT_RESET,	    /* ECONNRESET, EPIPE: after it was established */
-	REPORT_OTHER,
-	REPORT_FAILURES
-};
-
 struct report {
 	unsigned rule;	   /* as nrd_rule() numbers it */
 	unsigned stack;	   /* place in the rule's list */
 	dmm_u64 source;	   /* which host; 0: this one */
 	dmm_u8 remote[16]; /* an address of the prefix, v4-mapped */
 	dmm_u32 connections;
-	dmm_u32 failed[REPORT_FAILURES];
+	/* By enum dmm_failure. The far side may be the cause: only what fails more often on one
+	 * stack than on another tells something of it. */
+	dmm_u32 failed[DMM_FAILURES];
 	dmm_u64 segments, resent;
 	struct hist hist[REPORT_METRICS];
 };

@@ -78,6 +78,14 @@ void rule(unsigned i, const char *name, const char *prefix, unsigned port, unsig
 		n_rules = i + 1;
 }
 
+void rule_auto(unsigned i, unsigned other)
+{
+	rules[i].nrd.objective = NRD_LATENCY;
+	rules[i].nrd.canary = NRD_CANARY;
+	rules[i].n_use = 2;
+	strcpy(rules[i].use[1], class->stack[other].name);
+}
+
 int commit(void)
 {
 	struct policy_group groups[DMM_MAX_GROUPS] = {};
@@ -197,7 +205,7 @@ static void test_monitor(void)
 	CU_ASSERT_EQUAL(in_group(do_connect_local), 0);
 	CU_ASSERT(!monitor_next(&a, &s, &lost));
 	CU_ASSERT_EQUAL(lost, 0);
-	a.missing_since_ns -= 2 * MONITOR_WAIT_NS; /* long ago */
+	a.ring.missing_since_ns -= 2 * RING_WAIT_NS; /* long ago */
 	CU_ASSERT(monitor_next(&a, &s, &lost));
 	CU_ASSERT_EQUAL(lost, 1);
 	CU_ASSERT_EQUAL(s.remote.port, server_port);
@@ -572,6 +580,8 @@ int main(void)
 	CU_add_test(s, "attached as far as needed", test_attached);
 	CU_add_test(s, "server's kernel settings", test_server_settings);
 	CU_add_test(s, "switched off by the operator", test_admin_off);
+	CU_add_test(s, "measured", test_measured);
+	CU_add_test(s, "chosen by nRD", test_chosen);
 	CU_add_test(s, "group renamed in place", test_rename_group);
 	CU_add_test(s, "group renamed with a listener", test_rename_listener);
 	CU_add_test(s, "group renamed while sockets come and go", test_rename_busy);

@@ -21,6 +21,8 @@ extern unsigned server_port;	/* of the listener that was made last */
 int in_group(int (*fn)(void));
 /* Rule i that commit() will put in force: prefix NULL and port 0 are any. */
 void rule(unsigned i, const char *name, const char *prefix, unsigned port, unsigned stack);
+/* The same rule, of whose stack and another one nRD is to choose. */
+void rule_auto(unsigned i, unsigned other);
 int commit(void);
 /* A socket, or -errno. */
 int connect_to(const char *ip, unsigned port);
@@ -31,6 +33,8 @@ int flows_of_pid(pid_t pid);	  /* rows of its sockets */
 
 void test_plain(void);
 void test_attached(void);
+void test_measured(void);
+void test_chosen(void);
 void test_rename_group(void);
 void test_rename_listener(void);
 void test_rename_busy(void);

@@ -153,7 +153,7 @@ static void absurd_values(struct sim *s, struct report *r)
 	if (r->source == 0 && s->second % 3 == 1)
 		r->connections = UINT_MAX;
 	if (r->source == 0 && s->second % 3 == 2)
-		r->failed[REPORT_OTHER] = UINT_MAX;
+		r->failed[DMM_FAIL_OTHER] = UINT_MAX;
 }
 
 /* One host: the better stack is terrible, the worse one marvellous, a billion times. */
@@ -175,7 +175,7 @@ static void one_host_cries(struct sim *s, struct report *r)
 	if (r->source)
 		return;
 	r->connections = 1000000;
-	r->failed[REPORT_TIMEOUT] = 1000000;
+	r->failed[DMM_FAIL_TIMEOUT] = 1000000;
 	memset(r->hist, 0, sizeof(r->hist));
 }
 

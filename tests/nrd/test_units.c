@@ -182,14 +182,14 @@ static void test_report_add(void)
 {
 	static const struct {
 		int error;
-		enum report_failure is;
-	} errors[] = {{ECONNREFUSED, REPORT_REFUSED},
-		      {ETIMEDOUT, REPORT_TIMEOUT},
-		      {ENETUNREACH, REPORT_UNREACHABLE},
-		      {EHOSTUNREACH, REPORT_UNREACHABLE},
-		      {ECONNRESET, REPORT_RESET},
-		      {EPIPE, REPORT_RESET},
-		      {EIO, REPORT_OTHER}};
+		enum dmm_failure is;
+	} errors[] = {{ECONNREFUSED, DMM_FAIL_REFUSED},
+		      {ETIMEDOUT, DMM_FAIL_TIMEOUT},
+		      {ENETUNREACH, DMM_FAIL_UNREACHABLE},
+		      {EHOSTUNREACH, DMM_FAIL_UNREACHABLE},
+		      {ECONNRESET, DMM_FAIL_RESET},
+		      {EPIPE, DMM_FAIL_RESET},
+		      {EIO, DMM_FAIL_OTHER}};
 	struct report r = {0};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(errors); i++) {
@@ -212,10 +212,10 @@ static void test_report_judge(void)
 	struct report r = report_of(10, 0, 100);
 
 	CU_ASSERT_EQUAL(report_judge(&r), REPORT_TAKEN);
-	r.failed[REPORT_REFUSED] = 11;
+	r.failed[DMM_FAIL_REFUSED] = 11;
 	CU_ASSERT_EQUAL(report_judge(&r), REPORT_CONTRADICTS);
-	r.failed[REPORT_REFUSED] = UINT32_MAX;
-	r.failed[REPORT_OTHER] = UINT32_MAX; /* no sum wraps */
+	r.failed[DMM_FAIL_REFUSED] = UINT32_MAX;
+	r.failed[DMM_FAIL_OTHER] = UINT32_MAX; /* no sum wraps */
 	CU_ASSERT_EQUAL(report_judge(&r), REPORT_CONTRADICTS);
 	r = report_of(10, 0, 100);
 	r.resent = r.segments + 1;

@@ -83,6 +83,11 @@ int choice_put(const struct tree *t, const struct dmm_choice_key *key, const str
 	return bpf_map_update_elem(t->map[TREE_CHOICE], key, c, BPF_ANY) < 0 ? -errno : 0;
 }
 
+bool choice_get(const struct tree *t, const struct dmm_choice_key *key, struct dmm_choice *ret)
+{
+	return bpf_map_lookup_elem(t->map[TREE_CHOICE], key, ret) == 0;
+}
+
 int choice_del(const struct tree *t, const struct dmm_choice_key *key)
 {
 	return bpf_map_delete_elem(t->map[TREE_CHOICE], key) < 0 ? -errno : 0;
@@ -103,8 +108,7 @@ void choice_key(unsigned measure, const dmm_u8 *ip, struct dmm_choice_key *ret)
 static bool in_force(const struct tree *t, const struct dmm_choice_key *key, const dmm_u8 *use,
 		     struct dmm_choice *ret)
 {
-	return bpf_map_lookup_elem(t->map[TREE_CHOICE], key, ret) == 0 &&
-	       memcmp(ret->use, use, sizeof(ret->use)) == 0;
+	return choice_get(t, key, ret) && memcmp(ret->use, use, sizeof(ret->use)) == 0;
 }
 
 bool choice_find(const struct tree *t, unsigned measure, const dmm_u8 *ip,

@@ -28,6 +28,8 @@ int measures_read(const struct tree *t, unsigned stack, struct dmm_measures *ret
 /* Choices. Replacing one is atomic. The functions that change something hold no lock: the daemon of
  * the tree alone does. -E2BIG: the map is full; -ENOENT. */
 int choice_put(const struct tree *t, const struct dmm_choice_key *key, const struct dmm_choice *c);
+/* Whatever lies there, of whichever list of stacks. */
+bool choice_get(const struct tree *t, const struct dmm_choice_key *key, struct dmm_choice *ret);
 int choice_del(const struct tree *t, const struct dmm_choice_key *key);
 /* The choice for an address, or for all (ip NULL); use: of the rule. False: none is in force. */
 bool choice_find(const struct tree *t, unsigned measure, const dmm_u8 *ip,

@@ -8,6 +8,7 @@
 #include "lib/base/util.h"
 #include "policyd/check.h"
 #include "policyd/diag.h"
+#include "policyd/measure.h"
 #include "policyd/policy_keys.h"
 #include "policyd/reach.h"
 #include "policyd/value.h"
@@ -266,8 +267,14 @@ static int check_rules(struct check *c)
 {
 	const struct dmm_policy *p = c->p;
 	char at[DMM_PATH_LEN];
-	size_t old;
+	size_t old, measured = 0;
 
+	for (size_t i = 0; i < p->n_rules; i++)
+		if (measure_wanted(&p->rules[i]) && ++measured == DMM_MAX_MEASURED + 1)
+			diag_error_at(
+				c->diags, &p->rules[i].pos,
+				"rule \"%s\": more than %d rules are auto; no more are possible",
+				p->rules[i].name, DMM_MAX_MEASURED);
 	for (size_t i = 0; i < p->n_rules; i++) {
 		const struct dmm_rule *r = &p->rules[i];
 		int added = index_put_name(&c->rules, r->name, i, &old);
@@ -280,17 +287,6 @@ static int check_rules(struct check *c)
 				      check_place(&p->rules[old].pos, at, sizeof(at)));
 	}
 	return 0;
-}
-
-/* ---- what is not there yet ---- */
-
-static void check_not_yet(const struct check *c)
-{
-	for (size_t i = 0; i < c->p->n_rules; i++)
-		if (c->p->rules[i].nrd.objective)
-			diag_error_at(c->diags, &c->p->rules[i].pos,
-				      "rule \"%s\": auto cannot be put in force by this build yet",
-				      c->p->rules[i].name);
 }
 
 /* ---- rules that never decide ---- */
@@ -357,14 +353,12 @@ static int check_all(struct check *c)
 	return r;
 }
 
-static int check_policy(const struct dmm_policy *p, struct policy_diags *reterr, bool in_force)
+int policy_check(const struct dmm_policy *p, struct policy_diags *reterr)
 {
 	struct check c = {.p = p, .diags = reterr};
 	size_t errors = reterr->errors;
 	int r = check_all(&c);
 
-	if (r == 0 && in_force)
-		check_not_yet(&c);
 	if (r == 0)
 		r = reterr->errors > errors ? -EINVAL : check_reach(&c);
 	index_fini(&c.groups);
@@ -372,14 +366,4 @@ static int check_policy(const struct dmm_policy *p, struct policy_diags *reterr,
 	index_fini(&c.sets);
 	index_fini(&c.rules);
 	return r;
-}
-
-int policy_check_language(const struct dmm_policy *p, struct policy_diags *reterr)
-{
-	return check_policy(p, reterr, false);
-}
-
-int policy_check(const struct dmm_policy *p, struct policy_diags *reterr)
-{
-	return check_policy(p, reterr, true);
 }

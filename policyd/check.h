@@ -20,7 +20,4 @@ int check_sets(struct check *c);
 /* Groups and sets that the match names, and what can never match. */
 void check_match(const struct check *c, const struct dmm_rule *r);
 
-/* All of policy_check() but whether all of it can be put in force. */
-int policy_check_language(const struct dmm_policy *p, struct policy_diags *reterr);
-
 #endif

@@ -110,6 +110,10 @@ int daemon_follow(struct daemon *d)
 	next = old;
 	d->generation = generation;
 	supervise_sync(&d->sup, d->class);
+	r = chooser_configure(&d->chooser, d->class);
+	if (r < 0)
+		log_err("nrd: cannot take over the rules of generation %llu: %s", generation,
+			strerror(-r));
 	return 0;
 }
 
@@ -238,6 +242,9 @@ int daemon_init(struct daemon *d, const struct daemon_options *opt, struct dmm_p
 	r = tree_install(&d->tree, opt->bpffs);
 	if (r < 0)
 		return r;
+	r = chooser_open(&d->chooser, &d->tree);
+	if (r < 0)
+		return r;
 	supervise_init(&d->sup, d->epfd, &d->tree, opt->program);
 	share_configure(d, &p->daemon.etcd, p);
 	r = policy_start(d, p);
@@ -257,6 +264,7 @@ void daemon_fini(struct daemon *d)
 	share_close(d);
 	if (d->sup.tree)
 		supervise_fini(&d->sup);
+	chooser_close(&d->chooser);
 	if (d->tree.path[0])
 		tree_close(&d->tree);
 	if (d->signal_fd >= 0)
@@ -285,6 +293,7 @@ static int sleep_ms(const struct daemon *d)
 	if (d->watchdog_ns)
 		next = MIN(next, d->watchdog_next);
 	next = MIN(next, share_next_ns(d));
+	next = MIN(next, chooser_next_ns(&d->chooser));
 	if (next <= now)
 		return 0;
 	if (next - now < FOLLOW_MS * 1000000ULL)
@@ -320,6 +329,7 @@ int daemon_run(struct daemon *d)
 		http_run(d->http);
 		daemon_follow(d);
 		share_run(d, now_ns());
+		chooser_run(&d->chooser, now_ns());
 		supervise_tick(&d->sup, now_ns());
 		daemon_sweep(d);
 	}

@@ -8,6 +8,7 @@
 #ifndef DMM_POLICYD_DAEMON_H
 #define DMM_POLICYD_DAEMON_H
 
+#include "policyd/chooser.h"
 #include "policyd/http.h"
 #include "policyd/policy.h"
 #include "policyd/share.h"
@@ -28,6 +29,7 @@ struct daemon {
 	struct tree tree;
 	struct supervisor sup;
 	struct share share;
+	struct chooser chooser;
 	struct http *http;
 	dmm_u64 generation; /* of class */
 	struct dmm_class *class;

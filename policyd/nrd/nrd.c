@@ -191,6 +191,23 @@ enum report_refusal nrd_report(struct nrd *n, struct report *r)
 	return refusal;
 }
 
+void nrd_resume(struct nrd *n, unsigned rule, const dmm_u8 *ip, unsigned stack)
+{
+	struct path *p;
+
+	if (rule >= n->n_rules || stack >= n->rule[rule]->c.n_stacks)
+		return;
+	p = ip ? path_get(n, n->rule[rule], ip) : n->rule[rule]->all;
+	if (!p)
+		return;
+	p->now = (dmm_u8)stack;
+	if (!p->own) {
+		TAILQ_REMOVE(&n->following, p, entry);
+		TAILQ_INSERT_TAIL(&n->own, p, entry);
+	}
+	choose_begin(n, p);
+}
+
 bool nrd_advise(struct nrd *n, unsigned rule, const dmm_u8 *ip, unsigned stack)
 {
 	struct path *p;

@@ -84,6 +84,10 @@ int nrd_configure(struct nrd *n, const struct nrd_rule *rules, size_t n_rules);
 int nrd_find(const struct nrd *n, const char *rule);		     /* its number, or -ENOENT */
 const struct nrd_rule *nrd_rule(const struct nrd *n, size_t number); /* NULL beyond the last */
 
+/* A stack was in use before the caller was started again: it is again, for an address or (NULL) the
+ * rule's own path. What it was like is measured anew. */
+void nrd_resume(struct nrd *n, unsigned rule, const dmm_u8 *ip, unsigned stack);
+
 /* Take a report in; r is changed to what of it counted. */
 enum report_refusal nrd_report(struct nrd *n, struct report *r);
 

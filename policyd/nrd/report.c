@@ -13,7 +13,7 @@ const char *const report_refusal_words[REPORT_REFUSALS] = {
 
 void report_add(struct report *r, const struct report_sample *s)
 {
-	r->connections++;
+	r->connections += !s->again;
 	if (s->error)
 		r->failed[dmm_failure_of((dmm_u32)s->error)]++;
 	r->segments += s->segments;
@@ -33,6 +33,15 @@ dmm_u32 report_failed(const struct report *r)
 	for (unsigned i = 0; i < DMM_FAILURES; i++)
 		n += r->failed[i];
 	return (dmm_u32)MIN(n, UINT32_MAX);
+}
+
+void report_settle(struct report *r)
+{
+	dmm_u64 n = MAX(r->connections, report_failed(r));
+
+	for (unsigned i = 0; i < REPORT_METRICS; i++)
+		n = MAX(n, hist_total(&r->hist[i]));
+	r->connections = (dmm_u32)MIN(n, UINT32_MAX);
 }
 
 enum report_refusal report_judge(const struct report *r)

@@ -41,9 +41,14 @@ struct report_sample {
 	dmm_u32 connect_us, srtt_us;
 	dmm_u64 bytes, life_us; /* moved in both directions, while established */
 	dmm_u64 segments, resent;
-	int error; /* errno; 0: it worked */
+	int error;  /* errno; 0: it worked */
+	bool again; /* it was counted before, when it began */
 };
 void report_add(struct report *r, const struct report_sample *s);
+
+/* All samples are in: there are as many connections as it has values of, although some may have
+ * been counted in an earlier report. */
+void report_settle(struct report *r);
 
 enum report_refusal {
 	REPORT_TAKEN,

@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (policy_parse_text("fuzz", (const char *)data, size, &p, &diags) == 0) {
 		same_text(p);
-		policy_check_language(p, &diags);
+		policy_check(p, &diags);
 	}
 	if (p && policy_check(p, &diags) == 0) {
 		if (class_compile(p, NULL, &a) < 0 || class_decompile(&a, &q) < 0)

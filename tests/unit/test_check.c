@@ -153,7 +153,7 @@ static void test_shadow_long_set(void)
 		struct dmm_policy *p = NULL;
 
 		CU_ASSERT_EQUAL_FATAL(policy_parse_text("t", text, len, &p, &diags), 0);
-		CU_ASSERT_EQUAL(policy_check_language(p, &diags), 0);
+		CU_ASSERT_EQUAL(policy_check(p, &diags), 0);
 		CU_ASSERT_EQUAL(diags.n, 1);
 		CU_ASSERT_TRUE(said("rule \"y\" is never reached: rule \"x\""));
 		policy_free(p);
@@ -463,7 +463,7 @@ static void check_size(const char *head, const char *line, bool errors)
 	fclose(out);
 	CU_ASSERT_EQUAL_FATAL(policy_parse_text("t", text, len, &p, &d), 0);
 	CU_ASSERT_EQUAL(p->n_rules, 65536);
-	CU_ASSERT_EQUAL(policy_check_language(p, &d), errors ? -EINVAL : 0);
+	CU_ASSERT_EQUAL(policy_check(p, &d), errors ? -EINVAL : 0);
 	for (size_t i = 0; i < d.n; i++)
 		CU_ASSERT_PTR_NULL(strstr(d.list[i].text, "too many rules"));
 	CU_ASSERT(cpu_seconds() - begin < 30);

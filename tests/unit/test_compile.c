@@ -121,7 +121,7 @@ static void test_round_trip(void)
 		struct policy_diags d = {0};
 		char *text, *again;
 
-		CU_ASSERT_EQUAL_FATAL(policy_check_language(p, &d), 0);
+		CU_ASSERT_EQUAL_FATAL(policy_check(p, &d), 0);
 		CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, a), 0);
 		CU_ASSERT_EQUAL_FATAL(class_decompile(a, &q), 0);
 		CU_ASSERT_EQUAL_FATAL(class_compile(q, NULL, b), 0);

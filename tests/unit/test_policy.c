@@ -39,7 +39,7 @@ static char *complaints(const char *file)
 	FILE *out = open_memstream(&text, &len);
 
 	if (policy_parse_file(file, &p, &d) == 0)
-		policy_check_language(p, &d);
+		policy_check(p, &d);
 	policy_diags_print(&d, out);
 	fclose(out);
 	policy_diags_fini(&d);
@@ -121,7 +121,7 @@ static void test_good_sets(void)
 	struct dmm_policy *p;
 
 	CU_ASSERT_EQUAL_FATAL(policy_parse_file("good-sets.yaml", &p, &d), 0);
-	CU_ASSERT_EQUAL(policy_check_language(p, &d), 0);
+	CU_ASSERT_EQUAL(policy_check(p, &d), 0);
 	CU_ASSERT_EQUAL(d.n, 0);
 	CU_ASSERT_EQUAL_FATAL(p->n_rules, 4);
 	r = &p->rules[0];
@@ -288,7 +288,7 @@ static void test_text_round_trip(void)
 		struct dmm_policy *p = gen_policy_full(&r), *q;
 		struct policy_diags d = {0};
 		char *a = policy_text(p), *b;
-		int err = policy_check_language(p, &d);
+		int err = policy_check(p, &d);
 
 		CU_ASSERT_EQUAL(err, 0);
 		if (err < 0)

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * nRD inside the daemon: samples of connections in (loader/measure.h), choices of stacks out, once
+ * a second. What it has chosen lies in the maps, goes on without the daemon, and is taken over by
+ * the next one.
+ */
+#ifndef DMM_POLICYD_CHOOSER_H
+#define DMM_POLICYD_CHOOSER_H
+
+#include "loader/measure.h"
+#include "policyd/nrd/nrd.h"
+#include "policyd/policy.h"
+
+struct chooser {
+	struct nrd *nrd; /* NULL: closed */
+	const struct tree *tree;
+	const struct dmm_class *class; /* that it was configured by */
+	struct samples samples;
+	struct report *report; /* of this turn, a hash table */
+	unsigned n_reports;
+	dmm_u32 *rule; /* by number of the auto rule: its place in the class */
+	size_t n_rules;
+	dmm_u16 auto_of[DMM_MAX_MEASURED + 1]; /* by number of telemetry: that of the auto rule + 1;
+						  0: none */
+	dmm_u64 next_ns, told; /* when the next turn is due; the last decision that was logged */
+	dmm_u64 samples_n, samples_lost, sample_ns; /* read, missed; when one was read last */
+	bool stale;				    /* the map may hold choices that are nobody's */
+};
+
+/* 0 or -errno. The tree stays open. */
+int chooser_open(struct chooser *c, const struct tree *t);
+void chooser_close(struct chooser *c);
+
+/* Another class is in force, which stays until the next. Rules that are the same keep what is known
+ * of them; of those that are new here, choices in the maps are taken over. */
+int chooser_configure(struct chooser *c, const struct dmm_class *class);
+
+/* Do what is due. */
+void chooser_run(struct chooser *c, dmm_u64 now);
+dmm_u64 chooser_next_ns(const struct chooser *c); /* when it is; UINT64_MAX: never */
+
+#endif

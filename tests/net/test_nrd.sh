@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# A rule that leaves its stack to nRD: new connections leave a stack that fails, and come back when
+# it works again; what was chosen lies in the maps while no daemon runs, and the next one goes on.
+# shellcheck disable=SC2317 # functions are called by check
+# shellcheck source=tests/net/lib.sh
+. "$(dirname "$0")/lib.sh"
+need nginx python3
+[ "$DMM_BASELINE" != 1 ] || skip_all "only with DMM"
+setup "$@"
+far_nginx
+start_policyd <<-YAML
+	groups:
+	  web: {cgroup: $CGROUP/web}
+	stacks:
+	  edge0: {engine: $DMM_ENGINE, port: {driver: xsk, interface: near0}}
+	  bulk: {kind: kernel, mark: 7}
+	rules:
+	  - name: cdn
+	    match: {group: web, proto: tcp}
+	    use: {auto: [bulk, edge0], objective: cost, dwell: 1s, cooldown: 10m, canary: 50%}
+	default: kernel
+YAML
+
+# what has mark 7 goes nowhere, or where it should
+ip -n "$NEAR" link add void0 type veth peer name void1
+ip -n "$NEAR" link set void0 up
+ip -n "$NEAR" link set void1 up
+ip -n "$NEAR" neigh add "$FAR4" lladdr 02:00:00:00:00:09 dev void0
+ip -n "$NEAR" route add "$FAR4/32" dev void0 src $NEAR4 table 7
+break_bulk() { ip -n "$NEAR" rule add fwmark 7 table 7; }
+mend_bulk() { ip -n "$NEAR" rule del fwmark 7 table 7; }
+
+cat >"$TMP/load.py" <<'PY'
+import socket, sys, threading
+works = [0] * 16
+def run(i):
+    for _ in range(int(sys.argv[3])):
+        try:
+            s = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=1.2)
+            s.sendall(b"GET /small HTTP/1.0\r\n\r\n")
+            while s.recv(65536):
+                pass
+            s.close()
+            works[i] += 1
+        except OSError:
+            pass
+threads = [threading.Thread(target=run, args=(i,)) for i in range(len(works))]
+for t in threads: t.start()
+for t in threads: t.join()
+print(sum(works))
+PY
+load() { run_managed web python3 "$TMP/load.py" $FAR4 8080 "$1"; }
+said() { grep -q "nrd: cdn.*: $1" "$TMP/policyd.log"; }
+load_until() { # load_until TEXT: connections, until nRD has said it, or a minute has passed
+	for _ in $(seq 60); do
+		said "$1" && return
+		load 10 >"$TMP/works"
+		sleep 0.3
+	done
+	tail -n5 "$TMP/policyd.log" | sed 's/^/# /'
+	return 1
+}
+
+sleep 1.2 # a turn of nRD
+before=$(verdicts bulk nrd)
+check "at first all connections work" equal "$(load 2)" 32
+check "on one of the two stacks, as nRD says" at_least "$(($(verdicts bulk nrd) + $(verdicts edge0 nrd)))" \
+	$((before + 32))
+
+break_bulk
+check "a stack that fails is left" load_until 'escape edge0 in place of bulk: all-fail'
+sleep 1.2
+before=$(verdicts edge0 nrd)
+check "then all connections work" equal "$(load 2)" 32
+check "on the other stack" at_least "$(($(verdicts edge0 nrd) - before))" 32
+
+end "$POLICYD_PID"
+check "also while no daemon runs" equal "$(load 2)" 32
+mend_bulk
+launch_policyd # which knows no more that the stack failed, and looks at it anew
+check "the next one goes on with it" load_until 'try bulk beside edge0'
+check "the first stack comes back when it works" load_until 'take bulk in place of edge0'
+finish

@@ -36,6 +36,18 @@ json_t *kv_base64(const char *text)
 	return encode(text, strlen(text));
 }
 
+/* -1: none. */
+static int digit_of(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
 char *kv_text(const json_t *kv, const char *name)
 {
 	const json_t *v = json_object_get(kv, name);
@@ -49,11 +61,11 @@ char *kv_text(const json_t *kv, const char *name)
 	while (len > 0 && in[len - 1] == '=')
 		len--;
 	for (size_t i = 0; i < len; i++) {
-		const char *digit = in[i] ? strchr(digits, in[i]) : NULL;
+		int digit = digit_of(in[i]);
 
-		if (!digit)
+		if (digit < 0)
 			goto bad;
-		bits = bits << 6 | (unsigned)(digit - digits);
+		bits = bits << 6 | (unsigned)digit;
 		have += 6;
 		if (have < 8)
 			continue;

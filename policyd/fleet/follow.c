@@ -8,7 +8,8 @@
 #include "policyd/etcd/kv.h"
 #include "policyd/fleet/follow.h"
 
-#define PAGE 500 /* keys of one answer */
+#define PAGE 500	       /* keys of one answer */
+#define BEGIN_NS 5000000000ULL /* until a watch stands */
 
 void follow_init(struct follow *f, struct etcd *e, const char *prefix, const struct follow_ops *ops,
 		 void *ctx, dmm_u64 revision, dmm_u64 cluster)
@@ -162,14 +163,20 @@ static void on_change(void *ctx, const struct etcd_answer *a)
 
 void follow_run(struct follow *f, uint64_t now)
 {
-	if (f->busy || f->watching || now < f->next_ns)
+	if (f->busy || f->current || now < f->next_ns)
 		return;
+	if (f->watching) {
+		etcd_leave(f->e, "watch: no answer");
+		retry(f);
+		return;
+	}
 	if (f->again || f->revision == 0) {
 		read_page(f);
 		return;
 	}
 	f->watching = etcd_stream(f->e, "watch", kv_watch_all(f->prefix, f->revision + 1),
 				  on_change, f) == 0;
+	f->next_ns = now + BEGIN_NS;
 	if (!f->watching)
 		retry(f);
 }

@@ -36,5 +36,10 @@ void follow_init(struct follow *f, struct etcd *e, const char *prefix, const str
 		 void *ctx, dmm_u64 revision, dmm_u64 cluster);
 void follow_fini(struct follow *f);
 void follow_run(struct follow *f, uint64_t now);
+/* When it has something to do by time alone; UINT64_MAX: never. */
+static inline uint64_t follow_next_ns(const struct follow *f)
+{
+	return f->busy || f->current ? UINT64_MAX : f->next_ns;
+}
 
 #endif

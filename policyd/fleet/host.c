@@ -231,8 +231,7 @@ uint64_t host_next_ns(const struct host *h)
 
 	if (!h->hold.busy)
 		next = MIN(next, h->hold.next_ns);
-	if (!h->follow.busy && !h->follow.watching)
-		next = MIN(next, h->follow.next_ns);
+	next = MIN(next, follow_next_ns(&h->follow));
 	if (h->due)
 		next = MIN(next, h->apply_ns);
 	return next;

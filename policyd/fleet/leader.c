@@ -20,6 +20,7 @@ static void on_begin(void *ctx)
 
 	texts_fini(&l->pages);
 	l->paging = true;
+	l->written = 0; /* it may be another store */
 }
 
 static void on_change(void *ctx, const char *key, const char *value)
@@ -149,15 +150,38 @@ static void on_reports_begin(void *ctx)
 	(void)ctx; /* a report that was taken is refused the second time, by its number */
 }
 
+/* A host speaks for itself alone: who may write its key may not tell what others saw. */
+static bool speaks_for(const char *text, const char *name)
+{
+	json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+	const char *host = json_string_value(json_object_get(root, "host"));
+	bool same = !host || strcmp(host, name) == 0; /* without one it is refused anyway */
+
+	json_decref(root);
+	return same;
+}
+
+static struct document_hosts *shard_of(const struct leader *l, const char *name)
+{
+	dmm_u32 hash = 2166136261u; /* FNV-1a */
+
+	for (; *name; name++)
+		hash = (hash ^ (dmm_u8)*name) * 16777619u;
+	return &l->hosts[hash % LEADER_SHARDS];
+}
+
 static void on_report(void *ctx, const char *key, const char *value)
 {
 	struct leader *l = ctx;
 	char why[256] = "no memory";
-	int r;
+	int r = -EINVAL;
 
 	if (!*value)
 		return; /* the host is gone; what it told stays true */
-	r = document_take(l->nrd, l->hosts, value, strlen(value), (dmm_u64)time(NULL), why);
+	if (speaks_for(value, key))
+		r = document_take(l->nrd, shard_of(l, key), value, strlen(value), l->now_s, why);
+	else
+		snprintf(why, sizeof(why), "it says that it is of another host");
 	l->taken += r == 0;
 	l->refused += r < 0;
 	if (r < 0)
@@ -256,7 +280,7 @@ int leader_init(struct leader *l, struct etcd *e, const char *prefix, const char
 	snprintf(key, sizeof(key), "%s/policy/", prefix);
 	follow_init(&l->policy, e, key, &policy_ops, l, 0, 0);
 	l->nrd = nrd_new(PATHS, seed);
-	l->hosts = calloc(1, sizeof(*l->hosts));
+	l->hosts = calloc(LEADER_SHARDS, sizeof(*l->hosts));
 	return l->nrd && l->hosts && l->hold.value ? 0 : -ENOMEM;
 }
 
@@ -310,6 +334,7 @@ static void look(struct leader *l, uint64_t now)
 
 void leader_run(struct leader *l, uint64_t now, dmm_u64 now_s)
 {
+	l->now_s = now_s;
 	hold_run(&l->hold, now);
 	follow_run(&l->policy, now);
 	look(l, now);
@@ -331,10 +356,9 @@ uint64_t leader_next_ns(const struct leader *l, uint64_t now)
 
 	if (!l->hold.busy)
 		next = MIN(next, l->hold.next_ns);
-	if (!l->policy.busy && !l->policy.watching)
-		next = MIN(next, l->policy.next_ns);
-	if (l->led && !l->reports.busy && !l->reports.watching)
-		next = MIN(next, l->reports.next_ns);
+	next = MIN(next, follow_next_ns(&l->policy));
+	if (l->led)
+		next = MIN(next, follow_next_ns(&l->reports));
 	if (l->led && !l->writing && l->write_ns > now)
 		next = MIN(next, l->write_ns);
 	return l->hold.created ? MIN(next, l->hold.until_ns) : next;

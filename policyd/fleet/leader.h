@@ -15,6 +15,7 @@
 
 #define LEADER_OPS 120			/* changes of one transaction; etcd takes 128 */
 #define LEADER_BYTES (1200 * 1024)	/* of it, with base64; etcd takes 1.5 MiB */
+#define LEADER_SHARDS 64		/* of DOCUMENT_HOSTS hosts each; by a hash of their names */
 #define LEADER_ADVICE_NS 10000000000ULL /* advice changes no more often */
 
 struct leader {
@@ -34,8 +35,9 @@ struct leader {
 
 	struct follow reports; /* while it leads */
 	struct nrd *nrd;
-	struct document_hosts *hosts;
+	struct document_hosts *hosts; /* of LEADER_SHARDS */
 	uint64_t turn_ns;
+	dmm_u64 now_s;		/* of this round */
 	dmm_u64 taken, refused; /* reports */
 
 	char *advice, *advised; /* to be written, and as it is; NULL: none */

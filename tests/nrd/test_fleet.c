@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Hosts and leaders over a store in this process, whatever goes wrong on the way; and 10 000 hosts,
+ * with what each of them sends, receives and waits. NRD_TRACE=1 prints the figures.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "policyd/etcd/kv.h"
+#include "policyd/fleet/host.h"
+#include "policyd/fleet/leader.h"
+#include "tests/nrd/memory_etcd.h"
+#include "tests/unit/unit.h"
+
+#define SECOND_NS 1000000000ULL
+#define MS_NS 1000000ULL
+#define LEASE_S 15
+
+static struct etcd_settings no_settings;
+
+/* ---- a host ---- */
+
+struct node {
+	struct etcd *e;
+	struct host host;
+	unsigned number; /* of the pair in force */
+	bool reports;
+	uint64_t at_ns; /* when it came into force */
+	bool half, back;
+};
+
+static unsigned pair_number(const struct texts *t, const char *name)
+{
+	for (size_t i = 0; i < t->n; i++)
+		if (strcmp(t->list[i].name, name) == 0)
+			return (unsigned)strtoul(t->list[i].text, NULL, 10);
+	return 0;
+}
+
+static int node_apply(void *ctx, const struct texts *documents, dmm_u64 revision, char reterr[320])
+{
+	struct node *n = ctx;
+	unsigned one = pair_number(documents, "one"), two = pair_number(documents, "two");
+
+	(void)revision;
+	(void)reterr;
+	n->half |= one != two;
+	n->back |= one < n->number;
+	if (one != n->number)
+		n->at_ns = memory_now();
+	n->number = one;
+	return 0;
+}
+
+/* A report of the size of a busy host's: ten prefixes. */
+static char *report_text(const struct node *n)
+{
+	json_t *reports = json_array();
+	char ip[32], *text;
+	json_t *root;
+
+	for (unsigned i = 0; i < 10; i++) {
+		snprintf(ip, sizeof(ip), "10.0.%u.0", i);
+		json_array_append_new(reports,
+				      json_pack("{s:s, s:s, s:s, s:i, s:{s:i}, s:i, s:i, s:{s:i, "
+						"s:i, s:i}}",
+						"rule", "cdn", "stack", i % 2 ? "edge0" : "kernel",
+						"remote", ip, "connections", 10, "failed",
+						"timeout", 1, "segments", 400, "resent", 2,
+						"connect_us", "36", 3, "37", 4, "38", 2));
+	}
+	root = json_pack("{s:i, s:s, s:I, s:I, s:o}", "nrd", 1, "host",
+			 strrchr(n->host.hold.key, '/') + 1, "sequence",
+			 (json_int_t)(memory_now() / MS_NS), "issued",
+			 (json_int_t)(memory_now() / SECOND_NS), "reports", reports);
+	text = json_dumps(root, JSON_COMPACT);
+	json_decref(root);
+	return text;
+}
+
+static void node_wake(void *ctx)
+{
+	struct node *n = ctx;
+
+	if (n->reports && !n->host.report && memory_now() >= n->host.report_ns)
+		host_report(&n->host, report_text(n));
+	host_run(&n->host, memory_now());
+	memory_wake_at(n->e, MIN(host_next_ns(&n->host),
+				 n->reports ? n->host.report_ns : memory_now() + SECOND_NS));
+}
+
+static void node_start(struct node *n, const char *name, uint64_t at_ns)
+{
+	*n = (struct node){0};
+	etcd_open(&n->e, -1, &no_settings);
+	host_init(
+		&n->host, n->e, "/dmm", name,
+		strdup("{\"version\":1,\"name\":\"a-host-among-others\",\"dmm\":\"0.1.0\","
+		       "\"stacks\":[\"edge0\",\"rdma0\"],\"addresses\":[\"10.0.0.1\",\"fd00::1\"],"
+		       "\"rdma\":[\"mlx5_0\"]}"),
+		LEASE_S, "", node_apply, n);
+	memory_wake(n->e, node_wake, n);
+	memory_wake_at(n->e, at_ns);
+}
+
+static void node_stop(struct node *n)
+{
+	host_fini(&n->host);
+	etcd_close(n->e);
+}
+
+/* ---- a leader ---- */
+
+struct chief {
+	struct etcd *e;
+	struct leader leader;
+};
+
+static void chief_wake(void *ctx)
+{
+	struct chief *c = ctx;
+
+	leader_run(&c->leader, memory_now(), memory_now() / SECOND_NS);
+	memory_wake_at(c->e, leader_next_ns(&c->leader, memory_now()));
+}
+
+static void chief_start(struct chief *c, const char *name)
+{
+	static const struct nrd_rule rule = {
+		.name = "cdn",
+		.set = {.objective = NRD_LATENCY,
+			.canary = 5,
+			.min_gain = 10,
+			.dwell_ms = 30000,
+			.cooldown_ms = 300000},
+		.stack = {"edge0", "kernel"},
+		.n_stacks = 2,
+	};
+	struct texts none = {0};
+
+	*c = (struct chief){0};
+	etcd_open(&c->e, -1, &no_settings);
+	CU_ASSERT_EQUAL_FATAL(leader_init(&c->leader, c->e, "/dmm", name, LEASE_S, 1), 0);
+	CU_ASSERT_EQUAL(leader_want(&c->leader, &none, &rule, 1), 0);
+	memory_wake(c->e, chief_wake, c);
+	memory_wake_at(c->e, 0);
+}
+
+static void chief_stop(struct chief *c)
+{
+	leader_fini(&c->leader);
+	etcd_close(c->e);
+}
+
+/* Both documents of pair `number`, with as much behind them as ten rules take. */
+static void chief_want(struct chief *c, unsigned number)
+{
+	struct texts t = {0};
+	struct nrd_rule rule = *nrd_rule(c->leader.nrd, 0);
+	char text[1500];
+
+	snprintf(text, sizeof(text), "%u %*s", number, 1400, "#");
+	texts_put(&t, "one", text);
+	texts_put(&t, "two", text);
+	CU_ASSERT_EQUAL(leader_want(&c->leader, &t, &rule, 1), 0);
+	texts_fini(&t);
+	memory_wake_at(c->e, 0);
+}
+
+static void pass(uint64_t ns)
+{
+	static uint64_t start;
+
+	if (memory_now() == 1000 * SECOND_NS)
+		start = memory_now();
+	memory_run(memory_now() - start + ns);
+}
+
+/* ---- what goes wrong ---- */
+
+#define HOSTS 6
+
+static bool all_have(const struct node *nodes, unsigned n, unsigned number)
+{
+	bool all = true;
+
+	for (unsigned i = 0; i < n; i++)
+		all &= nodes[i].number == number && !nodes[i].half;
+	return all;
+}
+
+static void test_faults(void)
+{
+	static struct node nodes[HOSTS];
+	struct chief chiefs[2];
+	struct rng rng = {42};
+	unsigned number = 1, leading;
+	char name[16];
+
+	memory_begin(2 * MS_NS, 100000, 7);
+	for (unsigned i = 0; i < 2; i++) {
+		chief_start(&chiefs[i], i ? "second" : "first");
+		chief_want(&chiefs[i], number);
+	}
+	for (unsigned i = 0; i < HOSTS; i++) {
+		snprintf(name, sizeof(name), "host-%u", i);
+		node_start(&nodes[i], name, 0);
+	}
+	for (unsigned turn = 0; turn < 400; turn++) {
+		struct etcd *victim = turn % 3 ? nodes[rng_below(&rng, HOSTS)].e
+					       : chiefs[rng_below(&rng, 2)].e;
+
+		number++;
+		chief_want(&chiefs[0], number); /* both, so that the policy is the same */
+		chief_want(&chiefs[1], number);
+		switch (rng_below(&rng, 6)) {
+		case 0:
+			memory_cut(victim, true);
+			break;
+		case 1:
+			memory_restart();
+			break;
+		case 2:
+			memory_compact();
+			break;
+		case 3:
+			memory_drop_answers(victim, 1 + rng_below(&rng, 3));
+			break;
+		}
+		pass((uint64_t)rng_below(&rng, 30000) * MS_NS);
+		if (rng_below(&rng, 3) == 0)
+			for (unsigned i = 0; i < HOSTS; i++)
+				memory_cut(nodes[i].e, false);
+		for (unsigned i = 0; i < 2; i++)
+			memory_cut(chiefs[i].e, rng_below(&rng, 3) == 0);
+		leading = 0;
+		for (unsigned i = 0; i < 2; i++)
+			leading += leader_leads(&chiefs[i].leader, memory_now());
+		CU_ASSERT_TRUE(leading <= 1);
+	}
+	for (unsigned i = 0; i < HOSTS; i++)
+		memory_cut(nodes[i].e, false);
+	for (unsigned i = 0; i < 2; i++)
+		memory_cut(chiefs[i].e, false);
+	pass(60 * SECOND_NS);
+	CU_ASSERT_TRUE(all_have(nodes, HOSTS, number));
+	CU_ASSERT_EQUAL(memory_count("/dmm/hosts/"), HOSTS);
+	for (unsigned i = 0; i < HOSTS; i++) {
+		CU_ASSERT_FALSE(nodes[i].half);
+		CU_ASSERT_FALSE(nodes[i].back);
+		CU_ASSERT_TRUE(nodes[i].host.connected);
+	}
+
+	/* Another store in its place: all is written, registered and read again. */
+	memory_lose();
+	pass(60 * SECOND_NS);
+	CU_ASSERT_TRUE(all_have(nodes, HOSTS, number));
+	CU_ASSERT_EQUAL(memory_count("/dmm/hosts/"), HOSTS);
+	CU_ASSERT_EQUAL(memory_count("/dmm/policy/"), 2);
+	for (unsigned i = 0; i < HOSTS; i++)
+		node_stop(&nodes[i]);
+	for (unsigned i = 0; i < 2; i++)
+		chief_stop(&chiefs[i]);
+	memory_end();
+}
+
+/* Who was deposed and does not know it: only the store can tell. */
+static void test_fence(void)
+{
+	struct chief c;
+
+	memory_begin(2 * MS_NS, 100000, 7);
+	chief_start(&c, "first");
+	chief_want(&c, 1);
+	pass(5 * SECOND_NS);
+	CU_ASSERT_EQUAL(memory_count("/dmm/policy/"), 2);
+	memory_put("/dmm/leader", NULL);
+	memory_put("/dmm/leader", "another");
+	CU_ASSERT_TRUE(leader_leads(&c.leader, memory_now()));
+	chief_want(&c, 2);
+	pass(60 * SECOND_NS);
+	CU_ASSERT_EQUAL(strncmp(memory_get("/dmm/policy/one"), "1 ", 2), 0);
+	CU_ASSERT_FALSE(leader_leads(&c.leader, memory_now()));
+	CU_ASSERT_STRING_EQUAL(c.leader.hold.other, "another");
+	memory_put("/dmm/leader", NULL);
+	pass(20 * SECOND_NS);
+	CU_ASSERT_EQUAL(strncmp(memory_get("/dmm/policy/one"), "2 ", 2), 0);
+	chief_stop(&c);
+	memory_end();
+}
+
+/* A second host of the same name does not take the first one's place. */
+static void test_twins(void)
+{
+	static struct node one, two;
+
+	memory_begin(2 * MS_NS, 100000, 7);
+	node_start(&one, "twin", 0);
+	pass(SECOND_NS);
+	node_start(&two, "twin", 0);
+	pass(60 * SECOND_NS);
+	CU_ASSERT_TRUE(hold_held(&one.host.hold, memory_now()));
+	CU_ASSERT_FALSE(hold_held(&two.host.hold, memory_now()));
+	CU_ASSERT_STRING_EQUAL(two.host.hold.why, "somebody else holds it");
+	node_stop(&one);
+	pass(20 * SECOND_NS);
+	CU_ASSERT_TRUE(hold_held(&two.host.hold, memory_now()));
+	node_stop(&two);
+	memory_end();
+}
+
+/* Reports lead to advice; what lies or is malformed is refused whole. */
+static void test_reports(void)
+{
+	static const char *const bad[] = {"{", "{\"nrd\":2}", "[]",
+					  "{\"nrd\":1,\"host\":\"x\",\"x\":1}"};
+	char text[600];
+	struct chief c;
+
+	memory_begin(2 * MS_NS, 100000, 7);
+	chief_start(&c, "first");
+	pass(5 * SECOND_NS);
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		memory_put("/dmm/reports/bad", bad[i]);
+	pass(SECOND_NS);
+	CU_ASSERT_EQUAL(c.leader.refused, ARRAY_SIZE(bad));
+	CU_ASSERT_EQUAL(c.leader.taken, 0);
+	/* What is in use fails, the other one does not. */
+	for (unsigned i = 1; i < 60; i++) {
+		for (unsigned host = 0; host < 3; host++) {
+			char key[64];
+
+			snprintf(key, sizeof(key), "/dmm/reports/host-%u", host);
+			snprintf(text, sizeof(text),
+				 "{\"nrd\":1,\"host\":\"host-%u\",\"sequence\":%u,\"issued\":%llu,"
+				 "\"reports\":[{\"rule\":\"cdn\",\"stack\":\"edge0\",\"remote\":"
+				 "\"10.0.0.1\",\"connections\":20,\"failed\":{\"timeout\":20}},"
+				 "{\"rule\":\"cdn\",\"stack\":\"kernel\",\"remote\":\"10.0.0.1\","
+				 "\"connections\":20,\"connect_us\":{\"30\":20}}]}",
+				 host, i, (unsigned long long)(memory_now() / SECOND_NS));
+			memory_put(key, text);
+		}
+		pass(SECOND_NS);
+	}
+	CU_ASSERT_EQUAL(c.leader.taken, 59 * 3);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(memory_get("/dmm/advice"));
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(memory_get("/dmm/advice"), "\"rule\":\"cdn\",\"stack\":\"kernel\""));
+	chief_stop(&c);
+	memory_end();
+}
+
+/* ---- many ---- */
+
+#define MANY 10000
+
+static struct node many[MANY];
+
+static int by_time(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Milliseconds from `since` until a share of the hosts had it. */
+static double waited_ms(uint64_t since, double share)
+{
+	static uint64_t at[MANY];
+
+	for (unsigned i = 0; i < MANY; i++)
+		at[i] = many[i].at_ns;
+	qsort(at, MANY, sizeof(at[0]), by_time);
+	return (double)(at[(size_t)(share * (MANY - 1))] - since) / 1e6;
+}
+
+static struct etcd_traffic sum(void)
+{
+	struct etcd_traffic all = {0}, t;
+
+	for (unsigned i = 0; i < MANY; i++) {
+		etcd_traffic(many[i].e, &t);
+		all.sent += t.sent;
+		all.received += t.received;
+		all.calls += t.calls;
+		all.messages += t.messages;
+	}
+	return all;
+}
+
+static void say(const char *what, struct etcd_traffic *before, uint64_t since)
+{
+	struct etcd_traffic now = sum();
+
+	if (getenv("NRD_TRACE"))
+		printf("\n  %s: calls %.2f, messages %.2f, sent %.0f B, received %.0f B a host; in "
+		       "force after %.0f ms (half), %.0f ms (99 of 100), %.0f ms (all)",
+		       what, (double)(now.calls - before->calls) / MANY,
+		       (double)(now.messages - before->messages) / MANY,
+		       (double)(now.sent - before->sent) / MANY,
+		       (double)(now.received - before->received) / MANY, waited_ms(since, 0.5),
+		       waited_ms(since, 0.99), waited_ms(since, 1));
+	*before = now;
+}
+
+static void test_many(void)
+{
+	struct etcd_traffic t = {0}, before;
+	struct rng rng = {1};
+	struct chief c;
+	char name[24];
+	uint64_t since;
+
+	memory_begin(MS_NS, 20000, 3);
+	chief_start(&c, "first");
+	chief_want(&c, 1);
+	pass(5 * SECOND_NS);
+	since = memory_now();
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(name, sizeof(name), "host-%u.example.org", i);
+		node_start(&many[i], name, since + rng_below(&rng, 10000) * MS_NS);
+	}
+	pass(30 * SECOND_NS);
+	say("start within 10 s", &t, since);
+	CU_ASSERT_TRUE(all_have(many, MANY, 1));
+	CU_ASSERT_EQUAL(memory_count("/dmm/hosts/"), MANY);
+
+	since = memory_now();
+	before = t;
+	chief_want(&c, 2);
+	pass(2 * SECOND_NS);
+	say("a change", &t, since);
+	CU_ASSERT_TRUE(all_have(many, MANY, 2));
+	CU_ASSERT_TRUE(waited_ms(since, 1) < 1000);
+
+	before = t;
+	pass(20 * SECOND_NS);
+	say("20 s in which nothing happens", &t, since);
+	CU_ASSERT_TRUE(t.calls - before.calls <= 5 * MANY); /* a sign of life every 5 s */
+
+	for (unsigned i = 0; i < MANY; i++)
+		many[i].reports = true;
+	before = t;
+	pass(20 * SECOND_NS);
+	say("20 s with reports", &t, since);
+	CU_ASSERT_TRUE(t.calls - before.calls <= (5 + 3) * MANY);
+	CU_ASSERT_TRUE(c.leader.taken >= 2 * MANY);
+	CU_ASSERT_EQUAL(c.leader.refused, 0);
+	for (unsigned i = 0; i < MANY; i++)
+		many[i].reports = false;
+
+	memory_restart();
+	since = memory_now();
+	chief_want(&c, 3);
+	pass(30 * SECOND_NS);
+	say("all watches break, and a change", &t, since);
+	CU_ASSERT_TRUE(all_have(many, MANY, 3));
+
+	for (unsigned i = 0; i < MANY; i++)
+		node_stop(&many[i]);
+	chief_stop(&c);
+	memory_end();
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{"whatever goes wrong, no change is lost or half in force", test_faults},
+		{"a leader that was deposed writes nothing", test_fence},
+		{"two hosts of one name", test_twins},
+		{"reports in, advice out", test_reports},
+		{"ten thousand hosts", test_many},
+		CU_TEST_INFO_NULL,
+	};
+
+	log_init("test_fleet", 0);
+	return unit_run("fleet", tests);
+}

@@ -90,6 +90,12 @@ static void get_healthz(const struct http_request *q, struct http_reply *ret, vo
 	}
 	if (ret->status == 200)
 		fputs("ok\n", out);
+	if (d->share.e) { /* cut off is no fault of this host: what it has goes on */
+		char said[512];
+
+		host_say(&d->share.host, said, sizeof(said));
+		fprintf(out, "etcd: %s\n", said);
+	}
 	if (fclose(out) != 0)
 		ret->status = 500;
 }

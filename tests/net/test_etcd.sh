@@ -139,6 +139,10 @@ check "a file that is applied loses none" wait_for has a "[\"own\",\"one-$n\",\"
 # all of etcd goes, and a daemon is started anew meanwhile
 for m in "${members[@]}"; do signal KILL "$m"; done
 check "a host says that it is cut off" wait_for said b 'disconnected; the shared policy of revision [0-9]* is kept'
+healthz() { on "$1" curl -s --unix-socket "$TMP/$1/policyd.sock" http://dmm/healthz; }
+says_cut_off() { healthz "$1" | grep -q '^etcd: disconnected since 20.*policy of revision [0-9]* kept'; }
+check "and over HTTP" wait_for says_cut_off b
+check "which is no fault of the host" equal "$(healthz b | head -1)" ok
 kill -9 "${host_pid[a]}"
 before=$(generation a)
 host a

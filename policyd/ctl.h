@@ -156,6 +156,8 @@ int ctl_group_list(const struct ctl *c, int argc, char **argv);
 int ctl_flows(const struct ctl *c, int argc, char **argv);
 int ctl_top(const struct ctl *c, int argc, char **argv);
 int ctl_monitor(const struct ctl *c, int argc, char **argv);
+int ctl_nrd_why(const struct ctl *c, int argc, char **argv);
+int ctl_nrd_history(const struct ctl *c, int argc, char **argv);
 int ctl_stats(const struct ctl *c, int argc, char **argv);
 int ctl_probe(const struct ctl *c, int argc, char **argv);
 int ctl_detach(const struct ctl *c, int argc, char **argv);
@@ -263,6 +265,10 @@ int ctl_print_json(const struct ctl *c, json_t *o);
 
 /* Tell the daemon that the maps changed. Silent when there is none. */
 void ctl_poke_daemon(void);
+
+/* What the daemon answers to GET path, an object; NULL, with a message: it does not, or it is an
+ * error. */
+json_t *ctl_ask_daemon(const char *path);
 
 /* Configuration at boot, when no file is named. */
 #define CTL_CONFIG "/etc/dmm/dmm.yaml"

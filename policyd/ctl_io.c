@@ -109,28 +109,74 @@ int ctl_print_json(const struct ctl *c, json_t *o)
 	return r == 0 && !ferror(stdout) ? CTL_OK : CTL_FAILED;
 }
 
-void ctl_poke_daemon(void)
+/* A connection to the daemon with the request sent, or -errno. */
+static int call_daemon(const char *method, const char *path)
 {
-	static const char request[] = "POST /v1/reload HTTP/1.1\r\nHost: localhost\r\n"
-				      "Content-Length: 0\r\nConnection: close\r\n\r\n";
 	const struct timeval limit = {.tv_sec = 1};
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	const char *path = getenv("DMM_SOCKET");
-	char answer[512];
+	const char *socket_path = getenv("DMM_SOCKET");
+	char request[512];
+	int n, ret;
 
 	if (fd < 0)
-		return;
-	if (path && *path)
-		snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
+		return -errno;
+	if (socket_path && *socket_path)
+		snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", socket_path);
 	else
 		snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/policyd.sock", tree_run_dir());
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	n = snprintf(request, sizeof(request),
+		     "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
+		     "Connection: close\r\n\r\n",
+		     method, path);
+	if (n < 0 || (size_t)n >= sizeof(request))
+		return -ENAMETOOLONG;
 	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 ||
-	    send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) < 0)
-		return;
+	    send(fd, request, (size_t)n, MSG_NOSIGNAL) < 0)
+		return -errno;
+	ret = fd;
+	fd = -1;
+	return ret;
+}
+
+void ctl_poke_daemon(void)
+{
+	_cleanup_close_ int fd = call_daemon("POST", "/v1/reload");
+	char answer[512];
+
 	/* The answer is waited for, so that the daemon has followed when the command ends. */
-	while (recv(fd, answer, sizeof(answer), 0) > 0)
+	while (fd >= 0 && recv(fd, answer, sizeof(answer), 0) > 0)
 		;
+}
+
+json_t *ctl_ask_daemon(const char *path)
+{
+	_cleanup_close_ int fd = call_daemon("GET", path);
+	_cleanup_free_ char *text = NULL;
+	char part[4096], *body;
+	size_t len = 0;
+	json_t *o;
+	FILE *all;
+	ssize_t n;
+
+	if (fd < 0) {
+		log_err("dmm-policyd does not answer: %s; only it knows this", strerror(-fd));
+		return NULL;
+	}
+	all = open_memstream(&text, &len);
+	while (all && (n = recv(fd, part, sizeof(part), 0)) > 0)
+		fwrite(part, 1, (size_t)n, all);
+	if (!all || fclose(all) != 0)
+		return NULL;
+	body = strstr(text, "\r\n\r\n");
+	o = body ? json_loads(body + 4, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	if (o && strncmp(text, "HTTP/1.1 200", 12) == 0)
+		return o;
+	log_err("dmm-policyd: %s", o && json_is_string(json_object_get(o, "error"))
+					   ? json_string_value(json_object_get(o, "error"))
+					   : "no whole answer");
+	json_decref(o);
+	return NULL;
 }

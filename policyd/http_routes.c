@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/addr.h"
 #include "lib/base/util.h"
 #include "policyd/daemon.h"
 #include "policyd/json.h"
@@ -195,6 +196,63 @@ static void get_stats(const struct http_request *q, struct http_reply *ret, void
 		reply_json(ret, 200, json_stats(d->telemetry));
 }
 
+/* ?rule=NAME: what is chosen for all, and for the prefixes that have a choice of their own;
+ * &remote=ADDRESS: for that address only. */
+struct nrd_answer {
+	struct nrd *nrd;
+	json_t *list;
+	unsigned rule;
+};
+
+static void add_choice(void *ctx, const struct nrd_choice *choice)
+{
+	struct nrd_answer *a = ctx;
+
+	if (choice->rule == a->rule)
+		json_array_append_new(a->list, json_nrd_view(a->nrd, a->rule,
+							     choice->plen ? choice->prefix : NULL,
+							     now_ns()));
+}
+
+static void get_nrd_why(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+	const char *rule = http_query(q, "rule"), *remote = http_query(q, "remote");
+	struct nrd_answer a = {.nrd = d->chooser.nrd};
+	dmm_u8 ip[16];
+	int r = daemon_follow(d);
+
+	if (r == 0)
+		r = nrd_find(a.nrd, rule ? rule : "");
+	if (r < 0) {
+		reply_json(ret, 404, json_pack("{s:s}", "error", "no such rule is auto"));
+		return;
+	}
+	a.rule = (unsigned)r;
+	if (remote && addr_parse_ip(remote, ip) < 0) {
+		reply_json(ret, 400, json_pack("{s:s}", "error", "remote: not an address"));
+		return;
+	}
+	a.list = json_array();
+	if (remote)
+		json_array_append_new(a.list, json_nrd_view(a.nrd, a.rule, ip, now_ns()));
+	else
+		nrd_choices(a.nrd, add_choice, &a);
+	reply_json(ret, 200, json_pack("{s:o}", "choices", a.list));
+}
+
+static void get_nrd_history(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+	const struct nrd_decision *one;
+	json_t *list = json_array();
+
+	(void)q;
+	for (size_t i = 0; (one = nrd_decision(d->chooser.nrd, i)); i++)
+		json_array_append_new(list, json_nrd_decision(one, now_ns()));
+	reply_json(ret, 200, json_pack("{s:o}", "decisions", list));
+}
+
 /* Follow what is in the maps at once; with ?file=1, put the configuration file in force first. */
 static void post_reload(const struct http_request *q, struct http_reply *ret, void *ctx)
 {
@@ -229,6 +287,8 @@ const struct http_route daemon_routes[] = {
 	{"GET", "/v1/stacks", false, get_stacks},
 	{"GET", "/v1/groups", false, get_groups},
 	{"GET", "/v1/stats", false, get_stats},
+	{"GET", "/v1/nrd/why", false, get_nrd_why},
+	{"GET", "/v1/nrd/history", false, get_nrd_history},
 	{"POST", "/v1/reload", true, post_reload},
 	{NULL, NULL, false, NULL},
 };

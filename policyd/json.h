@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 
+#include "policyd/nrd/nrd.h"
 #include "policyd/policy.h"
 #include "policyd/telemetry.h"
 
@@ -31,6 +32,13 @@ json_t *json_groups(const struct dmm_class *c);
 
 /* {"generation", "counters": {…}, "verdicts": […], "rules": […], "instances": {…}, "maps": {…}} */
 json_t *json_stats(const struct telemetry *t);
+
+/* {"number", "age_s", "rule", "remote", "action", "reason", "from", "to", "text", …}: text is all
+ * of it in one line. now: of the clock of nrd_turn(). */
+json_t *json_nrd_decision(const struct nrd_decision *d, dmm_u64 now);
+/* {"rule", "remote", "phase", "in_use", "stacks": […], "last", …}: what nRD has chosen for an
+ * address, or (NULL) all that have no choice of their own, and what it thinks of the stacks. */
+json_t *json_nrd_view(const struct nrd *n, unsigned rule, const dmm_u8 *ip, dmm_u64 now);
 
 /* [{"file", "line", "column", "severity", "text"}, …] */
 json_t *json_diags(const struct policy_diags *d);

@@ -50,6 +50,8 @@ for t in threads: t.start()
 for t in threads: t.join()
 print(sum(works))
 PY
+jq_says() { jq -e "$@" >/dev/null; }
+refused() { ! "$@" 2>/dev/null; }
 load() { run_managed web python3 "$TMP/load.py" $FAR4 8080 "$1"; }
 said() { grep -q "nrd: cdn.*: $1" "$TMP/policyd.log"; }
 load_until() { # load_until TEXT: connections, until nRD has said it, or a minute has passed
@@ -81,4 +83,11 @@ mend_bulk
 launch_policyd # which knows no more that the stack failed, and looks at it anew
 check "the next one goes on with it" load_until 'try bulk beside edge0'
 check "the first stack comes back when it works" load_until 'take bulk in place of edge0'
+
+policy nrd why cdn $FAR4 | sed 's/^/# /'
+check "nrd why tells the stack in use, and what is known of both" jq_says '.choices[0] |
+	.in_use == "bulk" and (.stacks | length) == 2 and .last.rule == "cdn"' <<<"$(policy -j nrd why cdn $FAR4)"
+check "nrd history has the decision" jq_says '.decisions | any(.action == "take" and .to == "bulk")' \
+	<<<"$(policy -j nrd history)"
+check "no other rule is auto" refused policy nrd why web
 finish

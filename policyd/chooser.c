@@ -269,6 +269,14 @@ static void drop_choices(struct chooser *c)
 	c->stale = false;
 }
 
+static void count_decision(struct chooser *c, const struct nrd_decision *d)
+{
+	int rule = nrd_find(c->nrd, d->rule);
+
+	if (rule >= 0 && (size_t)rule < c->n_rules && d->action < NRD_ACTIONS)
+		c->decided[DMM_MEASURE_NUMBER(c->class->rule[c->rule[rule]].measure)][d->action]++;
+}
+
 static void log_decisions(struct chooser *c)
 {
 	const struct nrd_decision *d;
@@ -281,6 +289,7 @@ static void log_decisions(struct chooser *c)
 		if (d->number <= c->told)
 			continue;
 		c->told = d->number;
+		count_decision(c, d);
 		f = open_memstream(&text, &len);
 		if (!f)
 			continue;

@@ -24,7 +24,9 @@ struct chooser {
 						  0: none */
 	dmm_u64 next_ns, told; /* when the next turn is due; the last decision that was logged */
 	dmm_u64 samples_n, samples_lost, sample_ns; /* read, missed; when one was read last */
-	bool stale;				    /* the map may hold choices that are nobody's */
+	/* decisions that were logged, by number of telemetry */
+	dmm_u32 decided[DMM_MAX_MEASURED + 1][NRD_ACTIONS];
+	bool stale; /* the map may hold choices that are nobody's */
 };
 
 /* 0 or -errno. The tree stays open. */

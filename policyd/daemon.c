@@ -148,6 +148,11 @@ int daemon_measure(struct daemon *d)
 	r = telemetry_read(d->telemetry, &d->tree, d->class, d->generation, &d->sup);
 	if (r < 0)
 		log_err("telemetry: cannot be read: %s", strerror(-r));
+	d->telemetry->nrd.samples = d->chooser.samples_n;
+	d->telemetry->nrd.missed = d->chooser.samples_lost;
+	d->telemetry->nrd.age_s =
+		d->chooser.sample_ns ? (double)(now_ns() - d->chooser.sample_ns) / 1e9 : -1;
+	d->telemetry->nrd.decided = d->chooser.decided;
 	return r;
 }
 

@@ -130,6 +130,37 @@ static void emit_default_hits(const struct family *f, const struct telemetry *t,
 	put_u64(out, f->name, t->hit[DMM_MAX_RULES]);
 }
 
+static void emit_decisions(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	for (unsigned i = 0; t->nrd.decided && i < t->class->hdr.rules; i++) {
+		unsigned number = DMM_MEASURE_NUMBER(t->class->rule[i].measure);
+
+		for (unsigned a = 0; number && number <= DMM_MAX_MEASURED && a < NRD_ACTIONS; a++) {
+			fprintf(out, "%s{", f->name);
+			put_label(out, "rule", t->class->rule[i].name);
+			fputc(',', out);
+			put_label(out, "outcome", nrd_action_words[a]);
+			fprintf(out, "} %u\n", t->nrd.decided[number][a]);
+		}
+	}
+}
+
+static void emit_samples(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	put_u64(out, f->name, t->nrd.samples);
+}
+
+static void emit_missed(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	put_u64(out, f->name, t->nrd.missed);
+}
+
+static void emit_sample_age(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	if (t->nrd.decided && t->nrd.age_s >= 0)
+		fprintf(out, "%s %.3f\n", f->name, t->nrd.age_s);
+}
+
 static void emit_active(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	FOR_EACH_STACK(t, id)
@@ -271,6 +302,14 @@ static const struct family families[] = {
 	 "sockets that a rule matched; starts over when a commit gives the rule another place", emit_hits, 0},
 	{"dmm_default_hits_total", "counter", "",
 	 "sockets that no rule matched", emit_default_hits, 0},
+	{"dmm_nrd_decisions_total", "counter", "rule,outcome",
+	 "decisions of nRD about a rule that is auto, since dmm-policyd started", emit_decisions, 0},
+	{"dmm_nrd_samples_total", "counter", "", "samples of connections that nRD has read",
+	 emit_samples, 0},
+	{"dmm_nrd_samples_missed_total", "counter", "",
+	 "samples that were written again before they were read", emit_missed, 0},
+	{"dmm_nrd_sample_age_seconds", "gauge", "", "how long ago the last sample was read",
+	 emit_sample_age, 0},
 	{"dmm_sockets_active", "gauge", "stack",
 	 "open sockets that have this stack, listeners included", emit_active, 0},
 	{"dmm_stack_up", "gauge", "stack",

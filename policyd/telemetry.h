@@ -7,6 +7,7 @@
 #define DMM_POLICYD_TELEMETRY_H
 
 #include "loader/maps.h"
+#include "policyd/nrd/nrd.h"
 
 struct supervisor;
 
@@ -50,6 +51,12 @@ struct telemetry {
 	struct telemetry_map_usage map[TELEMETRY_MAPS];
 	struct maps_program program[TELEMETRY_PROGRAMS];
 	unsigned n_program;
+	struct {
+		dmm_u64 samples, missed; /* of connections, since the daemon started */
+		double age_s;		 /* of the last one; negative: none yet */
+		/* decisions by number of telemetry, of class; NULL: no daemon */
+		const dmm_u32 (*decided)[NRD_ACTIONS];
+	} nrd;
 	struct {
 		double cpu_s, start_s; /* start: seconds since 1970 */
 		dmm_u64 rss_bytes, virtual_bytes, fds, max_fds;

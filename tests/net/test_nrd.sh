@@ -89,5 +89,9 @@ check "nrd why tells the stack in use, and what is known of both" jq_says '.choi
 	.in_use == "bulk" and (.stacks | length) == 2 and .last.rule == "cdn"' <<<"$(policy -j nrd why cdn $FAR4)"
 check "nrd history has the decision" jq_says '.decisions | any(.action == "take" and .to == "bulk")' \
 	<<<"$(policy -j nrd history)"
+metrics() { curl -sS --unix-socket "$DMM_RUN/policyd.sock" http://dmm/metrics; }
+taken() { metrics | sed -n 's/^dmm_nrd_decisions_total{rule="cdn",outcome="take"} //p'; }
+check "metrics count the decisions" at_least "$(taken)" 1
+check "and the samples" at_least "$(metrics | sed -n 's/^dmm_nrd_samples_total //p')" 100
 check "no other rule is auto" refused policy nrd why web
 finish

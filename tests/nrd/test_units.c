@@ -207,6 +207,22 @@ static void test_report_add(void)
 	CU_ASSERT_EQUAL(report_judge(&r), REPORT_TAKEN);
 }
 
+/* What ends is not another connection, unless nothing else tells of it. */
+static void test_report_settle(void)
+{
+	struct report r = {0};
+
+	report_add(&r, &(struct report_sample){.connect_us = 100});
+	report_add(&r, &(struct report_sample){.srtt_us = 100, .again = true});
+	report_settle(&r);
+	CU_ASSERT_EQUAL(r.connections, 1);
+	report_add(&r, &(struct report_sample){.srtt_us = 100, .error = ECONNRESET, .again = true});
+	CU_ASSERT_EQUAL(report_judge(&r), REPORT_CONTRADICTS);
+	report_settle(&r);
+	CU_ASSERT_EQUAL(r.connections, 2);
+	CU_ASSERT_EQUAL(report_judge(&r), REPORT_TAKEN);
+}
+
 static void test_report_judge(void)
 {
 	struct report r = report_of(10, 0, 100);
@@ -315,6 +331,31 @@ static void test_refused(void)
 	CU_ASSERT_EQUAL(c.reports, 4);
 	CU_ASSERT_EQUAL(c.refused[REPORT_NO_STACK], 2);
 	CU_ASSERT_EQUAL(c.paths, 0);
+	nrd_free(n);
+}
+
+/* A stack that was in use is in use again, of a rule and of a prefix alone. */
+static void test_resume(void)
+{
+	static const dmm_u8 ip[16] = {[10] = 0xff, 0xff, 10, 1, 2, 3};
+	struct nrd *n = nrd_new(10, 1);
+	struct nrd_rule rule = rule_of("a");
+	struct nrd_view v;
+
+	CU_ASSERT_EQUAL(nrd_configure(n, &rule, 1), 0);
+	nrd_resume(n, 0, ip, 1);
+	CU_ASSERT_EQUAL(nrd_view(n, 0, ip, &v), 0);
+	CU_ASSERT_EQUAL(v.now, 1);
+	CU_ASSERT_EQUAL(v.plen, NRD_PLEN4);
+	CU_ASSERT_EQUAL(nrd_view(n, 0, NULL, &v), 0);
+	CU_ASSERT_EQUAL(v.now, 0);
+	nrd_resume(n, 0, NULL, 1);
+	CU_ASSERT_EQUAL(nrd_view(n, 0, NULL, &v), 0);
+	CU_ASSERT_EQUAL(v.now, 1);
+	nrd_resume(n, 0, NULL, 9); /* no such stack */
+	nrd_resume(n, 1, NULL, 0);
+	CU_ASSERT_EQUAL(nrd_view(n, 0, NULL, &v), 0);
+	CU_ASSERT_EQUAL(v.now, 1);
 	nrd_free(n);
 }
 
@@ -515,9 +556,11 @@ int main(void)
 		{"bounds become narrow", test_bounds_narrow},
 		{"bounds of rates", test_rate_bounds},
 		{"a report is counted", test_report_add},
+		{"what ends is counted once", test_report_settle},
 		{"a report that contradicts itself", test_report_judge},
 		{"a report that says too much", test_report_bound},
 		{"reports that are refused", test_refused},
+		{"what was in use goes on", test_resume},
 		{"rules come, go and stay", test_configure},
 		{"decisions tell what went into them", test_log},
 		{"the table is bounded", test_table},

@@ -83,7 +83,6 @@ static void number_rules(struct chooser *c, const struct dmm_policy *p, struct n
 {
 	size_t n = 0;
 
-	memset(c->auto_of, 0, sizeof(c->auto_of));
 	for (dmm_u32 i = 0, at = 0; i < c->class->hdr.rules && n < c->n_rules; i++) {
 		const struct dmm_rule_rec *rec = &c->class->rule[i];
 
@@ -110,21 +109,23 @@ int chooser_configure(struct chooser *c, const struct dmm_class *class)
 
 	if (r == 0 && n)
 		r = class_decompile(class, &p);
-	if (r < 0) {
-		free(rule);
-		return r;
-	}
 	free(c->rule);
 	c->rule = rule;
-	c->n_rules = n;
+	c->n_rules = 0; /* what is configured by another class is not looked at */
 	c->class = class;
+	memset(c->auto_of, 0, sizeof(c->auto_of));
+	if (r < 0)
+		return r;
+	c->n_rules = n;
 	number_rules(c, p, rules, fresh);
 	policy_free(p);
 	r = nrd_configure(c->nrd, rules, n);
-	if (r < 0)
-		c->n_rules = 0;
-	else
+	if (r == 0) {
 		take_over(c, fresh);
+	} else {
+		c->n_rules = 0;
+		memset(c->auto_of, 0, sizeof(c->auto_of));
+	}
 	c->stale = true;
 	return r;
 }
@@ -212,11 +213,14 @@ static void take_samples(struct chooser *c, dmm_u64 now)
 static void put_choice(void *ctx, const struct nrd_choice *choice)
 {
 	struct chooser *c = ctx;
-	const struct dmm_rule_rec *rec = &c->class->rule[c->rule[choice->rule]];
+	const struct dmm_rule_rec *rec;
 	struct dmm_choice value = {0}, old = {0};
 	struct dmm_choice_key key;
 	int r;
 
+	if (choice->rule >= c->n_rules)
+		return;
+	rec = &c->class->rule[c->rule[choice->rule]];
 	choice_key(rec->measure, choice->plen ? choice->prefix : NULL, &key);
 	memcpy(value.weight, choice->weight, sizeof(value.weight));
 	memcpy(value.use, rec->use, sizeof(value.use));
@@ -238,7 +242,7 @@ static void keep_choice(void *ctx, const struct nrd_choice *choice)
 {
 	struct keep *k = ctx;
 
-	if (k->n < k->room)
+	if (k->n < k->room && choice->rule < k->c->n_rules)
 		choice_key(k->c->class->rule[k->c->rule[choice->rule]].measure,
 			   choice->plen ? choice->prefix : NULL, &k->key[k->n++]);
 }

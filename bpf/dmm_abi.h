@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 9
+#define DMM_ABI_VERSION 10
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -209,17 +209,22 @@ struct dmm_class_hdr {
 #define DMM_RULE_CELL (DMM_HDR_CELLS + DMM_TABLES)
 
 /*
- * dmm_memo: rules that were found for connecting sockets, by a hash of all that they were found by,
- * word[0 … 6]: generation, remote address, port and kind, program, and user beside the rule. Any
- * program may write an entry at any time; seal holds all of its words together, so that a reader
- * takes no entry that is of two writers.
+ * dmm_memo: what was found for connecting sockets, by a hash of all that it was found by, word[0 …
+ * 6]: generation, remote address, port and kind, program, and user beside what was found: the rule
+ * or DMM_MEMO_DEFAULT, and with DMM_MEMO_FIXED that all of these sockets get the stack
+ * DMM_MEMO_STACK, a kernel stack without settings, while that is not switched off. Any program may
+ * write an entry at any time; seal holds all of its words together, so that a reader takes no entry
+ * that is of two writers.
  */
 struct dmm_memo {
 	dmm_u64 seal;
 	dmm_u64 word[7];
 };
-#define DMM_MEMO_BITS 14
-#define DMM_MEMO_RULES 32 /* with fewer rules the search costs no more than to remember */
+#define DMM_MEMO_BITS 16
+#define DMM_MEMO_RULE(found) ((found)&0xffff)
+#define DMM_MEMO_DEFAULT (1u << 16)
+#define DMM_MEMO_FIXED (1u << 17)
+#define DMM_MEMO_STACK(found) ((found) >> 24 & (DMM_MAX_STACKS - 1))
 
 /* What a matching socket gets: one cell. */
 /* enum dmm_origin: whose a rule is. The operator's come first. */

@@ -374,7 +374,8 @@ __noinline __u32 search_rule(__u32 slot, const struct selector *sel)
 	SEARCH_FIELD(&s, hdr, DMM_FIELD_PROGRAM, find_program(slot));
 	if (!s.fields) /* no rule restricts anything: the first takes all */
 		return 0;
-	bpf_loop(DMM_CHUNKS, search_step, &s, 0);
+	if (s.common[0] | s.common[1])
+		bpf_loop(DMM_CHUNKS, search_step, &s, 0);
 	return s.rule;
 }
 

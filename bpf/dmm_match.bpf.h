@@ -20,6 +20,7 @@ struct choice {
 		      default */
 	__u8 pad;
 	__u16 measure; /* as in dmm_rule_rec */
+	__u32 found;   /* DMM_MEMO_*; with DMM_MEMO_FIXED use is not filled in */
 };
 #define NO_SLOT 2
 
@@ -116,6 +117,40 @@ static __always_inline void choose_rule(struct choice *c, const struct dmm_rule_
 	c->carrier = r->carrier;
 }
 
+static __always_inline struct dmm_stack_rec *stack_of(__u32 slot, __u32 id)
+{
+	__u32 key = slot * DMM_MAX_STACKS + id;
+
+	return bpf_map_lookup_elem(&dmm_stack, &key);
+}
+
+/* Switched off by the operator, whatever its kind. */
+static __always_inline bool stack_off(__u32 id)
+{
+	struct dmm_stack_rt *rt = bpf_map_lookup_elem(&dmm_stackrt, &id);
+
+	return rt && rt->off;
+}
+
+static __always_inline bool has_settings(const struct dmm_stack_rec *rec)
+{
+	return rec->congestion[0] || rec->pacing_bps || rec->mark || rec->priority || rec->tos ||
+	       rec->user_timeout_ms || rec->keepalive_s;
+}
+
+/* DMM_MEMO_FIXED and the stack, if the first of a list is one that every socket can have, or 0. */
+__noinline __u32 fixed_stack(__u32 slot, __u32 id)
+{
+	struct dmm_stack_rec *rec;
+
+	if (id >= DMM_MAX_STACKS)
+		return 0;
+	rec = stack_of(slot, id);
+	if (!rec || rec->kind != DMM_KIND_KERNEL || has_settings(rec))
+		return 0;
+	return DMM_MEMO_FIXED | id << 24;
+}
+
 /* Was what was read from the slot of the generation whole? A commit says before it writes. */
 static __always_inline bool slot_was_whole(const struct choice *c)
 {
@@ -127,14 +162,43 @@ static __always_inline bool slot_was_whole(const struct choice *c)
 	return meta && *(volatile __u64 *)&meta->building <= c->generation + 1;
 }
 
+/* The stack of c->found. */
+static __always_inline void choose_fixed(struct choice *c)
+{
+	c->keep = 0;
+	c->measure = 0;
+	c->why = c->rule == DMM_RULE_NONE ? DMM_REASON_DEFAULT : DMM_REASON_RULE;
+}
+
+/* What the rule says, or the default. False: it is not there, as the slot is being written. */
+static __always_inline bool choose_list(struct choice *c, void *image,
+					const struct dmm_class_hdr *hdr, const struct selector *sel,
+					bool *ret_draws)
+{
+	struct dmm_rule_rec *r;
+
+	*ret_draws = false;
+	if (c->rule >= DMM_MAX_RULES) {
+		choose_default(c, hdr);
+		return true;
+	}
+	r = (void *)cell_at(image, DMM_RULE_CELL + c->rule);
+	if (!r)
+		return false;
+	choose_rule(c, r, sel);
+	for (int i = 0; i < DMM_MAX_USE; i++)
+		*ret_draws |= r->weight[i] != 0;
+	return true;
+}
+
 /* Zero: done, with c->slot; else what was read was not whole. */
 static __always_inline int choose_once(const struct selector *sel, struct choice *c)
 {
 	struct dmm_class_hdr *hdr;
-	struct dmm_rule_rec *r;
 	struct dmm_meta *meta;
-	__u32 key = 0, slot;
+	__u32 key = 0, slot, found;
 	void *image;
+	bool draws;
 
 	meta = bpf_map_lookup_elem(&dmm_meta, &key);
 	if (!meta)
@@ -149,21 +213,27 @@ static __always_inline int choose_once(const struct selector *sel, struct choice
 	hdr = (void *)cell_at(image, 0);
 	if (!hdr)
 		return 0;
-	c->rule = hdr->rules > DMM_MEMO_RULES ? memo_find(sel, c->generation, hdr->fields)
-					      : MEMO_MISS;
-	if (c->rule == MEMO_MISS) {
+	found = memo_find(sel, c->generation, hdr->fields);
+	if (found == MEMO_MISS)
 		c->rule = search_rule(slot, sel);
-		if (hdr->rules > DMM_MEMO_RULES && slot_was_whole(c))
-			memo_keep(sel, c->generation, hdr->fields, c->rule);
-	}
-	if (c->rule < DMM_MAX_RULES) {
-		r = (void *)cell_at(image, DMM_RULE_CELL + c->rule);
-		if (!r)
-			return 1;
-		choose_rule(c, r, sel);
-	} else {
+	else
+		c->rule = found & DMM_MEMO_DEFAULT ? DMM_RULE_NONE : DMM_MEMO_RULE(found);
+	if (c->rule >= DMM_MAX_RULES)
 		c->rule = DMM_RULE_NONE;
-		choose_default(c, hdr);
+	c->found = found == MEMO_MISS ? 0 : found;
+	if ((c->found & DMM_MEMO_FIXED) && !stack_off(DMM_MEMO_STACK(found))) {
+		choose_fixed(c);
+	} else {
+		c->found = 0;
+		if (!choose_list(c, image, hdr, sel, &draws))
+			return 1;
+		if (found == MEMO_MISS) {
+			found = c->rule == DMM_RULE_NONE ? DMM_MEMO_DEFAULT : c->rule;
+			if (!c->keep && !c->measure && !draws && c->n_use)
+				found |= fixed_stack(slot, c->use & 0xff);
+			if (slot_was_whole(c))
+				memo_keep(sel, c->generation, hdr->fields, found);
+		}
 	}
 	if (!slot_was_whole(c))
 		return 1;
@@ -200,21 +270,6 @@ static __always_inline void rule_name(const struct choice *c, char *ret)
 		__builtin_memcpy(ret, r->name, DMM_NAME_LEN);
 	if (!r || !slot_was_whole(c))
 		__builtin_memset(ret, 0, DMM_NAME_LEN);
-}
-
-/* Switched off by the operator, whatever its kind. */
-static __always_inline bool stack_off(__u32 id)
-{
-	struct dmm_stack_rt *rt = bpf_map_lookup_elem(&dmm_stackrt, &id);
-
-	return rt && rt->off;
-}
-
-static __always_inline struct dmm_stack_rec *stack_of(const struct choice *c, __u32 id)
-{
-	__u32 key = c->slot * DMM_MAX_STACKS + id;
-
-	return bpf_map_lookup_elem(&dmm_stack, &key);
 }
 
 /* The setsockopt hooks want option values on the stack. */

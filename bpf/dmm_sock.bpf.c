@@ -145,7 +145,7 @@ static long walk_step(__u32 i, void *data)
 	id = k->w->choice.use >> (8 * i) & 0xff;
 	if (id >= DMM_MAX_STACKS)
 		return 0;
-	rec = stack_of(&k->w->choice, id);
+	rec = stack_of(k->w->choice.slot, id);
 	if (!rec)
 		return 0;
 	if (stack_off(id)) {
@@ -407,9 +407,13 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 	} else if (w->choice.keep) {
 		k->why = w->choice.keep;
 	} else {
-		k->outcome = GO_UNDECIDED;
 		k->why = w->choice.why;
-		decide(k);
+		if (w->choice.found & DMM_MEMO_FIXED) {
+			k->stack = DMM_MEMO_STACK(w->choice.found);
+		} else {
+			k->outcome = GO_UNDECIDED;
+			decide(k);
+		}
 		if (w->choice.measure && w->sel.proto == IPPROTO_TCP && k->outcome != GO_REFUSED)
 			measure(k, sk);
 	}

@@ -380,7 +380,7 @@ static long listen_step(__u32 i, void *data)
 	id = k->choice->use >> (8 * i) & 0xff;
 	if (id >= DMM_MAX_STACKS)
 		return 0;
-	rec = stack_of(k->choice, id);
+	rec = stack_of(k->choice->slot, id);
 	if (!rec)
 		return 0;
 	k->stack = id;

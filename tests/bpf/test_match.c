@@ -17,22 +17,17 @@
 
 #include "lib/base/log.h"
 #include "loader/maps.h"
+#include "tests/bpf/match.h"
 #include "tests/unit/policy_gen.h"
 
 #define POLICIES 600
 #define SOCKETS 100
 
-struct question {
-	struct dmm_addr remote, local;
-	dmm_u32 group, role, proto, rule;
-	dmm_u64 cookie, use;
-};
-
 struct tally {
 	const struct dmm_policy *policy;
 	const struct dmm_class *class;
 	struct rng *rng;
-	unsigned long pairs, hits, wrong_rule, wrong_eval, wrong_use;
+	unsigned long pairs, hits, fixed, wrong_rule, wrong_eval, wrong_use;
 };
 
 static char path[64];
@@ -68,6 +63,21 @@ static int ask(const struct eval_socket *s, struct question *q)
 	return setresuid(0, 0, 0) < 0 ? -errno : r;
 }
 
+/* What is fixed has to be the first of the list, for all sockets, and without settings. */
+static bool wrong_use(const struct tally *t, const struct answer *a, const dmm_u8 *use)
+{
+	const struct dmm_rule_rec *rule = a->rule < DMM_MAX_RULES ? &t->class->rule[a->rule] : NULL;
+	const struct dmm_stack_rec *stack = &t->class->stack[DMM_MEMO_STACK(a->found)];
+	struct dmm_stack_rec bare = {.kind = DMM_KIND_KERNEL};
+
+	if (!(a->found & DMM_MEMO_FIXED))
+		return a->use != pack_use(use);
+	memcpy(bare.name, stack->name, sizeof(bare.name));
+	return DMM_MEMO_STACK(a->found) != use[0] || memcmp(stack, &bare, sizeof(bare)) != 0 ||
+	       (rule && (rule->off || rule->capture ||
+			 memcmp(rule->weight, (dmm_u16[DMM_MAX_USE]){0}, sizeof(rule->weight))));
+}
+
 static void compare(const struct gen_socket *g, void *ctx)
 {
 	struct tally *t = ctx;
@@ -81,14 +91,20 @@ static void compare(const struct gen_socket *g, void *ctx)
 	CU_ASSERT_EQUAL_FATAL(ask(&s, &q), 0);
 	t->pairs++;
 	/* by name: edits leave free places */
-	t->wrong_rule += strcmp(gen_rule_at(t->class, q.rule), gen_rule_named(t->policy, want)) !=
-			 0;
-	t->wrong_eval += eval_rule(t->class, &s) != q.rule;
-	if (want == DMM_RULE_NONE || q.rule >= t->class->hdr.rules)
+	t->wrong_rule +=
+		strcmp(gen_rule_at(t->class, q.first.rule), gen_rule_named(t->policy, want)) != 0 ||
+		q.again.rule != q.first.rule;
+	t->wrong_eval += eval_rule(t->class, &s) != q.first.rule;
+	if (want != DMM_RULE_NONE && q.first.rule >= t->class->hdr.rules)
 		return;
-	t->hits++;
-	eval_use(&t->class->rule[q.rule], DMM_DRAW(q.cookie), use);
-	t->wrong_use += q.use != pack_use(use);
+	if (want == DMM_RULE_NONE) {
+		memcpy(use, t->class->hdr.use, sizeof(use));
+	} else {
+		t->hits++;
+		eval_use(&t->class->rule[q.first.rule], DMM_DRAW(q.cookie), use);
+	}
+	t->wrong_use += wrong_use(t, &q.first, use) || wrong_use(t, &q.again, use);
+	t->fixed += (q.again.found & DMM_MEMO_FIXED) != 0;
 }
 
 /* The groups' ids count, not the groups: nothing is to be attached. */
@@ -131,7 +147,8 @@ static void check_tally(const struct tally *t)
 	CU_ASSERT_EQUAL(t->wrong_eval, 0);
 	CU_ASSERT_EQUAL(t->wrong_use, 0);
 	CU_ASSERT(t->hits > t->pairs / 4);
-	printf("%lu pairs, %lu of them decided by a rule; ", t->pairs, t->hits);
+	printf("%lu pairs, %lu of them decided by a rule, %lu fixed; ", t->pairs, t->hits,
+	       t->fixed);
 }
 
 static void test_same(void)
@@ -148,6 +165,7 @@ static void test_same(void)
 	}
 	check_tally(&t);
 	CU_ASSERT(t.pairs >= 100000);
+	CU_ASSERT(t.fixed >= 1000);
 }
 
 /* Rules that fill several chunks. */

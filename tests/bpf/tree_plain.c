@@ -286,6 +286,28 @@ static void test_rule_name(void)
 	close(connected[1]);
 }
 
+static int do_udp(void)
+{
+	struct sockaddr_in to = server();
+
+	return udp_to(&to) < 0;
+}
+
+/* A stack that is switched off is not taken, whatever is remembered. */
+static void test_remembered_off(void)
+{
+	dmm_u64 by_rule = verdicts(DMM_STACK_KERNEL, DMM_ROLE_CLIENT, DMM_REASON_RULE),
+		off = verdicts(DMM_STACK_KERNEL, DMM_ROLE_CLIENT, DMM_REASON_ADMIN_OFF);
+
+	CU_ASSERT_EQUAL(in_group(do_udp) + in_group(do_udp), 0);
+	tree.rt[DMM_STACK_KERNEL].off = 1;
+	CU_ASSERT_EQUAL(in_group(do_udp), 0);
+	tree.rt[DMM_STACK_KERNEL].off = 0;
+	CU_ASSERT_EQUAL(in_group(do_udp), 0);
+	CU_ASSERT_EQUAL(verdicts(DMM_STACK_KERNEL, DMM_ROLE_CLIENT, DMM_REASON_RULE), by_rule + 3);
+	CU_ASSERT_EQUAL(verdicts(DMM_STACK_KERNEL, DMM_ROLE_CLIENT, DMM_REASON_ADMIN_OFF), off + 1);
+}
+
 void test_plain(void)
 {
 	int s = listen_on("127.0.0.1", &server_port);
@@ -295,6 +317,7 @@ void test_plain(void)
 	CU_ASSERT_EQUAL(in_group(do_plain_again), 0);
 	CU_ASSERT_EQUAL(in_group(do_plain_full), 0);
 	test_rule_name();
+	test_remembered_off();
 	close(s);
 }
 

@@ -254,6 +254,14 @@ struct dmm_rule_rec {
 /* The number between 0 and 2^32 - 1 that says where in the sum of weights a socket falls. */
 #define DMM_DRAW(cookie) ((dmm_u32)((dmm_u64)(cookie)*0x9e3779b97f4a7c15ULL >> 32))
 
+/* What an instance does that has nothing to do. */
+enum dmm_poll {
+	DMM_POLL_ADAPTIVE, /* looks for work for a moment, if that paid off before, then sleeps */
+	DMM_POLL_BUSY,	   /* never sleeps */
+	DMM_POLL_SLEEP,	   /* sleeps at once */
+};
+#define DMM_POLL_WORDS "adaptive", "busy", "sleep"
+
 /*
  * dmm_choice, a hash: what nRD has chosen for connecting sockets of a rule, for one remote prefix
  * or, plen 0 and no address, for all that have no choice of their own. It is no part of a
@@ -281,7 +289,7 @@ struct dmm_choice {
 struct dmm_stack_rec {
 	char name[DMM_NAME_LEN];
 	dmm_u8 kind;   /* enum dmm_kind */
-	dmm_u8 busy;   /* userspace: 1 busy-polls, 0 sleeps */
+	dmm_u8 poll;   /* userspace: enum dmm_poll */
 	dmm_u8 reject; /* reject: enum dmm_reject */
 	dmm_u8 pad;
 	dmm_u32 queue;	    /* userspace: receive queue of the interface */

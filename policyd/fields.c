@@ -9,6 +9,7 @@
 #include "policyd/fields.h"
 #include "policyd/policy_keys.h"
 #include "policyd/value.h"
+#include "policyd/words.h"
 
 static int add(struct fields *f, const char *parent, const char *key, enum field_type type,
 	       const char *value)
@@ -321,7 +322,7 @@ int fields_of_stack(const struct dmm_stack_rec *s, struct fields *ret)
 	if (r == 0)
 		r = add(ret, "port", "mode", FIELD_TEXT, s->mode);
 	if (r == 0)
-		r = add(ret, NULL, "poll", FIELD_TEXT, s->busy ? "busy" : "sleep");
+		r = add(ret, NULL, "poll", FIELD_TEXT, words_poll[s->poll]);
 	if (r == 0 && s->congestion[0])
 		r = add(ret, NULL, "congestion", FIELD_TEXT, s->congestion);
 	return r < 0 ? r : add_timeouts(ret, s);

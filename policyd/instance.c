@@ -15,6 +15,7 @@
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/instance.h"
+#include "policyd/words.h"
 
 #define ARGV_MAX 32
 #define NAME_TRIES 1000
@@ -53,8 +54,8 @@ void instance_args_build(struct instance_args *ret, const struct dmm_stack_rec *
 	args_add(ret, "%u", rec->queue);
 	args_add(ret, "--mode");
 	args_add(ret, "%.*s", (int)sizeof(rec->mode), rec->mode[0] ? rec->mode : "auto");
-	if (rec->busy)
-		args_add(ret, "--busy");
+	args_add(ret, "--poll");
+	args_add(ret, "%s", words_poll[rec->poll]);
 	if (rec->congestion[0]) {
 		args_add(ret, "--congestion");
 		args_add(ret, "%.*s", (int)sizeof(rec->congestion), rec->congestion);

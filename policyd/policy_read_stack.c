@@ -7,8 +7,8 @@
 #include "lib/base/util.h"
 #include "policyd/diag.h"
 #include "policyd/policy_read.h"
+#include "policyd/words.h"
 
-static const char *const poll_words[] = {"sleep", "busy", NULL};
 static const char *const mode_words[] = {"auto", "native", "tc", "generic", NULL};
 static const char *const driver_words[] = {"xsk", "dpdk", NULL};
 static const char *const engine_words[] = {"native", "lwip", NULL};
@@ -146,8 +146,10 @@ const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 	 .form = FORM_MAP,
 	 .keys = policy_port_keys,
 	 .n_keys = POLICY_PORT_KEYS},
-	KEY_WORD("poll", key_read_index, struct policy_stack, rec.busy, poll_words, "sleep or busy",
-		 "userspace: what an idle instance does; default sleep"),
+	KEY_WORD("poll", key_read_index, struct policy_stack, rec.poll, words_poll,
+		 "adaptive, busy or sleep",
+		 "userspace: what an instance does that has nothing to do; default adaptive: it "
+		 "looks for work for a moment, where that paid off before, then sleeps"),
 	KEY_STRING("congestion", read_token, struct policy_stack, rec.congestion, "NAME",
 		   "the congestion control: kernel: as in tcp_available_congestion_control; engine "
 		   "native: cubic (the default), reno or dctcp",

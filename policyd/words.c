@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <stddef.h>
+
 #include "policyd/words.h"
 
 #define REASON_WORD(name, text, help) [DMM_REASON_##name] = text,
@@ -27,3 +29,4 @@ const char *const words_tcp_state[WORDS_TCP_STATES] = {
 	[5] = "fin-wait-2",  [6] = "time-wait", [7] = "closed",	  [8] = "close-wait",
 	[9] = "last-ack",    [10] = "listen",	[11] = "closing", [12] = "syn-recv",
 };
+const char *const words_poll[] = {DMM_POLL_WORDS, NULL};

@@ -28,12 +28,14 @@ static const struct {
 	{"generic", DMM_XDP_GENERIC},
 };
 
+static const char *const polls[] = {DMM_POLL_WORDS};
+
 enum {
 	OPT_NAME = 256,
 	OPT_ENGINE,
 	OPT_DRIVER,
 	OPT_MODE,
-	OPT_BUSY,
+	OPT_POLL,
 	OPT_CONGESTION,
 	OPT_KEEPALIVE,
 	OPT_USER_TIMEOUT,
@@ -51,7 +53,10 @@ static const struct argp_option options[] = {
 	{"queue", 'q', "N", 0, "Receive queue of the interface (default 0)", 0},
 	{"mode", OPT_MODE, "MODE", 0,
 	 "XDP mode: auto (default: native if the driver can, else generic), native, generic", 0},
-	{"busy", OPT_BUSY, NULL, 0, "Poll without sleeping: lower latency, one CPU in full use", 0},
+	{"poll", OPT_POLL, "HOW", 0,
+	 "When there is nothing to do: adaptive (default: look for a moment if that paid off, then "
+	 "sleep), busy (never sleep: one CPU in full use), sleep",
+	 0},
 	{"congestion", OPT_CONGESTION, "NAME", 0, "Congestion control of the engine", 0},
 	{"keepalive", OPT_KEEPALIVE, "S", 0, "Seconds of silence until a peer is asked", 0},
 	{"user-timeout", OPT_USER_TIMEOUT, "MS", 0, "How long bytes may wait for their ACK", 0},
@@ -100,9 +105,14 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 			}
 		argp_error(st, "unknown mode '%s'", arg);
 		return EINVAL;
-	case OPT_BUSY:
-		c->busy = true;
-		return 0;
+	case OPT_POLL:
+		for (unsigned i = 0; i < ARRAY_SIZE(polls); i++)
+			if (!strcmp(arg, polls[i])) {
+				c->poll = (enum dmm_poll)i;
+				return 0;
+			}
+		argp_error(st, "unknown way to poll '%s'", arg);
+		return EINVAL;
 	case OPT_CONGESTION:
 		c->congestion = arg;
 		return 0;

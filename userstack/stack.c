@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -305,6 +306,7 @@ int stack_open(struct stack **ret, const struct stack_config *c)
 		return -ENOMEM;
 	s->c = *c;
 	s->now = now_ns();
+	spin_init(&s->spin);
 	s->epoll = s->spare_fd = -1;
 	s->inject = (struct inject){-1, -1};
 	s->signal_watch.fd = s->carrier4.fd = s->carrier6.fd = -1;
@@ -377,7 +379,9 @@ static int timeout_ms(const struct stack *s, bool more)
 {
 	uint64_t next;
 
-	if (more || s->c.busy || !TAILQ_EMPTY(&s->work))
+	if (more || s->c.poll == DMM_POLL_BUSY || !TAILQ_EMPTY(&s->work))
+		return 0;
+	if (s->c.poll == DMM_POLL_ADAPTIVE && spin_again(&s->spin, s->now))
 		return 0;
 	next = MIN(MIN(s->engine_next, s->net_next),
 		   MIN(s->tick_due, s->rt->heartbeat_ns + DMM_HEARTBEAT_NS));
@@ -393,10 +397,14 @@ static void tick(struct stack *s)
 	listen_tick(s);
 }
 
-/* One turn of everything that is not a descriptor. Returns whether more waits. */
-static bool turn(struct stack *s)
+/* One turn of everything that is not a descriptor. events: how many of those there were. Returns
+ * whether more waits. */
+static bool turn(struct stack *s, unsigned events)
 {
 	unsigned frames = path_receive(s, RX_BUDGET);
+
+	if (events || frames)
+		spin_worked(&s->spin, s->now);
 
 	s->c.engine->poll(s->engine, s->now, &s->engine_next);
 	relay_work(s);
@@ -426,13 +434,15 @@ int stack_run(struct stack *s)
 		s->now = now_ns();
 		if (timeout)
 			STACK_COUNT(s, WAKEUPS, 1);
+		else if (n <= 0 && s->c.poll == DMM_POLL_ADAPTIVE)
+			sched_yield(); /* what it waits for may want this CPU */
 		for (int i = 0; i < n; i++) {
 			struct watch *w = ev[i].data.ptr;
 
 			if (w->cb)
 				w->cb(s, w, ev[i].events);
 		}
-		more = turn(s);
+		more = turn(s, n > 0 ? (unsigned)n : 0);
 	}
 	return s->exit_code;
 }

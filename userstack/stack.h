@@ -27,6 +27,7 @@
 #include "userstack/inject.h"
 #include "userstack/net/net.h"
 #include "userstack/port/port.h"
+#include "userstack/spin.h"
 
 #define STACK_BUCKETS 16384 /* of the two hash tables */
 
@@ -90,7 +91,8 @@ struct stack_config {
 	const struct port_ops *port;
 	unsigned queue;
 	enum dmm_xdp_mode mode; /* DMM_XDP_NONE: the best there is */
-	bool busy, debug;
+	enum dmm_poll poll;
+	bool debug;
 	const char *congestion; /* NULL: the engine's own choice; 0 as well */
 	unsigned keepalive_s, user_timeout_ms;
 	int id; /* -1: look the name up in the tree */
@@ -119,6 +121,7 @@ struct stack {
 	struct watch port_watch, net_watch, hold_watch, signal_watch, carrier4, carrier6;
 
 	uint64_t now;
+	struct spin spin;
 	uint64_t engine_next, net_next, tick_due;
 	uint32_t port_lo, port_hi; /* local ports of client connections */
 	uint32_t port_next[32];	   /* one for some of the destinations */

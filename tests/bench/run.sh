@@ -121,6 +121,6 @@ in_near "$DECIDE" $((ROUNDS * 20)) 200 "$plain_cgroup" "$(cgroup_root)/$CGROUP/o
 rmdir "$plain_cgroup"
 
 # What the number of rules adds, and what commits of many take.
-in_near "$(program classify)" "$ROUNDS"
+[ -n "${MODES:-}" ] || in_near "$(program classify)" "$ROUNDS"
 finished=1
 exit 0

@@ -113,7 +113,7 @@ static void gen_stack(struct rng *r, size_t i, struct dmm_stack_rec *s)
 		strcpy(s->mode, rng_below(r, 2) ? "auto" : "generic");
 		snprintf(s->interface, sizeof(s->interface), "eth%zu", i);
 		s->queue = rng_below(r, 3);
-		s->busy = (dmm_u8)rng_below(r, 2);
+		s->poll = (dmm_u8)rng_below(r, 3);
 		return;
 	}
 	s->kind = DMM_KIND_KERNEL;

@@ -174,7 +174,7 @@ static void test_good(void)
 	CU_ASSERT_EQUAL(p->groups[1].pos.line, 4);
 	CU_ASSERT_EQUAL(p->n_stacks, 3);
 	CU_ASSERT_EQUAL(p->stacks[0].rec.kind, DMM_KIND_USERSPACE);
-	CU_ASSERT_EQUAL(p->stacks[0].rec.busy, 1);
+	CU_ASSERT_EQUAL(p->stacks[0].rec.poll, DMM_POLL_BUSY);
 	CU_ASSERT_STRING_EQUAL(p->stacks[0].rec.mode, "native");
 	CU_ASSERT_STRING_EQUAL(p->stacks[1].rec.driver, "xsk");
 	CU_ASSERT_STRING_EQUAL(p->stacks[1].rec.mode, "auto");

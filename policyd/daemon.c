@@ -232,7 +232,8 @@ int daemon_init(struct daemon *d, const struct daemon_options *opt, struct dmm_p
 	d->signal_fd = -1;
 	d->telemetry = malloc(sizeof(*d->telemetry));
 	d->epfd = epoll_create1(EPOLL_CLOEXEC);
-	if (!d->telemetry || d->epfd < 0)
+	d->trend = trend_new();
+	if (!d->telemetry || !d->trend || d->epfd < 0)
 		return -ENOMEM;
 	r = signals_open(d);
 	if (r < 0)
@@ -277,6 +278,7 @@ void daemon_fini(struct daemon *d)
 	if (d->epfd >= 0)
 		close(d->epfd);
 	class_free(d->class);
+	trend_free(d->trend);
 	free(d->telemetry);
 }
 
@@ -320,6 +322,21 @@ static void daemon_sweep(struct daemon *d)
 		attach_sweep(&d->tree);
 }
 
+/* A browser reaches the page by TCP only: without, nothing is measured for it. */
+static void daemon_trend(struct daemon *d)
+{
+	uint64_t now = now_ns();
+	struct timespec at;
+
+	if (now < d->trend_ns || !http_listens(d->http))
+		return;
+	d->trend_ns = now + TREND_S * 1000000000ULL;
+	clock_gettime(CLOCK_REALTIME, &at);
+	if (daemon_measure(d) == 0)
+		trend_add(d->trend, d->telemetry,
+			  (dmm_u64)at.tv_sec * 1000 + (dmm_u64)at.tv_nsec / 1000000);
+}
+
 int daemon_run(struct daemon *d)
 {
 	uint64_t usec = 0;
@@ -337,6 +354,7 @@ int daemon_run(struct daemon *d)
 		chooser_run(&d->chooser, now_ns());
 		supervise_tick(&d->sup, now_ns());
 		daemon_sweep(d);
+		daemon_trend(d);
 	}
 	if (r < 0)
 		log_err("event loop: %s", strerror(-r));

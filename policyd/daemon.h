@@ -14,6 +14,7 @@
 #include "policyd/share.h"
 #include "policyd/supervise.h"
 #include "policyd/telemetry.h"
+#include "policyd/trend.h"
 
 struct daemon_options {
 	const char *config;  /* dmm.yaml; policy.d beside it */
@@ -35,7 +36,9 @@ struct daemon {
 	struct dmm_class *class;
 	struct telemetry *telemetry;	     /* filled anew for each use */
 	uint64_t watchdog_ns, watchdog_next; /* 0: the service manager does not watch */
-	uint64_t sweep_ns;		     /* when daemon_sweep() has something to do again */
+	struct trend *trend;
+	uint64_t trend_ns; /* when its next sample is due */
+	uint64_t sweep_ns; /* when daemon_sweep() has something to do again */
 	bool stop;
 };
 

@@ -17,6 +17,11 @@
 #include "policyd/loop.h"
 #include "policyd/value.h"
 
+/* A page loads from here and from nowhere else, and is in no other's frame. */
+#define CONTENT_POLICY \
+	"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " \
+	"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
 /* A connection, and when it is cut: MHD's own time-out begins anew with each byte. */
 struct peer {
 	int fd; /* -1: free */
@@ -111,6 +116,10 @@ static enum MHD_Result http_send(struct MHD_Connection *c, struct http_reply *re
 	}
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
 				reply->type ? reply->type : "application/json");
+	MHD_add_response_header(response, "Content-Security-Policy", CONTENT_POLICY);
+	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+	MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
 	if (allow)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allow);
 	r = MHD_queue_response(c, reply->status, response);
@@ -388,6 +397,11 @@ int http_listen(struct http *h, const char *address)
 	}
 	snprintf(h->address, sizeof(h->address), "%s", address);
 	return 0;
+}
+
+bool http_listens(const struct http *h)
+{
+	return h->tcp.mhd;
 }
 
 void http_close(struct http *h)

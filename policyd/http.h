@@ -58,6 +58,8 @@ int http_open(struct http **ret, int epfd, const char *socket_path, const char *
 /* Listen on "127.0.0.1:9464" or "[::1]:9464" too, instead of the address before; "": on none.
  * When it fails the address before stays. */
 int http_listen(struct http *h, const char *address);
+/* Is there a TCP address? */
+bool http_listens(const struct http *h);
 /* Close connections, remove the socket. */
 void http_close(struct http *h);
 

@@ -9,6 +9,7 @@
 #include "policyd/daemon.h"
 #include "policyd/json.h"
 #include "policyd/metrics.h"
+#include "policyd/web.h"
 
 #define FLOWS_DEFAULT 10000 /* of GET /v1/flows without ?limit= */
 #define FLOWS_MAX 1000000
@@ -279,7 +280,37 @@ static void post_reload(const struct http_request *q, struct http_reply *ret, vo
 	policy_diags_fini(&diags);
 }
 
+static void get_history(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+
+	(void)q;
+	reply_json(ret, 200,
+		   json_pack("{s:i, s:o}", "period_s", TREND_S, "samples", trend_json(d->trend)));
+}
+
+static void get_file(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	const struct web_file *f = web_files;
+
+	(void)ctx;
+	while (strcmp(f->path, q->path) != 0) /* each has a route */
+		f++;
+	ret->type = f->type;
+	ret->body = malloc(f->len + 1);
+	ret->len = f->len;
+	if (ret->body)
+		memcpy(ret->body, f->data, f->len);
+	else
+		ret->status = 500;
+}
+
 const struct http_route daemon_routes[] = {
+	{"GET", "/", false, get_file},
+	{"GET", "/page.css", false, get_file},
+	{"GET", "/page.js", false, get_file},
+	{"GET", "/uplot.css", false, get_file},
+	{"GET", "/uplot.js", false, get_file},
 	{"GET", "/metrics", false, get_metrics},
 	{"GET", "/healthz", false, get_healthz},
 	{"GET", "/v1/policy", false, get_policy},
@@ -289,6 +320,7 @@ const struct http_route daemon_routes[] = {
 	{"GET", "/v1/stats", false, get_stats},
 	{"GET", "/v1/nrd/why", false, get_nrd_why},
 	{"GET", "/v1/nrd/history", false, get_nrd_history},
+	{"GET", "/v1/history", false, get_history},
 	{"POST", "/v1/reload", true, post_reload},
 	{NULL, NULL, false, NULL},
 };

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Install the Debian packages of packages.txt that are missing. Services among them are neither
+# Install the Debian packages of packages.txt that are missing, and the chart library of the web page,
+# of the version and with the hash of policyd/web/package-lock.json. Services among them are neither
 # started nor enabled by it: the tests run their own copies of these programs.
 #   install-packages.sh [build|demo|all] [-n]     default all; -n only lists what is missing
 set -euo pipefail
@@ -21,8 +22,17 @@ installed() {
 provided() {
 	case $1 in
 	kubernetes-client) command -v kubectl >/dev/null ;;
+	npm | chromium) command -v "$1" >/dev/null ;;
 	*) return 1 ;;
 	esac
+}
+# The build does without it: then the page has tables and no charts.
+chart_library() {
+	local web
+	web=$(dirname "$list")/../policyd/web
+	[ "$part" != build ] && [ ! -e "$web/node_modules/uplot" ] || return 0
+	npm ci --prefix "$web" --ignore-scripts --no-audit --no-fund --silent ||
+		echo "the chart library cannot be had; the web page will be without charts" >&2
 }
 
 missing=()
@@ -31,6 +41,7 @@ for p in $(wanted); do
 done
 if [ ${#missing[@]} = 0 ]; then
 	echo "all packages are there"
+	[ "${2:-}" = -n ] || chart_library
 	exit 0
 fi
 echo "missing: ${missing[*]}"
@@ -60,3 +71,4 @@ if [ -d /run/systemd/system ]; then
 		esac
 	done
 fi
+chart_library

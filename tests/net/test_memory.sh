@@ -97,7 +97,7 @@ verb 0 stats
 verb 0 probe
 
 # 4. requests to the daemon, and what is no request
-for path in metrics healthz v1/policy v1/flows v1/stacks v1/groups v1/stats nowhere; do
+for path in "" page.js metrics healthz v1/policy v1/flows v1/stacks v1/groups v1/stats v1/history nowhere; do
 	http -o /dev/null "http://dmm/$path" || not_ok "GET /$path"
 done
 http -o /dev/null -X POST http://dmm/v1/reload || not_ok "POST /v1/reload"

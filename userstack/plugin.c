@@ -11,7 +11,7 @@
 #include "lib/base/util.h"
 #include "userstack/plugin.h"
 
-/* Root runs it: nobody else may write it. */
+/* Root runs it: nobody else may write it, or put another in its place. */
 static int plugin_stat(const char *path)
 {
 	struct stat st;
@@ -55,11 +55,15 @@ int plugin_load(const struct plugin_kind *k, const char *name, const struct plug
 		log_err("\"%s\" is no name of an %s", name, k->word);
 		return -ENOENT;
 	}
-	snprintf(path, sizeof(path), "%s/%s.so", dir ? dir : k->dir, name);
+	if (!dir)
+		dir = k->dir;
+	snprintf(path, sizeof(path), "%s/%s.so", dir, name);
 	r = plugin_stat(path);
 	if (r == -ENOENT)
 		log_err("unknown %s %s: none of %s, and there is no %s", k->word, name, k->built_in,
 			path);
+	if (r == 0)
+		r = plugin_stat(dir);
 	if (r < 0)
 		return r;
 	so = dlopen(path, RTLD_NOW | RTLD_LOCAL);

@@ -25,6 +25,7 @@
 #include "policyd/policy.h"
 #include "tests/bpf/match.h"
 #include "tests/unit/unit.h"
+#include "tests/bpf/run.h"
 
 long syscall(long number, ...);
 
@@ -289,24 +290,15 @@ static int teardown(void)
 
 int main(void)
 {
-	unsigned failed;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		{"each call fails once", test_fail},
+		{"killed before each call", test_kill},
+		{"killed anywhere", test_kill_anywhere},
+		{"decisions while policies are switched", test_switching},
+		CU_TEST_INFO_NULL,
+	};
+	int r = bpf_skip();
 
-	setenv("DMM_RUN", "/tmp", 0);
 	log_init("test_commit", LOG_L_ERROR - 1); /* what fails here shall fail */
-	if (geteuid() != 0) {
-		puts("SKIP: needs root");
-		return 77;
-	}
-	CU_initialize_registry();
-	s = CU_add_suite("commit", setup, teardown);
-	CU_add_test(s, "each call fails once", test_fail);
-	CU_add_test(s, "killed before each call", test_kill);
-	CU_add_test(s, "killed anywhere", test_kill_anywhere);
-	CU_add_test(s, "decisions while policies are switched", test_switching);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
-	CU_cleanup_registry();
-	return failed ? 1 : 0;
+	return r ? r : bpf_run("commit", setup, teardown, tests);
 }

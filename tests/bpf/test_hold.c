@@ -13,8 +13,8 @@
 #include "lib/base/addr.h"
 #include "lib/base/log.h"
 #include "loader/hold.h"
-#include "loader/probe.h"
 #include "loader/tree.h"
+#include "tests/bpf/run.h"
 
 static struct tree tree;
 static struct hold *hold;
@@ -84,28 +84,12 @@ static int teardown(void)
 
 int main(void)
 {
-	const struct probe *rows;
-	unsigned n, failed;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		{"the engine's address", test_set_local},
+		CU_TEST_INFO_NULL,
+	};
+	int r = bpf_skip();
 
-	setenv("DMM_RUN", "/tmp", 0);
 	log_init("test_hold", LOG_L_INFO);
-	if (geteuid() != 0) {
-		puts("SKIP: needs root");
-		return 77;
-	}
-	probe_run(&rows, &n);
-	for (unsigned i = 0; i < n; i++)
-		if (rows[i].required && rows[i].error) {
-			printf("SKIP: this kernel lacks %s\n", rows[i].name);
-			return 77;
-		}
-	CU_initialize_registry();
-	s = CU_add_suite("hold", setup, teardown);
-	CU_add_test(s, "the engine's address", test_set_local);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
-	CU_cleanup_registry();
-	return failed ? 1 : 0;
+	return r ? r : bpf_run("hold", setup, teardown, tests);
 }

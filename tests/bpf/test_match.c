@@ -6,6 +6,7 @@
  */
 #include <CUnit/Basic.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "loader/maps.h"
 #include "tests/bpf/match.h"
 #include "tests/unit/policy_gen.h"
+#include "tests/bpf/run.h"
 
 #define POLICIES 600
 #define SOCKETS 100
@@ -203,6 +205,41 @@ static void test_edited(void)
 	check_tally(&t);
 }
 
+/* Each decision is counted once, for its rule: more rules than are read at once. */
+static void test_hits(void)
+{
+	static dmm_u64 before[DMM_MAX_RULES + 1], after[DMM_MAX_RULES + 1];
+	static dmm_u64 asked[DMM_MAX_RULES + 1];
+	struct dmm_class *c = class_new();
+	struct rng r = {.state = 11};
+	struct dmm_policy *p = gen_policy_full(&r);
+	unsigned late = 0;
+
+	gen_more_rules(&r, p, 3000);
+	for (size_t i = 0; i < 1500; i++) /* for the others to be reached */
+		p->rules[i].match.proto = IPPROTO_SCTP;
+	CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, c), 0);
+	put_in_force(c);
+	CU_ASSERT_EQUAL_FATAL(maps_hits(&tree, before), 0);
+	for (int i = 0; i < 500; i++) {
+		struct question q = {0};
+		struct gen_socket g;
+
+		gen_socket(&r, p, &g);
+		CU_ASSERT_EQUAL_FATAL(ask(&g.s, &q), 0);
+		asked[q.first.rule < DMM_MAX_RULES ? q.first.rule : DMM_MAX_RULES]++;
+		asked[q.again.rule < DMM_MAX_RULES ? q.again.rule : DMM_MAX_RULES]++;
+		late += q.first.rule >= 1500 && q.first.rule < 3000;
+	}
+	CU_ASSERT_EQUAL_FATAL(maps_hits(&tree, after), 0);
+	for (unsigned i = 0; i <= DMM_MAX_RULES; i++)
+		if (after[i] - before[i] != asked[i])
+			CU_FAIL("a count differs");
+	CU_ASSERT(late > 0);
+	policy_free(p);
+	class_free(c);
+}
+
 static int setup(void)
 {
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-match-%d", getpid());
@@ -223,23 +260,15 @@ static int teardown(void)
 
 int main(void)
 {
-	unsigned failed;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		{"BPF, eval and a plain reading agree", test_same},
+		{"the same with many rules", test_large},
+		{"the same after edits of single rules", test_edited},
+		{"hits", test_hits},
+		CU_TEST_INFO_NULL,
+	};
+	int r = bpf_skip();
 
-	setenv("DMM_RUN", "/tmp", 0);
 	log_init("test_match", LOG_L_INFO);
-	if (geteuid() != 0) {
-		puts("SKIP: needs root");
-		return 77;
-	}
-	CU_initialize_registry();
-	s = CU_add_suite("match", setup, teardown);
-	CU_add_test(s, "BPF, eval and a plain reading agree", test_same);
-	CU_add_test(s, "the same with many rules", test_large);
-	CU_add_test(s, "the same after edits of single rules", test_edited);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
-	CU_cleanup_registry();
-	return failed ? 1 : 0;
+	return r ? r : bpf_run("match", setup, teardown, tests);
 }

@@ -24,9 +24,9 @@
 #include "loader/hold.h"
 #include "loader/maps.h"
 #include "loader/monitor.h"
-#include "loader/probe.h"
 #include "policyd/policy.h"
 #include "tests/bpf/tree.h"
+#include "tests/bpf/run.h"
 
 char path[64], group_cgroup[64];
 struct tree tree;
@@ -551,46 +551,30 @@ static int teardown(void)
 
 int main(void)
 {
-	const struct probe *rows;
-	unsigned n, failed;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		{"empty policy: kernel", test_empty_policy},
+		{"monitor", test_monitor},
+		{"verdicts of the kernel's sockets", test_plain},
+		{"reject", test_reject},
+		{"stack down: fall back", test_stack_down_falls_back},
+		{"stack down, strict: refused", test_strict},
+		{"redirect and names", test_redirect},
+		{"read back", test_read_back},
+		{"attached as far as needed", test_attached},
+		{"server's kernel settings", test_server_settings},
+		{"switched off by the operator", test_admin_off},
+		{"measured", test_measured},
+		{"chosen by nRD", test_chosen},
+		{"group renamed in place", test_rename_group},
+		{"group renamed with a listener", test_rename_listener},
+		{"group renamed while sockets come and go", test_rename_busy},
+		{"group dropped", test_drop_group},
+		{"upgrade", test_upgrade},
+		{"a newer ABI is refused", test_newer_abi},
+		CU_TEST_INFO_NULL,
+	};
+	int r = bpf_skip();
 
-	setenv("DMM_RUN", "/tmp", 0);
 	log_init("test_tree", LOG_L_INFO);
-	if (geteuid() != 0) {
-		puts("SKIP: needs root");
-		return 77;
-	}
-	probe_run(&rows, &n);
-	for (unsigned i = 0; i < n; i++)
-		if (rows[i].required && rows[i].error) {
-			printf("SKIP: this kernel lacks %s\n", rows[i].name);
-			return 77;
-		}
-	CU_initialize_registry();
-	s = CU_add_suite("tree", setup, teardown);
-	CU_add_test(s, "empty policy: kernel", test_empty_policy);
-	CU_add_test(s, "monitor", test_monitor);
-	CU_add_test(s, "verdicts of the kernel's sockets", test_plain);
-	CU_add_test(s, "reject", test_reject);
-	CU_add_test(s, "stack down: fall back", test_stack_down_falls_back);
-	CU_add_test(s, "stack down, strict: refused", test_strict);
-	CU_add_test(s, "redirect and names", test_redirect);
-	CU_add_test(s, "read back", test_read_back);
-	CU_add_test(s, "attached as far as needed", test_attached);
-	CU_add_test(s, "server's kernel settings", test_server_settings);
-	CU_add_test(s, "switched off by the operator", test_admin_off);
-	CU_add_test(s, "measured", test_measured);
-	CU_add_test(s, "chosen by nRD", test_chosen);
-	CU_add_test(s, "group renamed in place", test_rename_group);
-	CU_add_test(s, "group renamed with a listener", test_rename_listener);
-	CU_add_test(s, "group renamed while sockets come and go", test_rename_busy);
-	CU_add_test(s, "group dropped", test_drop_group);
-	CU_add_test(s, "upgrade", test_upgrade);
-	CU_add_test(s, "a newer ABI is refused", test_newer_abi);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
-	CU_cleanup_registry();
-	return failed ? 1 : 0;
+	return r ? r : bpf_run("tree", setup, teardown, tests);
 }

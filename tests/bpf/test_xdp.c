@@ -26,6 +26,7 @@
 
 #include "bpf/dmm_counters.h"
 #include "lib/base/util.h"
+#include "tests/bpf/run.h"
 
 static struct dmm_xdp_bpf *skel;
 static bool tc; /* the suite runs with dmm_xdp, then with dmm_tc */
@@ -426,29 +427,23 @@ static int teardown(void)
 
 int main(void)
 {
-	static const char *const name[] = {"xdp", "tc"};
-	unsigned failed = 0;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		{"owned flows", test_flows},
+		{"owned ports", test_ports},
+		{"the kernel's connections", test_kernel_connection},
+		{"lingering connections", test_lingering},
+		{"ICMP errors", test_icmp},
+		{"what passes", test_pass},
+		{"garbage", test_garbage},
+		CU_TEST_INFO_NULL,
+	};
+	int r = bpf_skip();
 
-	if (geteuid() != 0) {
-		puts("SKIP: needs root");
-		return 77;
-	}
+	if (r)
+		return r;
 	for (int i = 0; i < 2; i++) {
 		tc = i;
-		CU_initialize_registry();
-		s = CU_add_suite(name[i], setup, teardown);
-		CU_add_test(s, "owned flows", test_flows);
-		CU_add_test(s, "owned ports", test_ports);
-		CU_add_test(s, "the kernel's connections", test_kernel_connection);
-		CU_add_test(s, "lingering connections", test_lingering);
-		CU_add_test(s, "ICMP errors", test_icmp);
-		CU_add_test(s, "what passes", test_pass);
-		CU_add_test(s, "garbage", test_garbage);
-		CU_basic_set_mode(CU_BRM_VERBOSE);
-		CU_basic_run_tests();
-		failed += CU_get_number_of_failures() + CU_get_number_of_suites_failed();
-		CU_cleanup_registry();
+		r |= bpf_run(i ? "tc" : "xdp", setup, teardown, tests);
 	}
-	return failed ? 1 : 0;
+	return r;
 }

@@ -5,6 +5,7 @@
  * (dmm_meta.building), or is waited for.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -305,6 +306,53 @@ int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation)
 		 t->meta->generation != generation);
 	if (ret_generation)
 		*ret_generation = generation;
+	return r;
+}
+
+static int rules_off(const struct image_view *v, struct dmm_rule_rec **ret, size_t *ret_n)
+{
+	struct dmm_rule_rec *list = NULL, *more;
+	size_t n = 0;
+
+	for (dmm_u32 i = 0; i < v->hdr.rules; i++) {
+		if (!v->rule[i].off && !v->rule[i].capture)
+			continue;
+		if ((n & (n - 1)) == 0) {
+			more = reallocarray(list, n ? 2 * n : 1, sizeof(*list));
+			if (!more) {
+				free(list);
+				return -ENOMEM;
+			}
+			list = more;
+		}
+		list[n++] = v->rule[i];
+	}
+	*ret = list;
+	*ret_n = n;
+	return 0;
+}
+
+int maps_rules_off(struct tree *t, struct dmm_rule_rec **ret, size_t *ret_n,
+		   dmm_u64 *ret_generation)
+{
+	dmm_u64 generation;
+	int r;
+
+	*ret = NULL;
+	do { /* until nobody wrote meanwhile */
+		struct image_view v = {0};
+
+		free(*ret);
+		*ret = NULL;
+		*ret_n = 0;
+		generation = __atomic_load_n(&t->meta->generation, __ATOMIC_SEQ_CST);
+		r = generation ? image_view(t, generation & 1, &v) : 0;
+		if (r == 0)
+			r = rules_off(&v, ret, ret_n);
+		image_view_close(&v);
+	} while (__atomic_load_n(&t->meta->building, __ATOMIC_SEQ_CST) > generation + 1 ||
+		 t->meta->generation != generation);
+	*ret_generation = generation;
 	return r;
 }
 

@@ -53,6 +53,10 @@ int maps_wait_readers(struct tree *t);
  */
 int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation);
 
+/* The records of the rules in force that are off or captured; *ret is the caller's to free. */
+int maps_rules_off(struct tree *t, struct dmm_rule_rec **ret, size_t *ret_n,
+		   dmm_u64 *ret_generation);
+
 /* One group as it is in force. -ENOENT: there is no group of this id. */
 int maps_group(const struct tree *t, unsigned id, struct dmm_group_rec *ret);
 

@@ -409,7 +409,7 @@ int listen_sync(struct stack *s)
 
 struct rules_off {
 	struct stack *s;
-	const struct dmm_rule_rec **rule;
+	struct dmm_rule_rec *rule;
 	size_t n;
 };
 
@@ -424,8 +424,8 @@ static int listen_rule_off(const struct dmm_flow_row *f, void *ctx)
 	if (!(f->sock.flags & DMM_SF_LISTEN) || f->sock.stack != o->s->id)
 		return 0;
 	for (size_t i = 0; i < o->n && !off; i++)
-		if (strcmp(o->rule[i]->name, f->sock.rule_name) == 0)
-			off = o->rule[i]->off ? DMM_REASON_ADMIN_OFF : DMM_REASON_CAPTURE;
+		if (strcmp(o->rule[i].name, f->sock.rule_name) == 0)
+			off = o->rule[i].off ? DMM_REASON_ADMIN_OFF : DMM_REASON_CAPTURE;
 	TAILQ_FOREACH(g, &o->s->listening, entry)
 	if ((a = listen_announced(g, f->sock.cookie)))
 		a->rule_off = off;
@@ -434,22 +434,14 @@ static int listen_rule_off(const struct dmm_flow_row *f, void *ctx)
 
 static void listen_read_rules(struct stack *s)
 {
-	_cleanup_class_ struct dmm_class *class = class_new();
-	_cleanup_free_ const struct dmm_rule_rec **rules = NULL;
 	struct rules_off o = {.s = s};
 	dmm_u64 generation;
 
 	/* what fails the next tick tries again */
-	if (!class || maps_read(&s->tree, class, &generation) < 0)
-		return;
-	o.rule = rules = calloc(class->hdr.rules + 1, sizeof(*rules));
-	if (!rules)
-		return;
-	for (dmm_u32 i = 0; i < class->hdr.rules; i++)
-		if (class->rule[i].off || class->rule[i].capture)
-			rules[o.n++] = &class->rule[i];
-	if (maps_flows(&s->tree, listen_rule_off, &o) == 0)
+	if (maps_rules_off(&s->tree, &o.rule, &o.n, &generation) == 0 &&
+	    maps_flows(&s->tree, listen_rule_off, &o) == 0)
 		s->rules_seen = generation;
+	free(o.rule);
 }
 
 /* Look at the switches, once a second. */

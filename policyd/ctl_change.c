@@ -228,6 +228,19 @@ static int read_policy(const struct ctl *c, struct dmm_policy **ret, struct poli
 	return r;
 }
 
+/* What only shows when it is compiled: that it is too large. */
+static int check_size(const struct dmm_policy *p, struct policy_diags *diags)
+{
+	_cleanup_class_ struct dmm_class *class = class_new();
+	const struct policy_pos nowhere = {0};
+	int r = class ? class_compile(p, NULL, class) : -ENOMEM;
+
+	if (r < 0)
+		diag_error_at(diags, &nowhere, "the policy cannot be compiled: %s",
+			      r == -E2BIG ? "it is too large" : strerror(-r));
+	return r;
+}
+
 int ctl_validate(const struct ctl *c, int argc, char **argv)
 {
 	struct policy_diags diags = {0};
@@ -238,6 +251,8 @@ int ctl_validate(const struct ctl *c, int argc, char **argv)
 	(void)argv;
 	if (r == 0)
 		r = policy_check(p, &diags);
+	if (r == 0)
+		r = check_size(p, &diags);
 	if (c->given & CTL_JSON)
 		ctl_print_json(c, json_pack("{s:b, s:o}", "valid", r == 0, "diagnostics",
 					    json_diags(&diags)));

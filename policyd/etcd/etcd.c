@@ -392,7 +392,8 @@ static void stream_take(struct call *c)
 			answer_take(c, c->answer + at, len);
 		at += len + 1;
 	}
-	memmove(c->answer, c->answer + at, c->n - at);
+	if (at > 0)
+		memmove(c->answer, c->answer + at, c->n - at);
 	c->n -= at;
 }
 
@@ -448,9 +449,12 @@ static void on_token(void *ctx, const struct etcd_answer *a)
 static void authenticate(struct etcd *e)
 {
 	struct call *c;
-	json_t *body = json_pack("{s:s, s:s}", "name", e->set->user, "password", e->password);
+	json_t *body;
 
-	if (e->authenticating || call_new(e, "auth/authenticate", body, on_token, e, &c) < 0)
+	if (e->authenticating)
+		return;
+	body = json_pack("{s:s, s:s}", "name", e->set->user, "password", e->password);
+	if (call_new(e, "auth/authenticate", body, on_token, e, &c) < 0)
 		return;
 	c->auth = true;
 	e->authenticating = true;

@@ -11,6 +11,7 @@
 
 #include "lib/base/util.h"
 #include "policyd/metrics.h"
+#include "policyd/nrd/hist.h"
 #include "policyd/words.h"
 
 struct family {
@@ -195,6 +196,100 @@ static void emit_instance_cpu(const struct family *f, const struct telemetry *t,
 	}
 }
 
+/* The text before the sample: name, the ending of it, stack and one more label. */
+static void put_stack_label(const struct family *f, const char *ending, const struct telemetry *t,
+			    unsigned id, const char *label, const char *value, FILE *out)
+{
+	fprintf(out, "%s%s{", f->name, ending);
+	put_label(out, "stack", t->class->stack[id].name);
+	fputc(',', out);
+	put_label(out, label, value);
+	fputs("} ", out);
+}
+
+static void emit_failures(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	static const char *const words[DMM_FAILURES] = {
+		[DMM_FAIL_REFUSED] = "refused",
+		[DMM_FAIL_TIMEOUT] = "timeout",
+		[DMM_FAIL_UNREACHABLE] = "unreachable",
+		[DMM_FAIL_RESET] = "reset",
+		[DMM_FAIL_OTHER] = "other",
+	};
+
+	FOR_EACH_STACK(t, id)
+	for (unsigned i = 0; t->stack[id].measured.connections && i < DMM_FAILURES; i++) {
+		put_stack_label(f, "", t, id, "failure", words[i], out);
+		fprintf(out, "%llu\n", t->stack[id].measured.failed[i]);
+	}
+}
+
+/* Every power of two from 16 us to 16.8 s is a bound: values are whole microseconds, rounded down,
+ * so what is less than it in the map was less than it. The sum is not kept. */
+static void put_histogram(const struct family *f, const struct telemetry *t, unsigned id,
+			  const dmm_u64 bucket[DMM_HIST_BUCKETS], FILE *out)
+{
+	enum { FIRST = 4, LAST = 24, STEPS = DMM_HIST_BUCKETS / 28 };
+	dmm_u64 count = 0;
+	double sum_us = 0;
+	char bound[32];
+
+	for (unsigned i = 0; i < DMM_HIST_BUCKETS; i++) {
+		if (i % STEPS == 0 && i / STEPS >= FIRST && i / STEPS <= LAST) {
+			snprintf(bound, sizeof(bound), "%.6f", (double)(1u << i / STEPS) / 1e6);
+			put_stack_label(f, "_bucket", t, id, "le", bound, out);
+			fprintf(out, "%llu\n", count);
+		}
+		count += bucket[i];
+		sum_us += (double)bucket[i] * (hist_edge(i) + hist_edge(i + 1)) / 2;
+	}
+	put_stack_label(f, "_bucket", t, id, "le", "+Inf", out);
+	fprintf(out, "%llu\n%s_count{", count, f->name);
+	put_label(out, "stack", t->class->stack[id].name);
+	fprintf(out, "} %llu\n%s_sum{", count, f->name);
+	put_label(out, "stack", t->class->stack[id].name);
+	fprintf(out, "} %.6f\n", sum_us / 1e6);
+}
+
+static void emit_connect_time(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_STACK(t, id)
+	if (t->stack[id].measured.connections)
+		put_histogram(f, t, id, t->stack[id].measured.connect, out);
+}
+
+static void emit_rtt(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_STACK(t, id)
+	if (t->stack[id].measured.ended)
+		put_histogram(f, t, id, t->stack[id].measured.srtt, out);
+}
+
+static void emit_bytes(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_STACK(t, id)
+	{
+		const struct telemetry_stack *s = &t->stack[id];
+		bool instance = t->class->stack[id].kind == DMM_KIND_USERSPACE;
+
+		if (!instance && !s->measured.ended)
+			continue;
+		put_stack_label(f, "", t, id, "direction", "receive", out);
+		fprintf(out, "%llu\n",
+			instance ? s->counter[DMM_I_APP_TX_BYTES] : s->measured.rx_bytes);
+		put_stack_label(f, "", t, id, "direction", "transmit", out);
+		fprintf(out, "%llu\n",
+			instance ? s->counter[DMM_I_APP_RX_BYTES] : s->measured.tx_bytes);
+	}
+}
+
+static void emit_retransmits(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_STACK(t, id)
+	if (t->stack[id].measured.segments)
+		put_stack(f, t, id, t->stack[id].measured.resent, out);
+}
+
 static void emit_bpf(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	put_u64(out, f->name, t->counter[f->index]);
@@ -312,6 +407,19 @@ static const struct family families[] = {
 	 emit_sample_age, 0},
 	{"dmm_sockets_active", "gauge", "stack",
 	 "open sockets that have this stack, listeners included", emit_active, 0},
+	{"dmm_connect_duration_seconds", "histogram", "stack,le",
+	 "from the SYN to the answer, of connecting TCP sockets of rules that are measured; the sum by the middles of buckets a quarter wide",
+	 emit_connect_time, 0},
+	{"dmm_connect_failures_total", "counter", "stack,failure",
+	 "connections of these that failed, by how", emit_failures, 0},
+	{"dmm_rtt_seconds", "histogram", "stack,le",
+	 "smoothed round trip of these when they end; the sum as before", emit_rtt, 0},
+	{"dmm_bytes_total", "counter", "stack,direction",
+	 "bytes of an instance's sockets; of a kernel stack, those of measured connections that have ended",
+	 emit_bytes, 0},
+	{"dmm_retransmits_total", "counter", "stack",
+	 "segments sent again by measured connections that have ended; an instance does not tell them",
+	 emit_retransmits, 0},
 	{"dmm_stack_up", "gauge", "stack",
 	 "1: the instance of this stack runs and takes sockets; 0: it is down", emit_up, 0},
 	{"dmm_stack_restarts_total", "counter", "stack",

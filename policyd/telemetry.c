@@ -108,8 +108,11 @@ static int stack_read(struct telemetry *t, struct tree *tree, unsigned id)
 
 	s->up = kind == DMM_KIND_KERNEL;
 	s->rt = tree->rt[id];
-	if (kind != DMM_KIND_USERSPACE)
+	if (kind != DMM_KIND_KERNEL && kind != DMM_KIND_USERSPACE)
 		return 0;
+	r = measures_read(tree, id, &s->measured);
+	if (r < 0 || kind == DMM_KIND_KERNEL)
+		return r;
 	s->up = maps_stack_up(tree, id);
 	for (unsigned i = 0; i < DMM_I_COUNT; i++)
 		s->counter[i] = tree->instctr[id * DMM_INSTANCE_SPACE + i];

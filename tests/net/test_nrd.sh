@@ -93,5 +93,8 @@ metrics() { curl -sS --unix-socket "$DMM_RUN/policyd.sock" http://dmm/metrics; }
 taken() { metrics | sed -n 's/^dmm_nrd_decisions_total{rule="cdn",outcome="take"} //p'; }
 check "metrics count the decisions" at_least "$(taken)" 1
 check "and the samples" at_least "$(metrics | sed -n 's/^dmm_nrd_samples_total //p')" 100
+sum_of() { metrics | sed -n "s/^$1 //p" | awk '{ n += $1 } END { print n + 0 }'; }
+check "and how long connects took" at_least "$(sum_of 'dmm_connect_duration_seconds_count{stack="edge0"}')" 10
+check "and how many failed" at_least "$(sum_of 'dmm_connect_failures_total{stack="bulk",failure="[a-z]*"}')" 1
 check "no other rule is auto" refused policy nrd why web
 finish

@@ -49,7 +49,20 @@ static void make_snapshot(void)
 	t.stack[1].counter[DMM_I_RX_BYTES] = ~0ULL;
 	t.stack[1].hold[DMM_H_HELD] = 8;
 	t.stack[1].xdp[DMM_X_FLOW] = 9;
+	t.stack[1].counter[DMM_I_APP_TX_BYTES] = 21;
 	t.counter[DMM_C_CONNECTS] = 10;
+	t.stack[0].measured = (struct dmm_measures){.connections = 5,
+						    .ended = 3,
+						    .failed[DMM_FAIL_TIMEOUT] = 2,
+						    .rx_bytes = 22,
+						    .tx_bytes = 23,
+						    .segments = 40,
+						    .resent = 4};
+	/* 15 us is below the first bound, 16 us is not; the last is beyond all of them */
+	t.stack[0].measured.connect[dmm_hist_bucket(15)] = 1;
+	t.stack[0].measured.connect[dmm_hist_bucket(16)] = 1;
+	t.stack[0].measured.connect[dmm_hist_bucket(1ULL << 26)] = 1;
+	t.stack[0].measured.srtt[dmm_hist_bucket(1000)] = 3;
 	t.n_program = 1;
 	t.program[0] = (struct maps_program){"dmm_connect4", 1500000000, 12};
 	for (unsigned i = 0; i < TELEMETRY_MAPS; i++)
@@ -146,6 +159,17 @@ static void test_values(void)
 		"dmm_bpf_prog_run_seconds_total{program=\"dmm_connect4\"} 1.500000000\n",
 		"dmm_bpf_prog_runs_total{program=\"dmm_connect4\"} 12\n",
 		"dmm_map_max_entries{map=\"pending\"} 100\n",
+		"dmm_connect_duration_seconds_bucket{stack=\"kernel\",le=\"0.000016\"} 1\n",
+		"dmm_connect_duration_seconds_bucket{stack=\"kernel\",le=\"0.000032\"} 2\n",
+		"dmm_connect_duration_seconds_bucket{stack=\"kernel\",le=\"16.777216\"} 2\n",
+		"dmm_connect_duration_seconds_bucket{stack=\"kernel\",le=\"+Inf\"} 3\n",
+		"dmm_connect_duration_seconds_count{stack=\"kernel\"} 3\n",
+		"dmm_rtt_seconds_bucket{stack=\"kernel\",le=\"0.000512\"} 0\n",
+		"dmm_rtt_seconds_bucket{stack=\"kernel\",le=\"0.001024\"} 3\n",
+		"dmm_connect_failures_total{stack=\"kernel\",failure=\"timeout\"} 2\n",
+		"dmm_bytes_total{stack=\"kernel\",direction=\"receive\"} 22\n",
+		"dmm_bytes_total{stack=\"edge0\",direction=\"receive\"} 21\n",
+		"dmm_retransmits_total{stack=\"kernel\"} 4\n",
 		/* escaped */
 		"dmm_stack_up{stack=\"odd\\\"name\\\\\"} 0\n",
 		"dmm_rule_hits_total{rule=\"two\\nlines\"} 0\n",
@@ -159,6 +183,7 @@ static void test_values(void)
 	}
 	CU_ASSERT_PTR_NULL(strstr(text, "dmm_map_entries{map=\"tuple\"}")); /* not known */
 	CU_ASSERT_PTR_NULL(strstr(text, "dmm_stack_up{stack=\"kernel\"}"));
+	CU_ASSERT_PTR_NULL(strstr(text, "dmm_retransmits_total{stack=\"edge0\"}")); /* not told */
 	free(text);
 }
 

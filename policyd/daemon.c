@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -209,19 +208,9 @@ static void signals_event(struct loop_source *src, uint32_t events)
 
 static int signals_open(struct daemon *d)
 {
-	sigset_t set;
-
 	d->signals.cb = signals_event;
-	sigemptyset(&set);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
-		return -errno;
-	d->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (d->signal_fd < 0)
-		return -errno;
-	return loop_add(d->epfd, d->signal_fd, EPOLLIN, &d->signals);
+	d->signal_fd = loop_add_signals(d->epfd, &d->signals);
+	return MIN(d->signal_fd, 0);
 }
 
 int daemon_init(struct daemon *d, const struct daemon_options *opt, struct dmm_policy *p)

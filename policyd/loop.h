@@ -8,8 +8,11 @@
 #define DMM_POLICYD_LOOP_H
 
 #include <errno.h>
+#include <signal.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 struct loop_source {
 	void (*cb)(struct loop_source *src, uint32_t events);
@@ -25,6 +28,28 @@ static inline int loop_add(int epfd, int fd, uint32_t events, struct loop_source
 static inline void loop_del(int epfd, int fd)
 {
 	epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+/* SIGHUP, SIGTERM and SIGINT become events of src, to be read from the descriptor that is returned;
+ * SIGPIPE is ignored. -errno. */
+static inline int loop_add_signals(int epfd, struct loop_source *src)
+{
+	sigset_t set;
+	int fd, r;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+		return -errno;
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	r = loop_add(epfd, fd, EPOLLIN, src);
+	if (r < 0)
+		close(fd);
+	return r < 0 ? r : fd;
 }
 
 /* One round: wait up to timeout_ms (-1: for ever), call what is ready. 0 or -errno. */

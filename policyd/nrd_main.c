@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
@@ -197,17 +196,9 @@ static void signals_event(struct loop_source *src, uint32_t events)
 
 static int signals_open(struct program *a)
 {
-	sigset_t set;
-
 	a->signals.cb = signals_event;
-	sigemptyset(&set);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
-		return -errno;
-	a->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return a->signal_fd < 0 ? -errno : loop_add(a->epfd, a->signal_fd, EPOLLIN, &a->signals);
+	a->signal_fd = loop_add_signals(a->epfd, &a->signals);
+	return MIN(a->signal_fd, 0);
 }
 
 static int serve_loop(struct program *a)

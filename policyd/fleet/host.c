@@ -17,15 +17,14 @@ static void on_begin(void *ctx)
 {
 	struct host *h = ctx;
 
-	texts_fini(&h->pages);
-	h->paging = true;
+	texts_follow_begin(&h->told);
 	h->overfull = false;
 }
 
 static void on_change(void *ctx, const char *key, const char *value)
 {
 	struct host *h = ctx;
-	int r = texts_put(h->paging ? &h->pages : &h->told, key, value);
+	int r = texts_follow_put(&h->told, key, value);
 
 	if (r < 0) { /* the whole revision cannot be taken, nor those that build on it */
 		log_err("shared policy: document %s: %s", key, strerror(-r));
@@ -38,12 +37,7 @@ static void on_whole(void *ctx, dmm_u64 revision)
 	struct host *h = ctx;
 
 	(void)revision;
-	if (h->paging) {
-		texts_fini(&h->told);
-		h->told = h->pages;
-		h->pages = (struct texts){0};
-		h->paging = false;
-	}
+	texts_follow_whole(&h->told);
 	h->due = true;
 	h->apply_ns = 0;
 }
@@ -65,7 +59,7 @@ static void taken(struct host *h)
 
 	if (h->applied == h->follow.revision && !h->refused)
 		return;
-	if (texts_copy(&h->told, &copy) < 0)
+	if (texts_copy(&h->told.now, &copy) < 0)
 		return;
 	texts_fini(&h->good);
 	h->good = copy;
@@ -100,7 +94,7 @@ static void apply(struct host *h, uint64_t now)
 		snprintf(why, sizeof(why), "more than %d documents, or than %u bytes", TEXTS_MAX,
 			 TEXTS_BYTES);
 	} else {
-		r = h->apply(h->ctx, &h->told, h->follow.revision, why);
+		r = h->apply(h->ctx, &h->told.now, h->follow.revision, why);
 	}
 	if (r == 0) {
 		taken(h);
@@ -174,7 +168,7 @@ int host_init(struct host *h, struct etcd *e, const char *prefix, const char *na
 		r = texts_load(&h->good, &revision, &cluster, state);
 	if (r == -EBADMSG)
 		log_warn("shared policy: %s is damaged: it is read from etcd again", state);
-	if (texts_copy(&h->good, &h->told) < 0)
+	if (texts_copy(&h->good, &h->told.now) < 0)
 		return -ENOMEM;
 	h->applied = revision;
 	h->due = revision > 0;
@@ -192,8 +186,7 @@ void host_fini(struct host *h)
 	hold_fini(&h->hold);
 	if (h->e)
 		etcd_cancel(h->e, h->report_key);
-	texts_fini(&h->told);
-	texts_fini(&h->pages);
+	texts_follow_fini(&h->told);
 	texts_fini(&h->good);
 	free(h->report);
 	*h = (struct host){0};

@@ -32,9 +32,9 @@ struct host {
 	char state[PATH_MAX]; /* file; "": none */
 	char report_key[192];
 
-	struct texts told, pages; /* as of follow.revision; those of a read that goes on */
-	struct texts good;	  /* that were put in force last */
-	bool paging, overfull, due;
+	struct texts_followed told; /* as of follow.revision */
+	struct texts good;	    /* that were put in force last */
+	bool overfull, due;
 	dmm_u64 applied; /* revision in force; 0: none */
 	dmm_u64 refused; /* 0: none since then */
 	char why[320];

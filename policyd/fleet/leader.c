@@ -18,8 +18,7 @@ static void on_begin(void *ctx)
 {
 	struct leader *l = ctx;
 
-	texts_fini(&l->pages);
-	l->paging = true;
+	texts_follow_begin(&l->have);
 	l->written = 0; /* it may be another store */
 }
 
@@ -27,7 +26,7 @@ static void on_change(void *ctx, const char *key, const char *value)
 {
 	struct leader *l = ctx;
 
-	if (texts_put(l->paging ? &l->pages : &l->have, key, value) < 0)
+	if (texts_follow_put(&l->have, key, value) < 0)
 		log_err("policy/%s: more is there than can be kept", key);
 }
 
@@ -36,12 +35,7 @@ static void on_whole(void *ctx, dmm_u64 revision)
 	struct leader *l = ctx;
 
 	(void)revision;
-	if (l->paging) {
-		texts_fini(&l->have);
-		l->have = l->pages;
-		l->pages = (struct texts){0};
-		l->paging = false;
-	}
+	texts_follow_whole(&l->have);
 	l->known = true;
 }
 
@@ -65,15 +59,15 @@ static json_t *difference(const struct leader *l)
 
 	for (size_t i = 0; i < l->want.n; i++) {
 		const struct text *t = &l->want.list[i];
-		const char *have = text_of(&l->have, t->name);
+		const char *have = text_of(&l->have.now, t->name);
 
 		snprintf(key, sizeof(key), "%s/policy/%s", l->prefix, t->name);
 		if (!have || strcmp(have, t->text) != 0)
 			json_array_append_new(ops, kv_do_put(key, t->text, 0));
 	}
-	for (size_t i = 0; i < l->have.n; i++) {
-		snprintf(key, sizeof(key), "%s/policy/%s", l->prefix, l->have.list[i].name);
-		if (!text_of(&l->want, l->have.list[i].name))
+	for (size_t i = 0; i < l->have.now.n; i++) {
+		snprintf(key, sizeof(key), "%s/policy/%s", l->prefix, l->have.now.list[i].name);
+		if (!text_of(&l->want, l->have.now.list[i].name))
 			json_array_append_new(ops, kv_do_delete(key));
 	}
 	return ops;
@@ -294,8 +288,7 @@ void leader_fini(struct leader *l)
 	}
 	hold_fini(&l->hold);
 	texts_fini(&l->want);
-	texts_fini(&l->have);
-	texts_fini(&l->pages);
+	texts_follow_fini(&l->have);
 	nrd_free(l->nrd);
 	free(l->hosts);
 	free(l->advice);

@@ -26,8 +26,9 @@ struct leader {
 	bool led; /* as it was said last */
 
 	struct follow policy;
-	struct texts want, have, pages;
-	bool known, paging;
+	struct texts want;
+	struct texts_followed have;
+	bool known;
 	bool writing;
 	dmm_u64 written; /* revision of the last write: not before it is seen is there another */
 	dmm_u64 writes;

@@ -89,6 +89,33 @@ void texts_fini(struct texts *t)
 	*t = (struct texts){0};
 }
 
+void texts_follow_begin(struct texts_followed *f)
+{
+	texts_fini(&f->pages);
+	f->paging = true;
+}
+
+int texts_follow_put(struct texts_followed *f, const char *name, const char *text)
+{
+	return texts_put(f->paging ? &f->pages : &f->now, name, text);
+}
+
+void texts_follow_whole(struct texts_followed *f)
+{
+	if (!f->paging)
+		return;
+	texts_fini(&f->now);
+	f->now = f->pages;
+	f->pages = (struct texts){0};
+	f->paging = false;
+}
+
+void texts_follow_fini(struct texts_followed *f)
+{
+	texts_fini(&f->now);
+	texts_fini(&f->pages);
+}
+
 int texts_save(const struct texts *t, dmm_u64 revision, dmm_u64 cluster, const char *path)
 {
 	json_t *root = json_pack("{s:I, s:s, s:{}}", "revision", (json_int_t)revision, "cluster",

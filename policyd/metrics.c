@@ -11,7 +11,7 @@
 
 #include "lib/base/util.h"
 #include "policyd/metrics.h"
-#include "policyd/nrd/hist.h"
+#include "policyd/nrd/report.h"
 #include "policyd/words.h"
 
 struct family {
@@ -209,17 +209,9 @@ static void put_stack_label(const struct family *f, const char *ending, const st
 
 static void emit_failures(const struct family *f, const struct telemetry *t, FILE *out)
 {
-	static const char *const words[DMM_FAILURES] = {
-		[DMM_FAIL_REFUSED] = "refused",
-		[DMM_FAIL_TIMEOUT] = "timeout",
-		[DMM_FAIL_UNREACHABLE] = "unreachable",
-		[DMM_FAIL_RESET] = "reset",
-		[DMM_FAIL_OTHER] = "other",
-	};
-
 	FOR_EACH_STACK(t, id)
 	for (unsigned i = 0; t->stack[id].measured.connections && i < DMM_FAILURES; i++) {
-		put_stack_label(f, "", t, id, "failure", words[i], out);
+		put_stack_label(f, "", t, id, "failure", report_failure_words[i], out);
 		fprintf(out, "%llu\n", t->stack[id].measured.failed[i]);
 	}
 }

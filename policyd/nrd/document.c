@@ -145,12 +145,7 @@ static int histogram(const struct document *d, const json_t *o, const char *key,
 
 static int failures(const struct document *d, const json_t *o, struct report *ret)
 {
-	static const char *const keys[] = {[DMM_FAIL_REFUSED] = "refused",
-					   [DMM_FAIL_TIMEOUT] = "timeout",
-					   [DMM_FAIL_UNREACHABLE] = "unreachable",
-					   [DMM_FAIL_RESET] = "reset",
-					   [DMM_FAIL_OTHER] = "other",
-					   NULL};
+	const char *const *keys = report_failure_words;
 	const json_t *failed = json_object_get(o, "failed");
 	dmm_u64 v;
 	int r = failed ? known_keys(d, failed, "\"failed\"", keys) : 0;

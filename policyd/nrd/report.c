@@ -3,6 +3,14 @@
 #include "policyd/nrd/random.h"
 #include "policyd/nrd/report.h"
 
+const char *const report_failure_words[DMM_FAILURES + 1] = {
+	[DMM_FAIL_REFUSED] = "refused",
+	[DMM_FAIL_TIMEOUT] = "timeout",
+	[DMM_FAIL_UNREACHABLE] = "unreachable",
+	[DMM_FAIL_RESET] = "reset",
+	[DMM_FAIL_OTHER] = "other",
+};
+
 const char *const report_refusal_words[REPORT_REFUSALS] = {
 	[REPORT_TAKEN] = "taken",
 	[REPORT_NO_RULE] = "no such rule is auto",

@@ -23,6 +23,9 @@ enum report_metric {
 	REPORT_METRICS
 };
 
+/* By enum dmm_failure, NULL behind them. */
+extern const char *const report_failure_words[DMM_FAILURES + 1];
+
 struct report {
 	unsigned rule;	   /* as nrd_rule() numbers it */
 	unsigned stack;	   /* place in the rule's list */

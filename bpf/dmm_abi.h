@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 10
+#define DMM_ABI_VERSION 11
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -226,10 +226,10 @@ struct dmm_memo {
 #define DMM_MEMO_FIXED (1u << 17)
 #define DMM_MEMO_STACK(found) ((found) >> 24 & (DMM_MAX_STACKS - 1))
 
-/* What a matching socket gets: one cell. */
 /* enum dmm_origin: whose a rule is. The operator's come first. */
 enum dmm_origin { DMM_ORIGIN_OPERATOR, DMM_ORIGIN_NRD };
 
+/* What a matching socket gets: one cell. */
 struct dmm_rule_rec {
 	char name[DMM_NAME_LEN];
 	dmm_u32 line;		     /* 1-based; 0 when file is 0 */
@@ -242,7 +242,7 @@ struct dmm_rule_rec {
 	dmm_u8 strict;	 /* 1: when no stack of the list can serve, connect() fails; 0: kernel stack
 			  */
 	dmm_u8 carrier;	 /* enum dmm_carrier wanted: TCP or SPLICE (where its gate allows) */
-	dmm_u8 origin;	 /* 0 operator, 1 nRD */
+	dmm_u8 origin;	 /* enum dmm_origin */
 	dmm_u8 off;	 /* 1: switched off; what matches stays on the kernel stack */
 	dmm_u8 capture;	 /* 1: the same, for tcpdump to see it */
 	dmm_u16 measure; /* what telemetry calls the rule, DMM_MEASURE_AUTO beside; its name keeps
@@ -605,10 +605,9 @@ static inline enum dmm_failure dmm_failure_of(dmm_u32 error)
 }
 
 /*
- * dmm_measures[stack id], per CPU, and dmm_instmeas[stack id], mmapable, of the instance alone:
- * what all measured connections of a stack were like since the tree was made; the sum of both is
- * the whole. An instance tells what only its engine knows of a connection: round trips, segments,
- * bytes. Histograms are of microseconds.
+ * dmm_measures[stack id], per CPU: what all measured connections of a stack were like since the
+ * tree was made. Of those that an instance carries, round trips, segments and bytes are not known.
+ * Histograms are of microseconds.
  */
 struct dmm_measures {
 	dmm_u64 connections; /* established or failed */
@@ -623,7 +622,7 @@ struct dmm_measures {
 
 /*
  * dmm_samples[n % DMM_SAMPLE_SLOTS], mmapable: sample number n, of one measured connection, written
- * by a program or by an instance. Nobody takes them out, as of dmm_monitor. The seq of slot
+ * by a program. Nobody takes them out, as of dmm_monitor. The seq of slot
  * DMM_SAMPLE_SLOTS is how many ever were. Zero: not known, or not told by this sample.
  */
 struct dmm_sample {
@@ -641,8 +640,7 @@ struct dmm_sample {
 };
 enum dmm_sample_kind {
 	DMM_SAMPLE_BEGIN = 1, /* it was established, or failed to be: error, connect_us */
-	DMM_SAMPLE_END,	      /* one that was established ended: the other members */
-	DMM_SAMPLE_FAR	      /* the same, of the engine's connection behind a carrier */
+	DMM_SAMPLE_END	      /* one that was established ended: the other members */
 };
 #define DMM_SAMPLE_SLOTS 16384
 

@@ -54,7 +54,6 @@ DMM_PERCPU(dmm_holdctr, DMM_MAX_STACKS *DMM_HOLD_SPACE);
 DMM_PERCPU(dmm_xdpctr, DMM_MAX_STACKS *DMM_XDP_SPACE);
 
 DMM_ARRAY(dmm_samples, struct dmm_sample, DMM_SAMPLE_SLOTS + 1, BPF_F_MMAPABLE);
-DMM_ARRAY(dmm_instmeas, struct dmm_measures, DMM_MAX_STACKS, BPF_F_MMAPABLE);
 
 DMM_HASH(dmm_pending, __u64, struct dmm_flow, DMM_MAX_PENDING);
 DMM_HASH(dmm_tuple, struct dmm_tuple, __u64, DMM_MAX_PENDING);

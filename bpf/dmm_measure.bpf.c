@@ -89,7 +89,7 @@ static __always_inline void ended(const struct dmm_measured *m, struct tcp_sock 
 	__u32 failure;
 
 	s.error = tp->inet_conn.icsk_inet.sk.sk_err;
-	if (m->carrier == DMM_CARRIER_NONE) { /* else the instance knows, and tells */
+	if (m->carrier == DMM_CARRIER_NONE) { /* else only the instance knows */
 		s.life_us = us;
 		s.srtt_us = tp->srtt_us >> 3;
 		s.segments = tp->segs_out;

@@ -15,8 +15,7 @@
 
 int samples_open(struct samples *ret, const struct tree *t)
 {
-	void *p =
-		mmap(NULL, SLOTS_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, t->map[TREE_SAMPLES], 0);
+	void *p = mmap(NULL, SLOTS_LEN, PROT_READ, MAP_SHARED, t->map[TREE_SAMPLES], 0);
 
 	if (p == MAP_FAILED)
 		return -errno;
@@ -41,18 +40,6 @@ bool samples_next(struct samples *s, struct dmm_sample *ret, dmm_u64 *ret_lost)
 	return ring_next(&s->ring, ret, ret_lost);
 }
 
-void samples_tell(struct samples *s, const struct dmm_sample *sample)
-{
-	dmm_u64 told = __atomic_fetch_add(&s->slot[DMM_SAMPLE_SLOTS].seq, 1, __ATOMIC_ACQ_REL);
-	struct dmm_sample *slot = &s->slot[told % DMM_SAMPLE_SLOTS];
-
-	if (__atomic_exchange_n(&slot->seq, 0, __ATOMIC_ACQ_REL) == 0 && told >= DMM_SAMPLE_SLOTS)
-		return; /* somebody is still writing in it */
-	memcpy((char *)slot + sizeof(slot->seq), (const char *)sample + sizeof(slot->seq),
-	       sizeof(*slot) - sizeof(slot->seq));
-	__atomic_store_n(&slot->seq, told + 1, __ATOMIC_RELEASE);
-}
-
 /* ---- measures ---- */
 
 int measures_read(const struct tree *t, unsigned stack, struct dmm_measures *ret)
@@ -60,7 +47,6 @@ int measures_read(const struct tree *t, unsigned stack, struct dmm_measures *ret
 	enum { WORDS = sizeof(struct dmm_measures) / sizeof(dmm_u64) };
 	int cpus = libbpf_num_possible_cpus();
 	_cleanup_free_ dmm_u64 *v = calloc((size_t)MAX(cpus, 1), sizeof(struct dmm_measures));
-	const volatile dmm_u64 *own = (const volatile dmm_u64 *)&t->instmeas[stack];
 	dmm_u64 *sum = (dmm_u64 *)ret;
 	dmm_u32 key = stack;
 
@@ -69,7 +55,7 @@ int measures_read(const struct tree *t, unsigned stack, struct dmm_measures *ret
 	if (bpf_map_lookup_elem(t->map[TREE_MEASURES], &key, v) < 0)
 		return -errno;
 	for (unsigned i = 0; i < WORDS; i++) {
-		sum[i] = own[i];
+		sum[i] = 0;
 		for (int c = 0; c < cpus; c++)
 			sum[i] += v[(unsigned)c * WORDS + i];
 	}

@@ -18,11 +18,8 @@ struct samples {
 int samples_open(struct samples *ret, const struct tree *t);
 void samples_close(struct samples *s);
 bool samples_next(struct samples *s, struct dmm_sample *ret, dmm_u64 *ret_lost);
-/* Add one, as an instance does; its seq is not looked at. */
-void samples_tell(struct samples *s, const struct dmm_sample *sample);
 
-/* What all measured connections of a stack were like: of the kernel's and the instance's part the
- * sum. */
+/* What all measured connections of a stack were like. */
 int measures_read(const struct tree *t, unsigned stack, struct dmm_measures *ret);
 
 /* Choices. Replacing one is atomic. The functions that change something hold no lock: the daemon of

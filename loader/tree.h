@@ -44,7 +44,6 @@ enum tree_map {
 	TREE_SAMPLES,
 	TREE_MEASURED,
 	TREE_MEASURES,
-	TREE_INSTMEAS,
 	TREE_COUNTERS,
 	TREE_VERDICTS,
 	TREE_HITS,
@@ -60,7 +59,6 @@ struct tree {
 	volatile struct dmm_meta *meta;	  /* mmapped */
 	volatile struct dmm_stack_rt *rt; /* mmapped, DMM_MAX_STACKS; writable */
 	volatile dmm_u64 *instctr; /* mmapped, DMM_MAX_STACKS * DMM_INSTANCE_SPACE; writable */
-	volatile struct dmm_measures *instmeas; /* mmapped, DMM_MAX_STACKS; writable */
 };
 
 /* The path to use: path if not NULL, else $DMM_BPFFS, else TREE_DEFAULT. */

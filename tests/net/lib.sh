@@ -293,6 +293,20 @@ through_port() {
 		check "$1" at_least "$(since $name)" "$3"
 	fi
 }
+# big_both_ways HOST [PREFIX]: 20 MB from far_nginx, and 20 MB to it; both through the port
+big_both_ways() {
+	local host=$1 text=${2:-} want
+	want=$(sum "$TMP/www/big")
+	rm -f "$TMP/got" "$TMP/www/put/up"
+	mark
+	run_managed web curl -sS -m 60 -o "$TMP/got" "http://$host:8080/big" || true
+	check "${text}GET of 20 MB from $host" equal "$(sum "$TMP/got")" "$want"
+	through_port "${text}GET from $host came through the port" rx 20000000
+	mark
+	run_managed web curl -sS -m 60 -T "$TMP/www/big" "http://$host:8080/put/up" || true
+	check "${text}PUT of 20 MB to $host" equal "$(sum "$TMP/www/put/up" 2>/dev/null)" "$want"
+	through_port "${text}PUT to $host went through the port" tx 20000000
+}
 
 # What the far host sees: headers of at most 300 000 packets.
 start_capture() {

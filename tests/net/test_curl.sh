@@ -7,19 +7,10 @@ need nginx
 setup "$@"
 far_nginx
 config | start_policyd
-want=$(sum "$TMP/www/big")
 
 for host in "$FAR4" "[$FAR6]"; do
 	start_capture
-	mark
-	run_managed web curl -sS -m 60 -o "$TMP/got" "http://$host:8080/big" || true
-	check "GET of 20 MB from $host" equal "$(sum "$TMP/got")" "$want"
-	through_port "GET from $host came through the port" rx 20000000
-	mark
-	run_managed web curl -sS -m 60 -T "$TMP/www/big" "http://$host:8080/put/up" || true
-	check "PUT of 20 MB to $host" equal "$(sum "$TMP/www/put/up" 2>/dev/null)" "$want"
-	through_port "PUT to $host went through the port" tx 20000000
-	rm -f "$TMP/got" "$TMP/www/put/up"
+	big_both_ways "$host"
 
 	who=$(run_managed web curl -sS -m 10 -w '%{local_ip} %{local_port} %{remote_ip}\n' \
 		"http://$host:8080/who" || true)

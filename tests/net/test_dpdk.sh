@@ -15,21 +15,12 @@ spawn far-iperf in_far iperf3 -s -p 5301
 wait_for far_listens 5301
 # shellcheck disable=SC2119
 reborn() { stack_up && [ "$(instance_pid)" != "$1" ]; }
-want=$(sum "$TMP/www/big")
 
 for DMM_ENGINE in native lwip; do
 	config | sed 's/driver: xsk/driver: dpdk/' | start_policyd
 	check "$DMM_ENGINE: the port is dpdk" grep -q "port dpdk on near0" "$TMP/policyd.log"
 	for host in "$FAR4" "[$FAR6]"; do
-		rm -f "$TMP/got" "$TMP/www/put/up"
-		mark
-		run_managed web curl -sS -m 60 -o "$TMP/got" "http://$host:8080/big" || true
-		check "$DMM_ENGINE: GET of 20 MB from $host" equal "$(sum "$TMP/got")" "$want"
-		through_port "GET came through the port" rx 20000000
-		mark
-		run_managed web curl -sS -m 60 -T "$TMP/www/big" "http://$host:8080/put/up" || true
-		check "$DMM_ENGINE: PUT of 20 MB to $host" equal "$(sum "$TMP/www/put/up" 2>/dev/null)" "$want"
-		through_port "PUT went through the port" tx 20000000
+		big_both_ways "$host" "$DMM_ENGINE: "
 	done
 	for way in "" -R; do
 		run_managed web timeout 30 iperf3 -J -t 2 -c $FAR4 -p 5301 $way >"$TMP/iperf.json" || true

@@ -11,10 +11,10 @@
 /* Bits. Every group needs the programs that decide at connect(). */
 enum {
 	NEED_DECIDE = 1,
-	NEED_EVENTS = 2,  /* sock_ops: a listener may get something else than the plain default, or
-			     a socket an instance */
-	NEED_MEASURE = 8, /* sock_ops of telemetry: a socket may get a rule that is measured */
+	NEED_EVENTS = 2, /* sock_ops: a listener may get something else than the plain default, or
+			    a socket an instance */
 	NEED_NAMES = 4, /* a socket may get an instance: it is told other names than the kernel's */
+	NEED_MEASURE = 8, /* sock_ops of telemetry: a socket may get a rule that is measured */
 };
 
 /* For each group of c, whether there is one or not. Switched off rules count, as they are on again

@@ -413,7 +413,6 @@ int edit_put(struct class_edit *e, dmm_u32 at, const struct dmm_rule *rule)
 
 	if (measure_wanted(rule)) /* a whole compile gives it its number */
 		r = -ENOSPC;
-
 	if (r == 0)
 		r = compile_record(e->c, rule, file, &rec);
 	if (r == -ENOENT || (r == 0 && class_live(e->c, at) && last_of_reject(e, at) &&

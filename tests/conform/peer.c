@@ -240,3 +240,23 @@ void peer_ack(uint32_t ack)
 {
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = ack);
 }
+
+const struct given peer_usual = {.mss = MSS, .sack_ok = true, .scale = 7};
+const struct given peer_with_ts = {
+	.mss = MSS, .sack_ok = true, .scale = 7, .ts = true, .tsval = 1000};
+
+void peer_meet(const struct given *syn)
+{
+	peer_start();
+	peer_join(syn);
+}
+
+uint32_t peer_unread(void)
+{
+	return conn_unread(peer.conn);
+}
+
+void peer_data(uint32_t seq, uint32_t len)
+{
+	GIVE(.flags = TCP_ACK, .seq = seq, .ack = 1, .len = len);
+}

@@ -69,6 +69,12 @@ void peer_expect(uint32_t seq, uint32_t len);
 const struct segment *peer_expect_ack(uint32_t ack);
 void peer_ack(uint32_t ack);
 
+/* The options of most SYNs; with timestamps that begin at 1000. */
+extern const struct given peer_usual, peer_with_ts;
+void peer_meet(const struct given *syn);    /* an engine, and a handshake with it */
+void peer_data(uint32_t seq, uint32_t len); /* the peer sends */
+uint32_t peer_unread(void);		    /* bytes that wait for the application */
+
 #define GIVE(...) peer_give(&(struct given){__VA_ARGS__})
 
 #endif

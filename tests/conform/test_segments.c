@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the RFCs say of single segments: handshakes, acceptance, ACKs, windows, ECN, endings. */
+/* What the RFCs say of single segments: handshakes, acceptance, ACKs, windows, ECN. */
 #include <CUnit/CUnit.h>
 #include <errno.h>
 #include <string.h>
@@ -7,26 +7,6 @@
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
 #include "tests/conform/peer.h"
-
-static const struct given usual = {.mss = MSS, .sack_ok = true, .scale = 7};
-static const struct given with_ts = {
-	.mss = MSS, .sack_ok = true, .scale = 7, .ts = true, .tsval = 1000};
-
-static void join(const struct given *syn)
-{
-	peer_start();
-	peer_join(syn);
-}
-
-static uint32_t unread(void)
-{
-	return conn_unread(peer.conn);
-}
-
-static void data(uint32_t seq, uint32_t len)
-{
-	GIVE(.flags = TCP_ACK, .seq = seq, .ack = 1, .len = len);
-}
 
 /* ---- handshakes ---- */
 
@@ -119,8 +99,8 @@ static void test_simultaneous_open(void)
 	GIVE(.flags = TCP_SYN | TCP_ACK, .seq = 0, .ack = 1, .mss = MSS);
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1);
 	CU_ASSERT(peer.connected);
-	data(1, 100);
-	CU_ASSERT_EQUAL(unread(), 100);
+	peer_data(1, 100);
+	CU_ASSERT_EQUAL(peer_unread(), 100);
 	peer_stop();
 }
 
@@ -174,7 +154,7 @@ static void test_cookies(void)
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .ts = true, .tsval = 6, .tsecr = syn_ack.ts,
 	     .len = 50);
 	CU_ASSERT_EQUAL_FATAL(peer.accepted, 1);
-	CU_ASSERT_EQUAL(unread(), 50);
+	CU_ASSERT_EQUAL(peer_unread(), 50);
 	CU_ASSERT(peer.conn->sack && peer.conn->timestamps);
 	CU_ASSERT_EQUAL(peer.conn->snd_scale, 9);
 	CU_ASSERT_EQUAL(peer.conn->mss, 1360);
@@ -195,14 +175,14 @@ static void challenged(void)
 	CU_ASSERT_EQUAL(s->seq, peer.conn->snd_nxt - peer.iss);
 	peer_quiet();
 	CU_ASSERT_FALSE(peer.failed);
-	CU_ASSERT_EQUAL(unread(), 0);
+	CU_ASSERT_EQUAL(peer_unread(), 0);
 	peer_pass(SECOND); /* the next challenge is allowed */
 	peer_forget();
 }
 
 static void test_challenges(void)
 {
-	join(&usual);
+	peer_meet(&peer_usual);
 	GIVE(.flags = TCP_RST, .seq = 2);
 	challenged();
 	GIVE(.flags = TCP_RST | TCP_ACK, .seq = 60000, .ack = 1);
@@ -230,27 +210,27 @@ static void test_challenges(void)
 
 static void test_paws(void)
 {
-	join(&with_ts);
+	peer_meet(&peer_with_ts);
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 10, .ts = true, .tsval = 2000);
-	CU_ASSERT_EQUAL(unread(), 10);
+	CU_ASSERT_EQUAL(peer_unread(), 10);
 	peer_pass(SECOND);
 	peer_forget();
 	GIVE(.flags = TCP_ACK, .seq = 11, .ack = 1, .len = 10, .ts = true, .tsval = 1999);
-	CU_ASSERT_EQUAL(unread(), 10);
+	CU_ASSERT_EQUAL(peer_unread(), 10);
 	peer_expect_ack(11);
 	GIVE(.flags = TCP_ACK, .seq = 11, .ack = 1, .len = 10, .ts = true, .tsval = 2000);
-	CU_ASSERT_EQUAL(unread(), 20);
+	CU_ASSERT_EQUAL(peer_unread(), 20);
 	/* After 24 days of silence the clock says nothing (5.5). */
 	peer_pass(25ull * 24 * 3600 * SECOND);
 	GIVE(.flags = TCP_ACK, .seq = 21, .ack = 1, .len = 10, .ts = true, .tsval = 1);
-	CU_ASSERT_EQUAL(unread(), 30);
+	CU_ASSERT_EQUAL(peer_unread(), 30);
 	peer_stop();
 }
 
 /* The timestamp that is echoed is that of the segment that an ACK waits for (RFC 7323, 4.3). */
 static void test_ts_echo(void)
 {
-	join(&with_ts);
+	peer_meet(&peer_with_ts);
 	peer.conn->quick = 0;
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .len = MSS, .ts = true, .tsval = 2000);
 	GIVE(.flags = TCP_ACK, .seq = 1 + MSS, .ack = 1, .len = MSS, .ts = true, .tsval = 2010);
@@ -273,24 +253,24 @@ static void check_stream(void)
 		for (size_t j = 0; j < v[i].iov_len; j++, at++)
 			if (((uint8_t *)v[i].iov_base)[j] != (uint8_t)at)
 				CU_FAIL_FATAL("another byte than was sent");
-	CU_ASSERT_EQUAL(at, 1 + unread());
+	CU_ASSERT_EQUAL(at, 1 + peer_unread());
 }
 
 /* What overlaps is cut, what is beyond the window too. */
 static void test_trim(void)
 {
-	join(&usual);
-	data(1, 100);
+	peer_meet(&peer_usual);
+	peer_data(1, 100);
 	peer_forget();
-	data(51, 100);
-	CU_ASSERT_EQUAL(unread(), 150);
-	data(1, 65000);
-	CU_ASSERT_EQUAL(unread(), 65000);
+	peer_data(51, 100);
+	CU_ASSERT_EQUAL(peer_unread(), 150);
+	peer_data(1, 65000);
+	CU_ASSERT_EQUAL(peer_unread(), 65000);
 	peer_forget();
-	data(60001, 6000);
+	peer_data(60001, 6000);
 	CU_ASSERT_EQUAL(peer.conn->rcv_nxt, peer.conn->rcv_adv);
-	CU_ASSERT(unread() >= 65535 && unread() < 66000);
-	CU_ASSERT_EQUAL(peer_expect_ack(1 + unread())->window, 0);
+	CU_ASSERT(peer_unread() >= 65535 && peer_unread() < 66000);
+	CU_ASSERT_EQUAL(peer_expect_ack(1 + peer_unread())->window, 0);
 	check_stream();
 	peer_stop();
 }
@@ -299,20 +279,20 @@ static void test_trim(void)
 
 static void test_delayed_ack(void)
 {
-	join(&usual);
+	peer_meet(&peer_usual);
 	peer.conn->quick = 0;
-	data(1, MSS);
+	peer_data(1, MSS);
 	peer_quiet();
 	peer_pass(9 * MS);
 	peer_quiet();
 	peer_pass(2 * MS);
 	peer_expect_ack(1 + MSS);
-	data(1 + MSS, MSS);
+	peer_data(1 + MSS, MSS);
 	peer_quiet();
-	data(1 + 2 * MSS, MSS);
+	peer_data(1 + 2 * MSS, MSS);
 	peer_expect_ack(1 + 3 * MSS);
 	/* It goes with data. */
-	data(1 + 3 * MSS, 10);
+	peer_data(1 + 3 * MSS, 10);
 	peer_send(5);
 	CU_ASSERT_EQUAL(peer_take()->ack, 1 + 3 * MSS + 10);
 	peer_pass(100 * MS);
@@ -324,27 +304,27 @@ static void test_sack(void)
 {
 	const struct segment *s;
 
-	join(&usual);
-	data(1 + 2 * MSS, MSS);
+	peer_meet(&peer_usual);
+	peer_data(1 + 2 * MSS, MSS);
 	s = peer_expect_ack(1);
 	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 1 + 2 * MSS && s->sack[0].to == 1 + 3 * MSS);
-	data(1 + 6 * MSS, MSS);
-	data(1 + 4 * MSS, MSS);
+	peer_data(1 + 6 * MSS, MSS);
+	peer_data(1 + 4 * MSS, MSS);
 	peer_take();
 	s = peer_expect_ack(1); /* the latest first */
 	CU_ASSERT_EQUAL(s->sacks, 3);
 	CU_ASSERT_EQUAL(s->sack[0].from, 1 + 4 * MSS);
 	CU_ASSERT_EQUAL(s->sack[1].from, 1 + 6 * MSS);
 	CU_ASSERT_EQUAL(s->sack[2].from, 1 + 2 * MSS);
-	data(1 + 3 * MSS, MSS); /* joins two */
+	peer_data(1 + 3 * MSS, MSS); /* joins two */
 	s = peer_expect_ack(1);
 	CU_ASSERT(s->sacks == 2 && s->sack[0].from == 1 + 2 * MSS && s->sack[0].to == 1 + 5 * MSS);
-	data(1, 2 * MSS);
+	peer_data(1, 2 * MSS);
 	s = peer_expect_ack(1 + 5 * MSS);
 	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 1 + 6 * MSS);
-	data(1 + 5 * MSS, MSS);
+	peer_data(1 + 5 * MSS, MSS);
 	CU_ASSERT_EQUAL(peer_expect_ack(1 + 7 * MSS)->sacks, 0);
-	CU_ASSERT_EQUAL(unread(), 7 * MSS);
+	CU_ASSERT_EQUAL(peer_unread(), 7 * MSS);
 	peer_stop();
 }
 
@@ -353,19 +333,19 @@ static void test_dsack(void)
 {
 	const struct segment *s;
 
-	join(&usual);
-	data(1, 2 * MSS);
+	peer_meet(&peer_usual);
+	peer_data(1, 2 * MSS);
 	peer_forget();
-	data(1, MSS);
+	peer_data(1, MSS);
 	s = peer_expect_ack(1 + 2 * MSS);
 	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 1 && s->sack[0].to == 1 + MSS);
-	data(1 + 3 * MSS, MSS);
+	peer_data(1 + 3 * MSS, MSS);
 	peer_forget();
-	data(1 + 3 * MSS, MSS); /* a duplicate above a hole: inside the second block */
+	peer_data(1 + 3 * MSS, MSS); /* a duplicate above a hole: inside the second block */
 	s = peer_expect_ack(1 + 2 * MSS);
 	CU_ASSERT_EQUAL(s->sacks, 2);
 	CU_ASSERT(s->sack[0].from == 1 + 3 * MSS && s->sack[1].from == 1 + 3 * MSS);
-	data(1 + 4 * MSS, MSS); /* told once */
+	peer_data(1 + 4 * MSS, MSS); /* told once */
 	CU_ASSERT_EQUAL(peer_expect_ack(1 + 2 * MSS)->sacks, 1);
 	peer_stop();
 }
@@ -373,17 +353,17 @@ static void test_dsack(void)
 /* Islands without end: memory stays bounded, and the stream comes together. */
 static void test_islands(void)
 {
-	join(&usual);
+	peer_meet(&peer_usual);
 	for (uint32_t at = 3; at < 60000; at += 2) {
-		data(at, 1);
+		peer_data(at, 1);
 		peer_forget();
 	}
 	CU_ASSERT_EQUAL(peer.conn->gaps->n, GAP_RANGES);
 	CU_ASSERT(peer.e->chunks.used <= GAP_RANGES);
 	peer_forget();
 	for (uint32_t at = 1; at < 60000; at += 1000)
-		data(at, 1000);
-	CU_ASSERT_EQUAL(unread(), 60000);
+		peer_data(at, 1000);
+	CU_ASSERT_EQUAL(peer_unread(), 60000);
 	CU_ASSERT_PTR_NULL(peer.conn->gaps);
 	check_stream();
 	peer_stop();
@@ -393,7 +373,7 @@ static void test_islands(void)
 
 static void test_zero_window(void)
 {
-	join(&usual);
+	peer_meet(&peer_usual);
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
 	peer_send(3000);
 	peer_quiet();
@@ -417,7 +397,7 @@ static void test_zero_window(void)
 	peer_expect(1 + 2 * MSS, 80);
 	peer_stop();
 	/* Not answered, it ends. */
-	join(&usual);
+	peer_meet(&peer_usual);
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
 	peer_send(3000);
 	peer_pass(1000 * SECOND);
@@ -432,21 +412,21 @@ static void test_receive_window(void)
 	const struct segment *s;
 	uint32_t edge = 1 + 65535;
 
-	join(&usual);
+	peer_meet(&peer_usual);
 	for (uint32_t at = 1; at < 60000; at += 1000)
-		data(at, 1000);
+		peer_data(at, 1000);
 	while ((s = peer_take())) {
 		uint32_t now = s->ack + ((uint32_t)s->window << TCP_WSCALE);
 
 		CU_ASSERT(seq_le(edge, now + (1 << TCP_WSCALE)));
 		edge = now;
 	}
-	data(60001, peer.conn->rcv_adv - peer.conn->rcv_nxt);
-	edge = 1 + unread();
+	peer_data(60001, peer.conn->rcv_adv - peer.conn->rcv_nxt);
+	edge = 1 + peer_unread();
 	peer_forget();
-	data(edge, 1); /* a probe: refused, answered */
+	peer_data(edge, 1); /* a probe: refused, answered */
 	CU_ASSERT_EQUAL(peer_expect_ack(edge)->window, 0);
-	CU_ASSERT_EQUAL(1 + unread(), edge);
+	CU_ASSERT_EQUAL(1 + peer_unread(), edge);
 	engine_native.consume(peer.conn, 100);
 	peer_pass(MS);
 	peer_quiet(); /* silly */
@@ -460,13 +440,13 @@ static void test_receive_window(void)
 /* RFC 896, when it is asked for. */
 static void test_nagle(void)
 {
-	join(&usual);
+	peer_meet(&peer_usual);
 	peer_send(10);
 	peer_send(10);
 	peer_expect(1, 10);
 	peer_expect(11, 10);
 	peer_stop();
-	join(&usual);
+	peer_meet(&peer_usual);
 	peer.e->tune.nagle = true;
 	peer_send(10);
 	peer_expect(1, 10);
@@ -485,7 +465,7 @@ static void test_nagle(void)
 /* RFC 5681, 4.1: after a pause the window is that of the beginning. */
 static void test_idle_restart(void)
 {
-	join(&usual);
+	peer_meet(&peer_usual);
 	peer_send(30 * MSS);
 	peer_pass(10 * MS);
 	peer_ack(1 + 10 * MSS);
@@ -503,7 +483,7 @@ static void test_keepalive(void)
 {
 	peer_start();
 	peer.e->tune.keepalive = 100 * SECOND;
-	peer_join(&usual);
+	peer_join(&peer_usual);
 	peer_pass(99 * SECOND);
 	peer_quiet();
 	peer_pass(2 * SECOND);
@@ -522,7 +502,7 @@ static void test_keepalive(void)
 static void test_ecn(void)
 {
 	const struct segment *s;
-	struct given syn = usual;
+	struct given syn = peer_usual;
 
 	syn.flags = TCP_ECE | TCP_CWR;
 	peer_start();
@@ -530,12 +510,12 @@ static void test_ecn(void)
 	CU_ASSERT(peer.conn->ecn);
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .len = MSS, .ce = true);
 	CU_ASSERT(peer_take()->flags & TCP_ECE);
-	data(1 + MSS, MSS);
-	data(1 + 2 * MSS, MSS);
+	peer_data(1 + MSS, MSS);
+	peer_data(1 + 2 * MSS, MSS);
 	while ((s = peer_take()))
 		CU_ASSERT(s->flags & TCP_ECE);
 	GIVE(.flags = TCP_ACK | TCP_CWR, .seq = 1 + 3 * MSS, .ack = 1, .len = MSS);
-	data(1 + 4 * MSS, MSS);
+	peer_data(1 + 4 * MSS, MSS);
 	while ((s = peer_take()))
 		CU_ASSERT_FALSE(s->flags & TCP_ECE);
 	peer_send(20 * MSS);
@@ -552,122 +532,10 @@ static void test_ecn(void)
 	CU_ASSERT(s && !(s->flags & TCP_CWR));
 	peer_stop();
 	/* Not asked for, not used. */
-	join(&usual);
+	peer_meet(&peer_usual);
 	peer_send(MSS);
 	s = peer_take();
 	CU_ASSERT(!s->ecn && !peer.conn->ecn);
-	peer_stop();
-}
-
-/* ---- endings ---- */
-
-/* RFC 9293, figure 13. */
-static void test_simultaneous_close(void)
-{
-	join(&usual);
-	engine_native.shutdown(peer.conn);
-	CU_ASSERT(peer_take()->flags & TCP_FIN);
-	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 1);
-	peer_expect_ack(2);
-	CU_ASSERT_EQUAL(peer.conn->state, TCP_CLOSING);
-	GIVE(.flags = TCP_ACK, .seq = 2, .ack = 2);
-	CU_ASSERT_EQUAL(peer.conn->state, TCP_TIME_WAIT);
-	engine_native.close(peer.conn);
-	peer_pass(59 * SECOND);
-	CU_ASSERT_EQUAL(peer.released, 0);
-	peer_pass(2 * SECOND);
-	CU_ASSERT_EQUAL(peer.released, 1);
-	peer_stop();
-}
-
-static void into_time_wait(const struct given *syn, uint32_t tsval)
-{
-	join(syn);
-	engine_native.shutdown(peer.conn);
-	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 2, .ts = syn->ts, .tsval = tsval);
-	CU_ASSERT_EQUAL(peer.conn->state, TCP_TIME_WAIT);
-	engine_native.close(peer.conn);
-	peer_forget();
-}
-
-/* RFC 6191: the peer's clock says that a SYN is new, whatever its number. */
-static void test_time_wait_clock(void)
-{
-	const struct segment *s;
-
-	into_time_wait(&with_ts, 5000);
-	GIVE(.flags = TCP_SYN, .seq = (uint32_t)-5000, .mss = MSS, .ts = true, .tsval = 4999);
-	peer_expect_ack(2);
-	CU_ASSERT_EQUAL(peer.released, 0);
-	GIVE(.flags = TCP_SYN, .seq = (uint32_t)-5000, .mss = MSS, .ts = true, .tsval = 5001);
-	CU_ASSERT_EQUAL(peer.released, 1);
-	s = peer_take();
-	CU_ASSERT(s && s->flags == (TCP_SYN | TCP_ACK));
-	peer_stop();
-	into_time_wait(&with_ts, 5000);
-	for (unsigned i = 0; i < 100; i++) /* RFC 1337 */
-		GIVE(.flags = TCP_RST, .seq = i);
-	peer_quiet();
-	CU_ASSERT_EQUAL(peer.released, 0);
-	peer_stop();
-}
-
-/* RFC 1122, 4.2.2.13: bytes for somebody who has left. */
-static void test_data_after_close(void)
-{
-	const struct segment *s;
-
-	join(&usual);
-	engine_native.close(peer.conn);
-	CU_ASSERT(peer_take()->flags & TCP_FIN);
-	data(1, 100);
-	s = peer_take();
-	CU_ASSERT(s && s->flags & TCP_RST);
-	CU_ASSERT_EQUAL(peer.released, 1);
-	peer_stop();
-	/* Unread bytes at close() are a reset too. */
-	join(&usual);
-	data(1, 100);
-	peer_forget();
-	engine_native.close(peer.conn);
-	s = peer_take();
-	CU_ASSERT(s && s->flags & TCP_RST);
-	CU_ASSERT_EQUAL(peer.released, 1);
-	peer_stop();
-}
-
-/* The peer never sends its FIN. */
-static void test_orphan(void)
-{
-	join(&usual);
-	engine_native.close(peer.conn);
-	peer_ack(2);
-	CU_ASSERT_EQUAL(peer.conn->state, TCP_FIN_WAIT_2);
-	peer_pass(61 * SECOND);
-	CU_ASSERT_EQUAL(peer.released, 1);
-	peer_stop();
-}
-
-/* A FIN out of order waits for what is before it; what is behind it is nothing. */
-static void test_early_fin(void)
-{
-	join(&usual);
-	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 101, .ack = 1, .len = 100);
-	CU_ASSERT_FALSE(peer.eof);
-	data(1, 100);
-	CU_ASSERT(peer.eof);
-	CU_ASSERT_EQUAL(unread(), 200);
-	data(202, 100);
-	CU_ASSERT_EQUAL(unread(), 200);
-	peer_stop();
-	/* One that comes behind bytes that followed it is a lie. */
-	join(&usual);
-	peer.conn->quick = 0;
-	data(1, 100);
-	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 50, .ack = 1);
-	data(101, 100);
-	CU_ASSERT_EQUAL(unread(), 200);
-	CU_ASSERT_FALSE(peer.eof);
 	peer_stop();
 }
 
@@ -675,7 +543,7 @@ static void test_early_fin(void)
 
 static void test_too_big(void)
 {
-	join(&usual);
+	peer_meet(&peer_usual);
 	peer_send(3 * MSS);
 	peer_forget();
 	engine_native.too_big(peer.conn, peer.iss - 5, 1000); /* not in flight: RFC 5927 */
@@ -697,7 +565,7 @@ static void test_too_big(void)
 	CU_ASSERT(peer.conn->mss >= 512);
 	peer_stop();
 	/* A segment that is smaller than what is said to be the limit cannot have been too big. */
-	join(&usual);
+	peer_meet(&peer_usual);
 	peer_send(900);
 	engine_native.too_big(peer.conn, peer.iss + 1, 1000);
 	CU_ASSERT_EQUAL(peer.conn->mss, MSS);
@@ -707,7 +575,7 @@ static void test_too_big(void)
 /* RFC 8899: larger segments are tried. That one is lost is no congestion. */
 static void test_probe(void)
 {
-	join(&usual);
+	peer_meet(&peer_usual);
 	peer_send(MSS);
 	engine_native.too_big(peer.conn, peer.iss + 1, 1000);
 	peer_pass(10 * MS);
@@ -789,11 +657,6 @@ int main(void)
 		{"after a pause", test_idle_restart},
 		{"keepalive", test_keepalive},
 		{"ECN", test_ecn},
-		{"simultaneous close", test_simultaneous_close},
-		{"TIME-WAIT and the peer's clock", test_time_wait_clock},
-		{"bytes after close()", test_data_after_close},
-		{"a FIN that never comes", test_orphan},
-		{"a FIN that comes early", test_early_fin},
 		{"too big", test_too_big},
 		{"a larger one", test_probe},
 		{"settings", test_settings},

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the RFCs say of how connections end. */
+#include <CUnit/CUnit.h>
+
+#include "tests/conform/peer.h"
+
+/* RFC 9293, figure 13. */
+static void test_simultaneous_close(void)
+{
+	peer_meet(&peer_usual);
+	engine_native.shutdown(peer.conn);
+	CU_ASSERT(peer_take()->flags & TCP_FIN);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 1);
+	peer_expect_ack(2);
+	CU_ASSERT_EQUAL(peer.conn->state, TCP_CLOSING);
+	GIVE(.flags = TCP_ACK, .seq = 2, .ack = 2);
+	CU_ASSERT_EQUAL(peer.conn->state, TCP_TIME_WAIT);
+	engine_native.close(peer.conn);
+	peer_pass(59 * SECOND);
+	CU_ASSERT_EQUAL(peer.released, 0);
+	peer_pass(2 * SECOND);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	peer_stop();
+}
+
+static void into_time_wait(const struct given *syn, uint32_t tsval)
+{
+	peer_meet(syn);
+	engine_native.shutdown(peer.conn);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 2, .ts = syn->ts, .tsval = tsval);
+	CU_ASSERT_EQUAL(peer.conn->state, TCP_TIME_WAIT);
+	engine_native.close(peer.conn);
+	peer_forget();
+}
+
+/* RFC 6191: the peer's clock says that a SYN is new, whatever its number. */
+static void test_time_wait_clock(void)
+{
+	const struct segment *s;
+
+	into_time_wait(&peer_with_ts, 5000);
+	GIVE(.flags = TCP_SYN, .seq = (uint32_t)-5000, .mss = MSS, .ts = true, .tsval = 4999);
+	peer_expect_ack(2);
+	CU_ASSERT_EQUAL(peer.released, 0);
+	GIVE(.flags = TCP_SYN, .seq = (uint32_t)-5000, .mss = MSS, .ts = true, .tsval = 5001);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == (TCP_SYN | TCP_ACK));
+	peer_stop();
+	into_time_wait(&peer_with_ts, 5000);
+	for (unsigned i = 0; i < 100; i++) /* RFC 1337 */
+		GIVE(.flags = TCP_RST, .seq = i);
+	peer_quiet();
+	CU_ASSERT_EQUAL(peer.released, 0);
+	peer_stop();
+}
+
+/* RFC 1122, 4.2.2.13: bytes for somebody who has left. */
+static void test_data_after_close(void)
+{
+	const struct segment *s;
+
+	peer_meet(&peer_usual);
+	engine_native.close(peer.conn);
+	CU_ASSERT(peer_take()->flags & TCP_FIN);
+	peer_data(1, 100);
+	s = peer_take();
+	CU_ASSERT(s && s->flags & TCP_RST);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	peer_stop();
+	/* Unread bytes at close() are a reset too. */
+	peer_meet(&peer_usual);
+	peer_data(1, 100);
+	peer_forget();
+	engine_native.close(peer.conn);
+	s = peer_take();
+	CU_ASSERT(s && s->flags & TCP_RST);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	peer_stop();
+}
+
+/* The peer never sends its FIN. */
+static void test_orphan(void)
+{
+	peer_meet(&peer_usual);
+	engine_native.close(peer.conn);
+	peer_ack(2);
+	CU_ASSERT_EQUAL(peer.conn->state, TCP_FIN_WAIT_2);
+	peer_pass(61 * SECOND);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	peer_stop();
+}
+
+/* A FIN out of order waits for what is before it; what is behind it is nothing. */
+static void test_early_fin(void)
+{
+	peer_meet(&peer_usual);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 101, .ack = 1, .len = 100);
+	CU_ASSERT_FALSE(peer.eof);
+	peer_data(1, 100);
+	CU_ASSERT(peer.eof);
+	CU_ASSERT_EQUAL(peer_unread(), 200);
+	peer_data(202, 100);
+	CU_ASSERT_EQUAL(peer_unread(), 200);
+	peer_stop();
+	/* One that comes behind bytes that followed it is a lie. */
+	peer_meet(&peer_usual);
+	peer.conn->quick = 0;
+	peer_data(1, 100);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 50, .ack = 1);
+	peer_data(101, 100);
+	CU_ASSERT_EQUAL(peer_unread(), 200);
+	CU_ASSERT_FALSE(peer.eof);
+	peer_stop();
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{"simultaneous close", test_simultaneous_close},
+		{"TIME-WAIT and the peer's clock", test_time_wait_clock},
+		{"bytes after close()", test_data_after_close},
+		{"a FIN that never comes", test_orphan},
+		{"a FIN that comes early", test_early_fin},
+		CU_TEST_INFO_NULL,
+	};
+
+	return unit_run("endings", tests);
+}

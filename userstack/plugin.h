@@ -23,8 +23,8 @@ struct plugin_kind {
 
 /*
  * The struct that NAME.so of the directory exports; it stays loaded. Failures are logged: -ENOENT,
- * -EPERM (others may write the file or its directory), -EINVAL (no plug-in of the kind, or not of this name),
- * -EPROTO (made for another version of the contract).
+ * -EPERM (others may write the file or its directory), -EINVAL (no plug-in of the kind, or not of
+ * this name), -EPROTO (made for another version of the contract).
  */
 int plugin_load(const struct plugin_kind *k, const char *name, const struct plugin_head **ret);
 

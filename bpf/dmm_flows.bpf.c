@@ -3,6 +3,11 @@
  * `flows`: two iterators over the live sockets that have a verdict, in all network namespaces:
  * those with socket storage, and those that were left on the kernel stack. What changes with every
  * packet is read from the sockets themselves. And what changes the second ones' group.
+ *
+ * Some kernels refuse iterators over the elements of a map. The loader takes the dmm_file_ ones
+ * there: they go through the open files of all processes instead. They meet a socket once for each
+ * descriptor, and one that nobody has a descriptor of (closed and not yet gone, or not yet
+ * accepted) never.
  */
 #include "bpf/dmm_maps.bpf.h"
 #include "bpf/dmm_flows.h"
@@ -40,17 +45,13 @@ static __always_inline void describe(struct dmm_flow_row *row, struct sock *sk)
 	row->retrans = BPF_CORE_READ(tp, total_retrans);
 }
 
-SEC("iter/bpf_sk_storage_map")
-int dmm_flows(struct bpf_iter__bpf_sk_storage_map *ctx)
+static __always_inline void write_row(struct bpf_iter_meta *meta, struct sock *sk,
+				      const struct dmm_sock *st)
 {
-	struct dmm_sock *st = ctx->value;
-	struct sock *sk = ctx->sk;
 	struct dmm_flow_row row;
 	struct dmm_pair *pair;
 	__u64 cookie;
 
-	if (!st || !sk || (st->flags & DMM_SF_INSTANCE))
-		return 0;
 	__builtin_memset(&row, 0, sizeof(row));
 	bpf_probe_read_kernel(&row.sock, sizeof(row.sock), st);
 	row.sock.kernel_sk = 0;
@@ -62,7 +63,17 @@ int dmm_flows(struct bpf_iter__bpf_sk_storage_map *ctx)
 		row.rx_bytes += pair->rx;
 		row.tx_bytes += pair->tx;
 	}
-	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	bpf_seq_write(meta->seq, &row, sizeof(row));
+}
+
+SEC("iter/bpf_sk_storage_map")
+int dmm_flows(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct dmm_sock *st = ctx->value;
+	struct sock *sk = ctx->sk;
+
+	if (st && sk && !(st->flags & DMM_SF_INSTANCE))
+		write_row(ctx->meta, sk, st);
 	return 0;
 }
 
@@ -124,16 +135,14 @@ static __always_inline void name_of_rule(const struct dmm_plain *p, struct dmm_s
 }
 
 /* The socket may go at any time: the cookies, read last, say that what was read is its own. */
-SEC("iter/bpf_map_elem")
-int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
+static __always_inline void write_plain_row(struct bpf_iter_meta *meta, struct dmm_plain *p)
 {
-	struct dmm_plain *p = ctx->value;
 	struct dmm_flow_row row;
 	bool connected;
 	__u64 sk;
 
-	if (!p || !p->cookie || !p->sk)
-		return 0;
+	if (!p->cookie || !p->sk)
+		return;
 	__builtin_memset(&row, 0, sizeof(row));
 	row.sock.cookie = plain_cookie(p);
 	plain_ordered(p);
@@ -152,16 +161,25 @@ int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
 	connected = remote_of((struct sock *)sk, row.sock.proto, &row.sock.remote);
 	describe(&row, (struct sock *)sk);
 	if (!connected || !plain_lives(sk, row.sock.cookie))
-		return 0;
+		return;
 	plain_ordered(p);
 	if (plain_cookie(p) != row.sock.cookie)
-		return 0; /* given back meanwhile, and perhaps another's now */
-	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+		return; /* given back meanwhile, and perhaps another's now */
+	bpf_seq_write(meta->seq, &row, sizeof(row));
+}
+
+SEC("iter/bpf_map_elem")
+int dmm_plain_flows(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct dmm_plain *p = ctx->value;
+
+	if (p)
+		write_plain_row(ctx->meta, p);
 	return 0;
 }
 
-/* The same two, of each socket no more than a byte: its stack. Counting takes a small part of the
- * time then. */
+/* The same two, of each socket no more than its stack. Counting takes a small part of the time
+ * then. */
 SEC("iter/bpf_sk_storage_map")
 int dmm_stacks(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -172,25 +190,35 @@ int dmm_stacks(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
+/* False: it is nobody's, or of a socket that is not connected. */
+static __always_inline bool plain_stack(struct dmm_plain *p, struct dmm_flow_stack *ret)
+{
+	struct dmm_addr remote = {};
+	__u64 sk;
+
+	if (!p->cookie || !p->sk)
+		return false;
+	ret->cookie = plain_cookie(p);
+	plain_ordered(p);
+	sk = p->sk;
+	ret->stack = p->stack;
+	if (!remote_of((struct sock *)sk, p->proto, &remote) || !plain_lives(sk, ret->cookie))
+		return false;
+	plain_ordered(p);
+	return plain_cookie(p) == ret->cookie;
+}
+
 SEC("iter/bpf_map_elem")
 int dmm_plain_stacks(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct dmm_plain *p = ctx->value;
-	struct dmm_addr remote = {};
-	__u64 cookie, sk;
+	struct dmm_flow_stack s = {};
 	__u8 stack;
 
-	if (!p || !p->cookie || !p->sk)
+	if (!p || !plain_stack(p, &s))
 		return 0;
-	cookie = plain_cookie(p);
-	plain_ordered(p);
-	sk = p->sk;
-	stack = p->stack;
-	if (!remote_of((struct sock *)sk, p->proto, &remote) || !plain_lives(sk, cookie))
-		return 0;
-	plain_ordered(p);
-	if (plain_cookie(p) == cookie)
-		bpf_seq_write(ctx->meta->seq, &stack, sizeof(stack));
+	stack = s.stack;
+	bpf_seq_write(ctx->meta->seq, &stack, sizeof(stack));
 	return 0;
 }
 
@@ -282,16 +310,118 @@ int dmm_regroup(struct dmm_regroup *r)
 	return 0;
 }
 
-/* The same for those with socket storage; nobody else writes this member. Writes no rows. */
-SEC("iter/bpf_sk_storage_map")
-int dmm_regroup_sk(struct bpf_iter__bpf_sk_storage_map *ctx)
+/* The same for one with socket storage; nobody else writes this member. */
+static __always_inline void regroup_storage(struct dmm_sock *st)
 {
-	struct dmm_sock *st = ctx->value;
 	struct dmm_regroup *r;
 	__u32 key = 0;
 
 	r = bpf_map_lookup_elem(&dmm_regroup_args, &key);
-	if (r && st && st->group == r->from)
+	if (r && st->group == r->from)
 		st->group = r->to;
+}
+
+/* Writes no rows. */
+SEC("iter/bpf_sk_storage_map")
+int dmm_regroup_sk(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct dmm_sock *st = ctx->value;
+
+	if (st)
+		regroup_storage(st);
+	return 0;
+}
+
+/* ---- by the files of all processes ---- */
+
+/* The socket that is open as this file, if it is of the Internet's families. */
+static __always_inline struct sock *sock_of(struct bpf_iter__task_file *ctx)
+{
+	struct file *file = ctx->file;
+	struct socket *socket;
+	struct sock *sk;
+	__u16 family;
+
+	if (!file)
+		return NULL;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return NULL;
+	sk = socket->sk;
+	if (!sk)
+		return NULL;
+	family = sk->__sk_common.skc_family;
+	return family == AF_INET || family == AF_INET6 ? sk : NULL;
+}
+
+/* Its slot, or NULL. */
+static __always_inline struct dmm_plain *plain_of(struct sock *sk)
+{
+	__u64 cookie = sk->__sk_common.skc_cookie.counter, address = 0;
+	struct dmm_plain *p;
+	__u32 at;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &sk);
+	if (!cookie)
+		return NULL;
+	for (__u32 way = 0; way < DMM_PLAIN_WAYS; way++) {
+		p = plain_way(address, way, &at);
+		if (p && plain_cookie(p) == cookie)
+			return p;
+	}
+	return NULL;
+}
+
+SEC("iter/task_file")
+int dmm_file_flows(struct bpf_iter__task_file *ctx)
+{
+	struct sock *sk = sock_of(ctx);
+	struct dmm_plain *p;
+	struct dmm_sock *st;
+
+	if (!sk)
+		return 0;
+	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
+	p = st ? NULL : plain_of(sk);
+	if (st && !(st->flags & DMM_SF_INSTANCE))
+		write_row(ctx->meta, sk, st);
+	if (p)
+		write_plain_row(ctx->meta, p);
+	return 0;
+}
+
+SEC("iter/task_file")
+int dmm_file_stacks(struct bpf_iter__task_file *ctx)
+{
+	struct sock *sk = sock_of(ctx);
+	struct dmm_flow_stack s = {};
+	struct dmm_plain *p;
+	struct dmm_sock *st;
+
+	if (!sk)
+		return 0;
+	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
+	if (st) {
+		if (st->flags & DMM_SF_INSTANCE)
+			return 0;
+		s.cookie = st->cookie;
+		s.stack = st->stack;
+	} else {
+		p = plain_of(sk);
+		if (!p || !plain_stack(p, &s))
+			return 0;
+	}
+	bpf_seq_write(ctx->meta->seq, &s, sizeof(s));
+	return 0;
+}
+
+SEC("iter/task_file")
+int dmm_file_regroup(struct bpf_iter__task_file *ctx)
+{
+	struct sock *sk = sock_of(ctx);
+	struct dmm_sock *st = sk ? bpf_sk_storage_get(&dmm_sock, sk, NULL, 0) : NULL;
+
+	if (st)
+		regroup_storage(st);
 	return 0;
 }

@@ -16,7 +16,15 @@ struct dmm_flow_row {
 	dmm_u8 pad[7];
 };
 
-/* What the program dmm_regroup is run with, and, in dmm_regroup_args, dmm_regroup_sk. */
+/* One live socket as dmm_file_stacks writes it; the other iterators write only the stack. */
+struct dmm_flow_stack {
+	dmm_u64 cookie;
+	dmm_u8 stack;
+	dmm_u8 pad[7];
+};
+
+/* What the program dmm_regroup is run with, and, in dmm_regroup_args, dmm_regroup_sk and
+ * dmm_file_regroup. */
 struct dmm_regroup {
 	dmm_u32 from, to; /* groups; to DMM_GROUP_NONE: free the slots */
 };

@@ -146,6 +146,19 @@ struct bpf_iter__bpf_map_elem {
 	};
 };
 
+struct bpf_iter__task_file {
+	union {
+		struct bpf_iter_meta *meta;
+	};
+	union {
+		struct task_struct *task;
+	};
+	__u32 fd;
+	union {
+		struct file *file;
+	};
+};
+
 #pragma clang attribute pop
 
 /* The value is the running kernel's: bpf_core_enum_value(). */

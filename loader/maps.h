@@ -66,6 +66,10 @@ int maps_group(const struct tree *t, unsigned id, struct dmm_group_rec *ret);
  */
 int maps_flows(struct tree *t, int (*cb)(const struct dmm_flow_row *f, void *ctx), void *ctx);
 
+/* Does this kernel refuse iterators over maps (dmm_flows.bpf.c)? Then a socket that no process has
+ * a descriptor of, as the subflow of an MPTCP socket, is neither told nor counted. */
+bool maps_flows_by_files(const struct tree *t);
+
 /* How many live sockets each of the DMM_MAX_STACKS stacks has. 0 or -errno. */
 int maps_active(struct tree *t, dmm_u64 *ret);
 

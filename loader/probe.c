@@ -150,6 +150,11 @@ static int probe_loop(void)
 
 static int probe_iter(void)
 {
+	return load_return(BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER, 0, "bpf_iter_task_file");
+}
+
+int probe_map_iterator(void)
+{
 	return load_return(BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER, 0, "bpf_iter_bpf_sk_storage_map");
 }
 
@@ -183,7 +188,9 @@ static struct row rows[] = {
 	{{"bpf-loop", "classify", "Linux 5.17", true, 0}, probe_loop},
 	{{"ring-buffer", "events to instances", "Linux 5.8", true, 0}, probe_ringbuf},
 	{{"socket-filter", "hold a SYN", "root", true, 0}, probe_filter},
-	{{"flows-iterator", "list live flows", "Linux 5.9", true, 0}, probe_iter},
+	{{"files-iterator", "list live flows", "Linux 5.11", true, 0}, probe_iter},
+	{{"map-iterator", "list flows that no process has open", "Linux 5.9", false, 0},
+	 probe_map_iterator},
 	{{"sock-destroy", "end sockets from outside", "CONFIG_INET_DIAG_DESTROY", false, 0},
 	 destroy_probe},
 	{{"xdp", "steer packets", "CONFIG_XDP_SOCKETS, a driver or generic XDP", true, 0},

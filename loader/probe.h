@@ -20,4 +20,7 @@ int probe_run(const struct probe **ret, unsigned *ret_n);
 /* Does AF_XDP take frames of more than one buffer (Linux 6.6)? 0, or -errno. */
 int probe_af_xdp_frags(void);
 
+/* Does this kernel iterate over the elements of a map? 0, or -errno. */
+int probe_map_iterator(void);
+
 #endif

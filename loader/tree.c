@@ -31,6 +31,7 @@
 #include "lib/base/util.h"
 #include "loader/attach.h"
 #include "loader/maps.h"
+#include "loader/probe.h"
 #include "loader/tree.h"
 #include "loader/xdp.h"
 
@@ -336,6 +337,8 @@ static int load_into(const char *dir, const char *progs, struct bpf_object *obj,
 	if (r < 0)
 		return explain_load(what, r);
 	bpf_object__for_each_program (p, obj) {
+		if (!bpf_program__autoload(p))
+			continue;
 		snprintf(file, sizeof(file), "%s/%s/%s", dir, progs, bpf_program__name(p));
 		r = bpf_program__pin(p, file);
 		if (r < 0) {
@@ -344,6 +347,20 @@ static int load_into(const char *dir, const char *progs, struct bpf_object *obj,
 		}
 	}
 	return 0;
+}
+
+bool tree_flows_by_files;
+
+/* Of the iterators those that this kernel takes: see dmm_flows.bpf.c. */
+static void choose_iterators(struct bpf_object *obj)
+{
+	bool by_files = tree_flows_by_files || probe_map_iterator() < 0;
+	struct bpf_program *p;
+
+	bpf_object__for_each_program (p, obj)
+		if (bpf_program__type(p) == BPF_PROG_TYPE_TRACING)
+			bpf_program__set_autoload(p, by_files == (strncmp(bpf_program__name(p),
+									  "dmm_file_", 9) == 0));
 }
 
 static int load_all(const char *dir, const char *progs)
@@ -360,6 +377,7 @@ static int load_all(const char *dir, const char *progs)
 			r = load_into(dir, progs, splice->obj, "sock_ops");
 		if (r == 0)
 			r = load_into(dir, progs, measure->obj, "telemetry");
+		choose_iterators(flows->obj);
 		if (r == 0)
 			r = load_into(dir, progs, flows->obj, "flows iterator");
 	}

@@ -75,6 +75,9 @@ const char *tree_path(const char *path);
  */
 int tree_install(struct tree *ret, const char *path);
 
+/* For tests: build trees as on kernels without iterators over maps (dmm_flows.bpf.c). */
+extern bool tree_flows_by_files;
+
 /* Open an existing tree. -ENOENT: none. -EPROTO: another ABI. */
 int tree_open(struct tree *ret, const char *path);
 void tree_close(struct tree *t);

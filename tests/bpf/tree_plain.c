@@ -155,7 +155,8 @@ static int do_plain_mptcp(void)
 
 	if (s < 0)
 		return 0; /* this kernel has none */
-	if (connect(s, (struct sockaddr *)&to, sizeof(to)) < 0 || flows_of_pid(getpid()) != 1)
+	if (connect(s, (struct sockaddr *)&to, sizeof(to)) < 0 ||
+	    flows_of_pid(getpid()) != !maps_flows_by_files(&tree))
 		return 1;
 	for (dmm_u32 i = 0; i < DMM_PLAIN_SLOTS; i++) {
 		bpf_map_lookup_elem(tree.map[TREE_PLAIN], &i, &p);

@@ -178,6 +178,20 @@ static const char *args_value(const struct instance_args *a, const char *name)
 	return NULL;
 }
 
+/* Name and arguments are anybody's to choose. The real user is asked for, as a program that is
+ * setuid may be run by any name, too. */
+static bool is_trusted(pid_t pid)
+{
+	char status[4096];
+	const char *at;
+	unsigned uid;
+
+	if (proc_read(pid, "status", status, sizeof(status)) <= 0)
+		return false;
+	at = strstr(status, "\nUid:");
+	return at && sscanf(at, " Uid: %u", &uid) == 1 && (uid == 0 || uid == getuid());
+}
+
 /* Fill ret if pid is an instance of the tree. */
 static bool instance_recognise(pid_t pid, const char *bpffs, struct instance_found *ret)
 {
@@ -205,7 +219,7 @@ static bool instance_recognise(pid_t pid, const char *bpffs, struct instance_fou
 	if (!path || !id || strcmp(path, bpffs) != 0)
 		return false;
 	ret->id = (unsigned)strtoul(id, &end, 10);
-	return end != id && !*end && ret->id < DMM_MAX_STACKS;
+	return end != id && !*end && ret->id < DMM_MAX_STACKS && is_trusted(pid);
 }
 
 int instance_scan(const char *bpffs, void (*cb)(const struct instance_found *f, void *ctx),

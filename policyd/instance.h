@@ -2,8 +2,8 @@
 /*
  * A dmm-stackd process as seen from outside: the command line that it is given, how a running one
  * is recognised by it, how all of a tree are stopped. A process is an instance of a tree when its
- * name is dmm-stackd and its command line has --bpffs with the path of the tree and a valid --id.
- * Used by dmm-policyd and by `dmm-policy detach`.
+ * name is dmm-stackd, its command line has --bpffs with the path of the tree and a valid --id, and
+ * root or the caller's own user runs it. Used by dmm-policyd and by `dmm-policy detach`.
  */
 #ifndef DMM_POLICYD_INSTANCE_H
 #define DMM_POLICYD_INSTANCE_H

@@ -52,12 +52,13 @@ int texts_put(struct texts *t, const char *name, const char *text)
 		return -E2BIG;
 	new = (struct text){strdup(name), strdup(text)};
 	list = there ? t->list : reallocarray(t->list, t->n + 1, sizeof(*list));
+	if (list)
+		t->list = list;
 	if (!new.name || !new.text || !list) {
 		free(new.name);
 		free(new.text);
 		return -ENOMEM;
 	}
-	t->list = list;
 	if (there)
 		take_out(t, at);
 	memmove(&t->list[at + 1], &t->list[at], (t->n - at) * sizeof(*t->list));

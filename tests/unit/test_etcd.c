@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The client of etcd: against a server that does what the test wants, and against etcd itself. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <microhttpd.h>
+#include <netdb.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
@@ -232,6 +234,38 @@ static void test_too_long(void)
 	CU_ASSERT_EQUAL(r.error, -EAGAIN);
 	etcd_close(e);
 	serve_end();
+}
+
+#define SILENT "silent.invalid"
+
+/* In libc's place: of one name the name server says nothing for long. */
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+		struct addrinfo **ret)
+{
+	static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+	void *found = dlsym(RTLD_NEXT, "getaddrinfo");
+
+	if (node && strcmp(node, SILENT) == 0) {
+		usleep(4000000);
+		return EAI_AGAIN;
+	}
+	memcpy(&real, &found, sizeof(real));
+	return real(node, service, hints, ret);
+}
+
+/* The loop of the owner goes on, and the call ends in its time. */
+static void test_silent_names(void)
+{
+	struct etcd_settings s = {.lease_s = 2};
+	uint64_t begin = now_ns();
+	struct result call = {0};
+	struct etcd *e = open_on(&s, "http://" SILENT ":2379", NULL);
+
+	etcd_call(e, "kv/range", kv_get("/x"), on_result, &call);
+	wait_for(e, &call, 1);
+	CU_ASSERT_EQUAL(call.error, -EAGAIN);
+	etcd_close(e);
+	CU_ASSERT_TRUE(now_ns() - begin < 3000000000ULL);
 }
 
 /* One that takes connections and never answers, then one that does: in the time that is given. */
@@ -518,6 +552,7 @@ int main(void)
 		{"an answer is what etcd says or an error with a reason", test_answers},
 		{"an answer that is too long is cut off", test_too_long},
 		{"an endpoint that fails or is silent is left", test_failover},
+		{"a name server that is silent holds nobody up", test_silent_names},
 		{"user and password become a token, and again when it is forgotten", test_token},
 		{"streams", test_stream},
 		{"etcd itself", test_real},

@@ -34,6 +34,8 @@ static int fake(int argc, char **argv)
 			engine = argv[i + 1];
 	if (strcmp(engine, "exit3") == 0)
 		return 3;
+	if (strcmp(engine, "stranger") == 0 && setuid(65534) < 0)
+		return 4;
 	if (strcmp(engine, "stubborn") == 0)
 		signal(SIGTERM, SIG_IGN);
 	alarm(60); /* whatever happens to the test */
@@ -281,6 +283,31 @@ static void test_adopt(void)
 	end();
 }
 
+static void close_found(const struct instance_found *f, void *ctx)
+{
+	(void)ctx;
+	close(f->pidfd);
+}
+
+/* Another user's process is none, whatever it calls itself. */
+static void test_stranger(void)
+{
+	int found = 1;
+	pid_t pid;
+
+	if (getuid() != 0)
+		return;
+	begin();
+	set_stack(4, "edge0", "stranger");
+	supervise_sync(&sup, class);
+	pid = sup.inst[4].pid;
+	for (int i = 0; found && i < 400; i++, usleep(5000))
+		found = instance_scan(tree.path, close_found, NULL);
+	CU_ASSERT_EQUAL(found, 0);
+	CU_ASSERT_EQUAL(kill(pid, SIGKILL), 0);
+	end();
+}
+
 static void test_no_program(void)
 {
 	begin();
@@ -316,6 +343,7 @@ int main(int argc, char **argv)
 		{"an instance that ignores SIGTERM", test_stubborn},
 		{"an instance that hangs", test_hung},
 		{"instances outlive the daemon and are taken over", test_adopt},
+		{"another user's process", test_stranger},
 		{"no dmm-stackd", test_no_program},
 		CU_TEST_INFO_NULL,
 	};

@@ -208,12 +208,18 @@ int ctl_rollback(const struct ctl *c, int argc, char **argv)
 
 int ctl_confirm(const struct ctl *c, int argc, char **argv)
 {
+	_cleanup_close_ int lock = -1;
 	struct history_pending p;
 	struct ctl_state s;
-	int r = ctl_state_open(c, &s);
+	int r = tree_lock(c->bpffs, true, &lock); /* not while the guard goes back */
 
 	(void)argc;
 	(void)argv;
+	if (r < 0) {
+		log_err("cannot take the writers' lock: %s", strerror(-r));
+		return CTL_FAILED;
+	}
+	r = ctl_state_open(c, &s);
 	if (r != CTL_OK)
 		return r;
 	if (history_pending(&s.tree, &p) < 0) {

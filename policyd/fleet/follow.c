@@ -27,6 +27,8 @@ void follow_fini(struct follow *f)
 {
 	if (f->e)
 		etcd_cancel(f->e, f);
+	free(f->at);
+	f->at = NULL;
 }
 
 /* Begin anew, after a while. */
@@ -74,8 +76,11 @@ static void on_page(void *ctx, const struct etcd_answer *a)
 	if (json_is_true(json_object_get(a->body, "more")) && kv) {
 		_cleanup_free_ char *last = kv_text(kv, "key");
 
-		snprintf(f->at, sizeof(f->at), "%s\x01", last ? last : "");
+		free(f->at);
+		f->at = NULL;
 		f->next_ns = 0;
+		if (!last || asprintf(&f->at, "%s\x01", last) < 0)
+			retry(f);
 		return;
 	}
 	f->revision = f->reading;

@@ -23,7 +23,7 @@ struct follow {
 	char prefix[192];
 	dmm_u64 revision, cluster; /* that was told; 0: nothing yet */
 	dmm_u64 reading;	   /* revision that pages are read of; 0: none are */
-	char at[256];		   /* the page begins behind this key */
+	char *at;		   /* the page begins behind this key */
 	bool busy, watching;	   /* a page, or the watch, is on its way */
 	bool current;		   /* the watch stands */
 	bool again;		   /* all is to be read */

@@ -90,6 +90,7 @@ static void see_other(struct hold *h, const json_t *answer)
 		h->created = kv_number(kv, "create_revision");
 		h->step = HOLD_KEEP;
 		h->why = NULL;
+		h->changed = !value || strcmp(value, h->value) != 0;
 	}
 }
 

@@ -10,6 +10,7 @@
 #include "policyd/fleet/leader.h"
 
 #define SECOND_NS 1000000000ULL
+#define SEEN_NS (5 * SECOND_NS) /* by then a write is seen */
 #define PATHS 8192
 
 /* ---- the policy as it is ---- */
@@ -51,25 +52,30 @@ static const char *text_of(const struct texts *t, const char *name)
 	return NULL;
 }
 
+/* Put a text, or NULL: take it out. Names that others gave have any length. */
+static void add_op(const struct leader *l, json_t *ops, const char *name, const char *text)
+{
+	_cleanup_free_ char *key = NULL;
+
+	if (asprintf(&key, "%s/policy/%s", l->prefix, name) >= 0)
+		json_array_append_new(ops, text ? kv_do_put(key, text, 0) : kv_do_delete(key));
+}
+
 /* The operations that make `have` what is wanted. NULL: none, or no memory. */
 static json_t *difference(const struct leader *l)
 {
 	json_t *ops = json_array();
-	char key[320];
 
 	for (size_t i = 0; i < l->want.n; i++) {
 		const struct text *t = &l->want.list[i];
 		const char *have = text_of(&l->have.now, t->name);
 
-		snprintf(key, sizeof(key), "%s/policy/%s", l->prefix, t->name);
 		if (!have || strcmp(have, t->text) != 0)
-			json_array_append_new(ops, kv_do_put(key, t->text, 0));
+			add_op(l, ops, t->name, t->text);
 	}
-	for (size_t i = 0; i < l->have.now.n; i++) {
-		snprintf(key, sizeof(key), "%s/policy/%s", l->prefix, l->have.now.list[i].name);
+	for (size_t i = 0; i < l->have.now.n; i++)
 		if (!text_of(&l->want, l->have.now.list[i].name))
-			json_array_append_new(ops, kv_do_delete(key));
-	}
+			add_op(l, ops, l->have.now.list[i].name, NULL);
 	return ops;
 }
 
@@ -90,6 +96,7 @@ static void on_written(void *ctx, const struct etcd_answer *a)
 		return;
 	}
 	l->written = kv_revision(a->body);
+	l->seen_ns = now + SEEN_NS;
 	l->writes++;
 	log_info("policy written, revision %llu", l->written);
 }
@@ -98,7 +105,10 @@ static void write_policy(struct leader *l, uint64_t now)
 {
 	json_t *ops;
 
-	if (l->writing || now < l->write_ns || !l->known || l->policy.revision < l->written)
+	if (l->writing || now < l->write_ns || !l->known)
+		return;
+	/* It will be seen, unless there was nothing to be done: that has no revision of its own. */
+	if (l->policy.revision < l->written && now < l->seen_ns)
 		return;
 	ops = difference(l);
 	if (json_array_size(ops) == 0) {

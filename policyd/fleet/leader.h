@@ -30,7 +30,8 @@ struct leader {
 	struct texts_followed have;
 	bool known;
 	bool writing;
-	dmm_u64 written; /* revision of the last write: not before it is seen is there another */
+	dmm_u64 written;  /* revision of the last write: before it is seen there is another ... */
+	uint64_t seen_ns; /* ... not before this */
 	dmm_u64 writes;
 	uint64_t write_ns; /* not before */
 

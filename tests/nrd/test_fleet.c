@@ -291,6 +291,44 @@ static void test_fence(void)
 	memory_end();
 }
 
+/* What others put there goes, whatever its name; and what it does not see does not stop it. */
+static void test_foreign(void)
+{
+	char key[400];
+	struct chief c;
+
+	memory_begin(2 * MS_NS, 100000, 7);
+	snprintf(key, sizeof(key), "/dmm/policy/%0380d", 1);
+	memory_put(key, "version: 1");
+	chief_start(&c, "first");
+	chief_want(&c, 1);
+	pass(5 * SECOND_NS);
+	CU_ASSERT_EQUAL(memory_count("/dmm/policy/"), 2);
+	c.leader.written += 1000; /* as of a write of nothing, while others wrote */
+	chief_want(&c, 2);
+	pass(10 * SECOND_NS);
+	CU_ASSERT_EQUAL(strncmp(memory_get("/dmm/policy/one"), "2 ", 2), 0);
+	chief_stop(&c);
+	memory_end();
+}
+
+/* What a host says of itself changes while the answer to what it said first is lost. */
+static void test_changed(void)
+{
+	static struct node n;
+
+	memory_begin(2 * MS_NS, 100000, 7);
+	node_start(&n, "a", 0);
+	while (n.host.hold.step != HOLD_CREATE || !n.host.hold.busy)
+		pass(MS_NS / 2);
+	memory_drop_answers(n.e, 2);
+	hold_change(&n.host.hold, strdup("{}"));
+	pass(60 * SECOND_NS);
+	CU_ASSERT_STRING_EQUAL(memory_get("/dmm/hosts/a"), "{}");
+	node_stop(&n);
+	memory_end();
+}
+
 /* A second host of the same name does not take the first one's place. */
 static void test_twins(void)
 {
@@ -469,6 +507,8 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"whatever goes wrong, no change is lost or half in force", test_faults},
 		{"a leader that was deposed writes nothing", test_fence},
+		{"what others wrote", test_foreign},
+		{"a host that changes", test_changed},
 		{"two hosts of one name", test_twins},
 		{"reports in, advice out", test_reports},
 		{"ten thousand hosts", test_many},

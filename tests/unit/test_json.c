@@ -3,7 +3,9 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "lib/base/log.h"
 #include "lib/base/text.h"
 #include "policyd/json.h"
 #include "tests/unit/unit.h"
@@ -132,12 +134,32 @@ static void test_text(void)
 			       "??"); /* a field without a NUL */
 }
 
+/* One message is one line, whatever is in the names that it tells. */
+static void test_log(void)
+{
+	static const char want[] = "test: host a?<3>test: b is refused\n";
+	int old = dup(STDERR_FILENO), p[2];
+	char line[128] = "";
+
+	CU_ASSERT_EQUAL_FATAL(pipe(p), 0);
+	log_init("test", LOG_L_INFO);
+	dup2(p[1], STDERR_FILENO);
+	log_err("host %s is refused", "a\n<3>test: b");
+	dup2(old, STDERR_FILENO);
+	CU_ASSERT(read(p[0], line, sizeof(line) - 1) > 0);
+	CU_ASSERT_PTR_NOT_NULL(strstr(line, want));
+	close(old);
+	close(p[0]);
+	close(p[1]);
+}
+
 int main(void)
 {
 	static CU_TestInfo tests[] = {
 		{"a policy reads back as the same", test_policy},
 		{"a flow, and numbers out of range", test_flow},
 		{"names of programs", test_text},
+		{"lines of the log", test_log},
 		CU_TEST_INFO_NULL,
 	};
 

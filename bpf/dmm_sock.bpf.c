@@ -111,6 +111,7 @@ static __always_inline __u32 try_instance(struct walk *k, __u32 id)
 		count(DMM_C_STORAGE_FAIL);
 		return DMM_REASON_INTERNAL;
 	}
+	k->fresh = false; /* whatever it gets now, it is told there */
 	flow.remote = w->sel.remote;
 	flow.local = w->sel.local;
 	flow.cookie = w->choice.cookie;
@@ -348,7 +349,7 @@ static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_so
 	return st;
 }
 
-/* dmm_measure goes on from here. What the socket was measured as before is forgotten. */
+/* dmm_measure goes on from here. */
 static __always_inline void measure(const struct walk *k, struct bpf_sock *sk)
 {
 	const struct work *w = k->w;
@@ -388,6 +389,8 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 	struct bpf_sock *sk = ctx->sk;
 	struct work *w = k->w;
 
+	bool measured = false;
+
 	count(DMM_C_CONNECTS);
 	k->outcome = GO_KERNEL;
 	if (!sk)
@@ -414,9 +417,12 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 			k->outcome = GO_UNDECIDED;
 			decide(k);
 		}
-		if (w->choice.measure && w->sel.proto == IPPROTO_TCP && k->outcome != GO_REFUSED)
-			measure(k, sk);
+		measured = w->choice.measure && k->outcome != GO_REFUSED;
 	}
+	if (w->sel.proto == IPPROTO_TCP && measured)
+		measure(k, sk);
+	else if (w->sel.proto == IPPROTO_TCP && !k->fresh) /* what it was measured as before */
+		bpf_sk_storage_delete(&dmm_measured, sk);
 	return keep(k, sk);
 }
 

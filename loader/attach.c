@@ -400,6 +400,33 @@ static int find_busy(const struct dmm_flow_row *f, void *ctx)
 	return 0;
 }
 
+static bool is_group(const struct dmm_group_rec *groups, const char *name)
+{
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
+		if (strcmp(groups[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/* What was attached for a group that was not noted yet when its commit was killed. */
+static void remove_unknown(struct tree *t, const struct dmm_group_rec *groups)
+{
+	char links[PATH_MAX + 16], dir[PATH_MAX + NAME_MAX + 32];
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(links, sizeof(links), "%s/links", t->path);
+	d = opendir(links);
+	while (d && (e = readdir(d))) {
+		if (strchr(".@", e->d_name[0]) || is_group(groups, e->d_name))
+			continue;
+		snprintf(dir, sizeof(dir), "%s/%s", links, e->d_name);
+		remove_links(dir); /* a link that is no group's is no directory */
+	}
+	if (d)
+		closedir(d);
+}
+
 static void trim(struct tree *t, const struct dmm_group_rec *rec, dmm_u8 needs)
 {
 	char dir[PATH_MAX + 64], file[PATH_MAX + 128];
@@ -425,6 +452,7 @@ void attach_trim(struct tree *t, const dmm_u8 needs[DMM_MAX_GROUPS])
 		busy[i] = !spares_hook(dir, needs[i]);
 		any |= !busy[i];
 	}
+	remove_unknown(t, rec);
 	/* a socket that was decided before the switch says so when the program has ended */
 	if (!any || maps_wait_readers(t) < 0 || maps_flows(t, find_busy, busy) < 0)
 		return;

@@ -449,9 +449,9 @@ static int build(const char *path)
 	dmm_u32 key = 0;
 	int fd, r;
 
-	if ((size_t)snprintf(dir, sizeof(dir), "%s-new-%d", path, getpid()) >= sizeof(dir))
+	if ((size_t)snprintf(dir, sizeof(dir), "%s-new", path) >= sizeof(dir))
 		return -ENAMETOOLONG;
-	remove_dir(dir);
+	remove_dir(dir); /* of one that was killed */
 	r = make_dirs(dir);
 	if (r < 0) {
 		log_err("cannot make %s: %s", dir, strerror(-r));

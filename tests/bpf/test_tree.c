@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -349,6 +350,42 @@ static int do_hasty(void)
 	return 0;
 }
 
+static int count_nobody(const struct dmm_flow_row *f, void *ctx)
+{
+	int *n = ctx;
+
+	n[0] += f->sock.pid == (dmm_u32)getpid();
+	n[1] += !f->sock.generation;
+	return 0;
+}
+
+/* Left on the kernel stack for want of room: one verdict, and none that nobody gave. */
+static int do_no_room(void)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(8080)};
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), rows[2] = {0};
+
+	sin.sin_addr.s_addr = inet_addr("198.51.100.7");
+	if (connect(s, (struct sockaddr *)&sin, sizeof(sin)) == 0 || errno != EINPROGRESS)
+		return 1;
+	if (maps_flows(&tree, count_nobody, rows) < 0)
+		return 2;
+	return rows[0] == 1 && rows[1] == 0 ? 0 : 3;
+}
+
+static void test_no_room(void)
+{
+	struct dmm_flow flow = {.since_ns = now_ns()};
+	dmm_u64 first = 1ULL << 40;
+
+	for (dmm_u64 i = first; i < first + DMM_MAX_PENDING; i++)
+		bpf_map_update_elem(tree.map[TREE_PENDING], &i, &flow, 0);
+	CU_ASSERT_EQUAL(in_group(do_no_room), 0);
+	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_MAP_FULL), 1);
+	for (dmm_u64 i = first; i < first + DMM_MAX_PENDING; i++)
+		bpf_map_delete_elem(tree.map[TREE_PENDING], &i);
+}
+
 static bool is_empty(enum tree_map map)
 {
 	dmm_u32 used = 1, max;
@@ -410,6 +447,7 @@ static void test_redirect(void)
 	CU_ASSERT_EQUAL(in_group(do_ip_options), 0);
 	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_UNSUPPORTED), 1);
 	CU_ASSERT_EQUAL(in_group(do_hasty), 0);
+	test_no_room();
 	CU_ASSERT(is_empty(TREE_PENDING));
 	CU_ASSERT(is_empty(TREE_TUPLE));
 	kill(pid, SIGKILL);
@@ -523,9 +561,13 @@ static void test_server_settings(void)
 
 static int setup(void)
 {
+	char begun[80];
+
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-test-%d", getpid());
 	snprintf(group_cgroup, sizeof(group_cgroup), "dmm-test-%d/web", getpid());
-	if (tree_install(&tree, path) < 0)
+	snprintf(begun, sizeof(begun), "%s-new", path); /* of one that was killed */
+	mkdir(begun, 0755);
+	if (tree_install(&tree, path) < 0 || access(begun, F_OK) == 0)
 		return -1;
 	class = class_new();
 	maps_read(&tree, class, NULL);
@@ -562,6 +604,7 @@ int main(int argc, char **argv)
 		{"redirect and names", test_redirect},
 		{"read back", test_read_back},
 		{"attached as far as needed", test_attached},
+		{"attached by a commit that was killed", test_killed_attach},
 		{"server's kernel settings", test_server_settings},
 		{"switched off by the operator", test_admin_off},
 		{"measured", test_measured},

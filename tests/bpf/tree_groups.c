@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <bpf/bpf.h>
@@ -95,6 +96,26 @@ void test_rename_listener(void)
 	bpf_map_delete_elem(listen, &l.cookie);
 	CU_ASSERT_EQUAL(hold_listener_off(h, l.cookie, 1), -ENOENT);
 	hold_close(h);
+}
+
+/* A commit was killed when it had attached a program for a group that is not there yet. */
+void test_killed_attach(void)
+{
+	_cleanup_close_ int prog = tree_prog(&tree, "dmm_connect4");
+	char dir[128], file[160];
+	unsigned made;
+	int cgroup, link;
+
+	CU_ASSERT_EQUAL_FATAL(cgroup_open(group_cgroup, false, &cgroup, &made), 0);
+	link = bpf_link_create(prog, cgroup, BPF_CGROUP_INET4_CONNECT, NULL);
+	snprintf(dir, sizeof(dir), "%s/links/begun", path);
+	snprintf(file, sizeof(file), "%s/dmm_connect4", dir);
+	CU_ASSERT_EQUAL_FATAL(mkdir(dir, 0755), 0);
+	CU_ASSERT_EQUAL_FATAL(bpf_obj_pin(link, file), 0);
+	close(link);
+	close(cgroup);
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT_EQUAL(access(dir, F_OK), -1);
 }
 
 static bool has_link(const char *prog)

@@ -94,13 +94,36 @@ static bool is_about(dmm_u64 bytes, dmm_u64 expected)
 	return bytes >= expected && bytes <= expected + 10;
 }
 
+/* A socket that is used again, for what no rule measures. */
+static int do_elsewhere(void)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port)};
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (connect(s, (struct sockaddr *)&to, sizeof(to)) == 0 || errno != ECONNREFUSED)
+		return 1;
+	to.sin_addr.s_addr = htonl(0x7fc80001); /* 127.200.0.1 */
+	return connect(s, (struct sockaddr *)&to, sizeof(to)) == 0 || errno != ECONNREFUSED;
+}
+
+static void test_reused(struct samples *s)
+{
+	dmm_u64 lost = 0;
+	struct dmm_sample d;
+
+	CU_ASSERT_EQUAL(in_group(do_elsewhere), 0);
+	check_sample(s, DMM_SAMPLE_BEGIN, ECONNREFUSED, KERNEL, &d);
+	CU_ASSERT(!samples_next(s, &d, &lost));
+}
+
 void test_measured(void)
 {
 	struct dmm_measures m;
 	struct dmm_sample d;
 	struct samples s;
 
-	rule(0, "cdn", "127.0.0.0/8", 0, KERNEL);
+	rule(0, "cdn", "127.0.0.0/9", 0, KERNEL);
 	CU_ASSERT_EQUAL(commit(), 0);
 	CU_ASSERT(!is_attached());
 	CU_ASSERT_EQUAL_FATAL(samples_open(&s, &tree), 0);
@@ -125,10 +148,12 @@ void test_measured(void)
 	check_sample(&s, DMM_SAMPLE_BEGIN, ECONNREFUSED, KERNEL, &d);
 	CU_ASSERT_EQUAL(d.connect_us, 0);
 
+	test_reused(&s);
+
 	CU_ASSERT_EQUAL(measures_read(&tree, KERNEL, &m), 0);
-	CU_ASSERT_EQUAL(m.connections, 3);
+	CU_ASSERT_EQUAL(m.connections, 4);
 	CU_ASSERT_EQUAL(m.ended, 2);
-	CU_ASSERT_EQUAL(m.failed[DMM_FAIL_REFUSED], 1);
+	CU_ASSERT_EQUAL(m.failed[DMM_FAIL_REFUSED], 2);
 	CU_ASSERT_EQUAL(m.failed[DMM_FAIL_RESET], 1);
 	CU_ASSERT_EQUAL(sum(m.connect), 2);
 	CU_ASSERT_EQUAL(sum(m.srtt), 2);

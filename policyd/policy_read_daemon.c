@@ -143,6 +143,13 @@ const struct key policy_etcd_keys[POLICY_ETCD_KEYS] = {
 	FILE_KEY("password_file", password_file, "its first line is the user's password"),
 };
 
+/* Not over the loopback interface, and anybody on the way can read along. */
+static bool is_open(const char *url)
+{
+	return strncmp(url, "http://", 7) == 0 && strncmp(url + 7, "127.", 4) != 0 &&
+	       strncmp(url + 7, "[::1]", 5) != 0 && strncmp(url + 7, "localhost:", 10) != 0;
+}
+
 static int read_etcd(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
 {
 	struct policy_daemon *d = obj;
@@ -161,6 +168,10 @@ static int read_etcd(const struct keys_at *at, const struct key *k, const struct
 		return keys_error_of(at, k, v, "user and password_file go together");
 	if (!d->etcd.cert[0] != !d->etcd.key[0])
 		return keys_error_of(at, k, v, "cert and key go together");
+	for (unsigned i = 0; d->etcd.user[0] && i < d->etcd.n_endpoint; i++)
+		if (is_open(d->etcd.endpoint[i]))
+			keys_warn_of(at, k, v, "the password goes to %s as it is: use https",
+				     d->etcd.endpoint[i]);
 	return 0;
 }
 

@@ -37,8 +37,8 @@ struct etcd {
 	CURLM *multi;
 	struct call *calls;
 	unsigned at, fails; /* endpoint in use; failures since the last answer */
-	uint64_t timer_ns, random;
-	char *password, *token;
+	uint64_t timer_ns;
+	char *token;
 	bool authenticating, ready;
 	struct etcd_traffic traffic;
 };
@@ -160,6 +160,8 @@ static void call_free(struct call *c)
 		curl_easy_cleanup(c->curl);
 	}
 	curl_slist_free_all(c->headers);
+	if (c->auth)
+		explicit_bzero(c->body, c->body_len);
 	free(c->body);
 	free(c->answer);
 	free(c);
@@ -448,14 +450,46 @@ static void on_token(void *ctx, const struct etcd_answer *a)
 		e->fails++;
 }
 
+static void wipe(char **password)
+{
+	if (*password)
+		explicit_bzero(*password, strlen(*password));
+	free(*password);
+}
+
+/* It is not kept: by the next time there may be another. */
+static int read_password(const struct etcd *e, char **ret)
+{
+	_cleanup_fclose_ FILE *f = fopen(e->set->password_file, "re");
+	size_t room = 0;
+	ssize_t n;
+
+	n = f ? getline(ret, &room, f) : -1;
+	if (n < 0) {
+		int r = f && !errno ? -ENODATA : -errno;
+
+		log_err("etcd: cannot read the password of user %s from %s: %s", e->set->user,
+			e->set->password_file, strerror(-r));
+		return r;
+	}
+	(*ret)[strcspn(*ret, "\r\n")] = '\0';
+	return 0;
+}
+
 static void authenticate(struct etcd *e)
 {
+	const struct etcd_answer none = {-EACCES, "its password cannot be read", NULL};
+	__attribute__((cleanup(wipe))) char *password = NULL;
 	struct call *c;
 	json_t *body;
 
 	if (e->authenticating)
 		return;
-	body = json_pack("{s:s, s:s}", "name", e->set->user, "password", e->password);
+	if (read_password(e, &password) < 0) {
+		on_token(e, &none);
+		return;
+	}
+	body = json_pack("{s:s, s:s}", "name", e->set->user, "password", password);
 	if (call_new(e, "auth/authenticate", body, on_token, e, &c) < 0)
 		return;
 	c->auth = true;
@@ -555,24 +589,6 @@ uint64_t etcd_next_ns(const struct etcd *e)
 
 /* ---- life ---- */
 
-static int read_password(struct etcd *e)
-{
-	_cleanup_fclose_ FILE *f = fopen(e->set->password_file, "re");
-	size_t room = 0;
-	ssize_t n;
-
-	n = f ? getline(&e->password, &room, f) : -1;
-	if (n < 0) {
-		int r = f && !errno ? -ENODATA : -errno;
-
-		log_err("etcd: cannot read the password of user %s from %s: %s", e->set->user,
-			e->set->password_file, strerror(-r));
-		return r;
-	}
-	e->password[strcspn(e->password, "\r\n")] = '\0';
-	return 0;
-}
-
 static int check_file(const char *what, const char *path)
 {
 	if (!path[0] || access(path, R_OK) == 0)
@@ -583,6 +599,7 @@ static int check_file(const char *what, const char *path)
 
 int etcd_open(struct etcd **ret, int epfd, const struct etcd_settings *settings)
 {
+	__attribute__((cleanup(wipe))) char *password = NULL;
 	struct etcd *e = calloc(1, sizeof(*e));
 	uint32_t start = 0;
 	int r = 0;
@@ -604,7 +621,7 @@ int etcd_open(struct etcd **ret, int epfd, const struct etcd_settings *settings)
 	if (r == 0)
 		r = check_file("key", settings->key);
 	if (r == 0 && settings->user[0])
-		r = read_password(e);
+		r = read_password(e, &password);
 	if (r == 0 && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		r = -ENOMEM;
 	if (r == 0) {
@@ -642,9 +659,6 @@ void etcd_close(struct etcd *e)
 	}
 	if (e->epfd >= 0)
 		close(e->epfd);
-	if (e->password)
-		explicit_bzero(e->password, strlen(e->password));
-	free(e->password);
 	free(e->token);
 	free(e);
 }

@@ -349,6 +349,11 @@ static void test_token(void)
 	CU_ASSERT_EQUAL(r.error, -EAGAIN);
 	CU_ASSERT_PTR_NOT_NULL(strstr(r.why, "authentication failed"));
 	CU_ASSERT_EQUAL(script.calls, 0);
+	/* The right one is in the file by the next time. */
+	CU_ASSERT_EQUAL_FATAL(pwrite(fd, "secret", 6, 0), 6);
+	r = ask(e, "kv/range", kv_get("/x"));
+	CU_ASSERT_EQUAL(r.error, 0);
+	json_decref(r.body);
 	etcd_close(e);
 	serve_end();
 	close(fd);

@@ -63,6 +63,40 @@ static __always_inline bool listener_alive(struct bpf_sock_addr *ctx, bool v4, _
 	return ok;
 }
 
+/*
+ * A socket that was bound to a port can have one carrier at a time from there, for all carriers go
+ * to one address, while its connections go to many. Is there one, or its TIME-WAIT?
+ */
+static __always_inline bool carrier_taken(struct bpf_sock_addr *ctx, bool v4,
+					  const struct dmm_addr *local, __u16 port)
+{
+	const __u32 *ip = (const __u32 *)local->ip;
+	struct bpf_sock_tuple t = {};
+	struct bpf_sock *other;
+	bool taken;
+
+	if (v4) {
+		t.ipv4.saddr = bpf_htonl(0x7f000001);
+		t.ipv4.daddr = ip[3] ? ip[3] : bpf_htonl(0x7f000001);
+		t.ipv4.sport = bpf_htons(port);
+		t.ipv4.dport = bpf_htons(local->port);
+		other = bpf_skc_lookup_tcp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		t.ipv6.saddr[3] = bpf_htonl(1);
+		__builtin_memcpy(t.ipv6.daddr, ip, 16);
+		if (ip_is_any(local->ip))
+			t.ipv6.daddr[3] = bpf_htonl(1);
+		t.ipv6.sport = bpf_htons(port);
+		t.ipv6.dport = bpf_htons(local->port);
+		other = bpf_skc_lookup_tcp(ctx, &t, sizeof(t.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!other)
+		return false;
+	taken = other->state != TCP_LISTEN;
+	bpf_sk_release(other);
+	return taken;
+}
+
 enum { ADDR_V4 = 1, ADDR_ANY = 2, ADDR_SPECIAL = 4 };
 
 /* Not static: the verifier looks at such a function once, and the caller gets a number about which
@@ -107,6 +141,8 @@ static __always_inline __u32 try_instance(struct walk *k, __u32 id)
 		return DMM_REASON_NO_LISTENER;
 	if (!listener_alive(k->ctx, v4, k->port))
 		return DMM_REASON_STACK_DOWN;
+	if (w->sel.local.port && carrier_taken(k->ctx, v4, &w->sel.local, k->port))
+		return DMM_REASON_UNSUPPORTED;
 	if (!bpf_sk_storage_get(&dmm_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE)) {
 		count(DMM_C_STORAGE_FAIL);
 		return DMM_REASON_INTERNAL;

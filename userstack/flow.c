@@ -50,7 +50,8 @@ void flow_drop_engine(struct stack *s, struct flow *f, bool graceful)
 	o->conn = NULL;
 	if (!c)
 		return;
-	if (server && !listen_owns(s, &o->local))
+	/* the kernel may get a connection of these addresses, where it could choose the port */
+	if (server ? !listen_owns(s, &o->local) : f->rec.local.port != 0)
 		owned_closed(s, o);
 	/* Either may release o at once. */
 	if (graceful)

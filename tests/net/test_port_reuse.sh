@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # A client that has few ports and no TIME-WAIT of its own: every connection comes from a port whose
-# last one ended just now, whichever end closed first.
+# last one ended just now, whichever end closed first. And a managed client that binds one port for
+# all of its connections, as FTP servers do in active mode.
 # shellcheck source=tests/net/lib.sh
 . "$(dirname "$0")/lib.sh"
 need
@@ -21,4 +22,33 @@ for row in readv half-close splice-in recv-to-close send-close early-data reset-
 		check "$row $mode" grep -q '^ok ' "$TMP/out"
 	done
 done
+
+# from_one_port: connections to two servers at once, and at once again when they are closed
+from_one_port() { # from_one_port PORT COMMAND...
+	local port=$1
+	shift
+	"$@" python3 - "$port" $NEAR4 $FAR4 <<-'PYTHON'
+		import socket, sys
+		port, near, far = int(sys.argv[1]), *sys.argv[2:]
+		def connect(to):
+		    s = socket.socket()
+		    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+		    s.settimeout(5)
+		    s.bind((near, port))
+		    s.connect((far, to))
+		    return s
+		for turn in range(2):
+		    both = [connect(7300), connect(7301)]
+		    print([s.getsockname()[1] - port for s in both], [s.getpeername()[1] for s in both])
+		    for s in both:
+		        s.shutdown(socket.SHUT_WR)
+		        s.close()
+	PYTHON
+}
+for port in 7300 7301; do
+	spawn far-$port in_far "$HAZARD" serve -b 0.0.0.0 $port
+	wait_for grep -q ready "$TMP/far-$port.log"
+done
+one=$(printf '[0, 0] [7300, 7301]\n[0, 0] [7300, 7301]')
+check "one port for all connections" equal "$(from_one_port 21000 run_managed web 2>&1)" "$one"
 finish

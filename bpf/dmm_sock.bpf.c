@@ -570,9 +570,9 @@ static __always_inline const struct dmm_addr *name_of(struct bpf_sock_addr *ctx,
 		return &st->remote;
 	if (st->local.port)
 		return &st->local;
-	/* still connecting: the engine may have chosen already */
+	/* still connecting: what the application or the engine has chosen already, else nothing */
 	flow = bpf_map_lookup_elem(&dmm_pending, &st->cookie);
-	return flow && flow->local.port ? &flow->local : NULL;
+	return flow ? &flow->local : &st->local;
 }
 
 static __always_inline int tell4(struct bpf_sock_addr *ctx, bool peer)

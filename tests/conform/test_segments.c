@@ -208,8 +208,32 @@ static void test_challenges(void)
 	peer_stop();
 }
 
+/* RFC 9293, 3.10.7.2: neither a SYN nor an ACK nor a reset. Nor does a SYN end what it begins. */
+static void test_listen_odd(void)
+{
+	static const uint8_t odd[] = {0,
+				      TCP_PSH,
+				      TCP_FIN,
+				      TCP_FIN | TCP_PSH | TCP_URG,
+				      TCP_SYN | TCP_FIN,
+				      TCP_SYN | TCP_RST,
+				      TCP_RST};
+
+	peer_start();
+	for (unsigned i = 0; i < ARRAY_SIZE(odd); i++) {
+		GIVE(.flags = odd[i], .len = 1);
+		peer_quiet();
+	}
+	GIVE(.flags = TCP_ACK | TCP_PSH, .ack = 1);
+	CU_ASSERT_EQUAL(peer_take()->flags, TCP_RST);
+	CU_ASSERT_EQUAL(peer.e->table.used, 0);
+	peer_stop();
+}
+
 static void test_paws(void)
 {
+	const struct segment *s;
+
 	peer_meet(&peer_with_ts);
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 10, .ts = true, .tsval = 2000);
 	CU_ASSERT_EQUAL(peer_unread(), 10);
@@ -217,7 +241,11 @@ static void test_paws(void)
 	peer_forget();
 	GIVE(.flags = TCP_ACK, .seq = 11, .ack = 1, .len = 10, .ts = true, .tsval = 1999);
 	CU_ASSERT_EQUAL(peer_unread(), 10);
-	peer_expect_ack(11);
+	CU_ASSERT_EQUAL(peer_expect_ack(11)->sacks, 0); /* it was not taken */
+	peer_pass(SECOND);
+	GIVE(.flags = TCP_ACK, .seq = 6, .ack = 1, .len = 10, .ts = true, .tsval = 1999);
+	s = peer_expect_ack(11);
+	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 6 && s->sack[0].to == 11);
 	GIVE(.flags = TCP_ACK, .seq = 11, .ack = 1, .len = 10, .ts = true, .tsval = 2000);
 	CU_ASSERT_EQUAL(peer_unread(), 20);
 	/* After 24 days of silence the clock says nothing (5.5). */
@@ -644,6 +672,7 @@ int main(void)
 		{"answers to a SYN", test_syn_sent},
 		{"SYN cookies", test_cookies},
 		{"challenge ACKs", test_challenges},
+		{"odd flags to a listener", test_listen_odd},
 		{"old timestamps", test_paws},
 		{"the timestamp that is echoed", test_ts_echo},
 		{"overlaps", test_trim},

@@ -14,8 +14,8 @@ static bool input_in_time(struct engine_conn *c, const struct segment *s)
 		return true;
 	if (c->e->now - c->ts_recent_at > PAWS_IDLE)
 		return true;
-	if (s->len || (s->flags & (TCP_FIN | TCP_SYN)))
-		gap_duplicate(c, s->seq, s->seq + s->len);
+	if (s->len && seq_lt(s->seq, c->rcv_nxt)) /* what is not here is no duplicate */
+		gap_duplicate(c, s->seq, s->seq + MIN(c->rcv_nxt - s->seq, s->len));
 	close_challenge(c);
 	return false;
 }

@@ -118,7 +118,9 @@ void open_listen(struct engine_listener *l, const struct conn_key *key, struct s
 			open_send_syn(c);
 		return;
 	}
-	if ((s->flags & (TCP_SYN | TCP_ACK)) != TCP_ACK || !cookie_check(e, key, s, &syn)) {
+	if (!(s->flags & TCP_ACK)) /* RFC 9293, 3.10.7.2: nothing that anybody means */
+		return;
+	if (s->flags & TCP_SYN || !cookie_check(e, key, s, &syn)) {
 		close_refuse(e, key, s);
 		return;
 	}

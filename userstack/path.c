@@ -84,6 +84,22 @@ static bool owned_is(struct stack *s, const struct owned *o)
 	return *owned_slot(s, &o->remote, &o->local) == o;
 }
 
+/* The far side uses its port again before the engine has released the last connection, which may
+ * also have bytes that were not read yet. */
+int owned_accept(struct stack *s, struct engine_conn *c, const struct dmm_addr *remote,
+		 const struct dmm_addr *local, struct owned **ret)
+{
+	struct owned *before = *owned_slot(s, remote, local);
+	int r;
+
+	if (before)
+		owned_unlink(s, before);
+	r = owned_new(s, remote, local, ret);
+	if (!r)
+		(*ret)->conn = c;
+	return r;
+}
+
 void owned_closed(struct stack *s, const struct owned *o)
 {
 	if (!o->conn && owned_is(s, o))
@@ -280,14 +296,8 @@ static void *path_accepted(void *ctx, void *listener_user, struct engine_conn *c
 	struct owned *o;
 
 	STACK_COUNT(s, CONN_ACCEPT, 1);
-	/* The far side uses its port again before the engine has released the last connection,
-	 * which may also have bytes that were not read yet. */
-	o = *owned_slot(s, remote, local);
-	if (o)
-		owned_unlink(s, o);
-	if (s->stopping || owned_new(s, remote, local, &o) < 0)
+	if (s->stopping || owned_accept(s, c, remote, local, &o) < 0)
 		return NULL;
-	o->conn = c;
 	if (listen_accepted(s, listener_user, o))
 		return o;
 	o->conn = NULL;

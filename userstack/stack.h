@@ -163,6 +163,9 @@ unsigned path_receive(struct stack *s, unsigned budget);
 /* -EADDRINUSE: in use. Other errors: XDP does not take it. */
 int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_addr *local,
 	      struct owned **ret);
+/* Of a connection that the engine accepted. */
+int owned_accept(struct stack *s, struct engine_conn *c, const struct dmm_addr *remote,
+		 const struct dmm_addr *local, struct owned **ret);
 void owned_free(struct stack *s, struct owned *o);
 /* The engine only lingers, if the host has closed o: a new connection of these addresses is the
  * kernel's, whose the port is. */

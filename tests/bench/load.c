@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Load for the benchmarks: `load serve ADDR PORT` and `load MODE CONNECTIONS SECONDS ADDR PORT`.
+ * Load for the benchmarks: `load [busy] serve ADDR PORT` and `load [busy] MODE CONNECTIONS SECONDS
+ * ADDR PORT`. busy: it never sleeps.
  *
  *   connect  open a connection, wait until it is open, close it; latency of the opening
+ *   cycle    the same to the end: one byte makes the server close first; latency of all of it
  *   rr       64 bytes there and back, one at a time on each connection; latency of the exchange
  *   send     as much as goes, client to server
  *   recv     as much as goes, server to client
  *
  * The first byte of a connection tells the server what to do. Prints one line of JSON: operations
- * and payload bytes per second, p50 and p99 in microseconds.
+ * and payload bytes per second, p50 and p99 in microseconds, CPU time of the process.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,6 +21,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "lib/base/addr.h"
@@ -27,6 +30,7 @@
 #define MESSAGE 64
 #define CHUNK (128 << 10)
 #define MAX_CONNECTIONS 1024
+#define SPINS 64 /* looks at an only connection before one at all others */
 
 struct conn {
 	int fd;
@@ -39,6 +43,7 @@ struct conn {
 static char chunk[CHUNK];
 static struct sockaddr_storage addr;
 static socklen_t addr_len;
+static bool busy;
 
 static void die(const char *what)
 {
@@ -73,6 +78,8 @@ static bool serve_one(struct conn *c)
 		if (n <= 0)
 			return n < 0 && errno == EAGAIN;
 	}
+	if (c->mode == 'c')
+		return false;
 	if (c->mode == 'g') {
 		while ((n = send(c->fd, chunk, sizeof(chunk), MSG_NOSIGNAL)) > 0)
 			;
@@ -89,6 +96,19 @@ static bool serve_one(struct conn *c)
 	return n < 0 && errno == EAGAIN;
 }
 
+static struct conn *only; /* the one there is, if there is one */
+static unsigned served;
+
+static void serve_event(struct conn *c)
+{
+	if (serve_one(c))
+		return;
+	close(c->fd);
+	free(c);
+	served--;
+	only = NULL;
+}
+
 static void accept_all(int ep, int l)
 {
 	for (;;) {
@@ -102,6 +122,7 @@ static void accept_all(int ep, int l)
 		if (!c)
 			die("calloc");
 		c->fd = fd;
+		only = served++ ? NULL : c;
 		watch(ep, c, EPOLLIN | EPOLLOUT | EPOLLET, EPOLL_CTL_ADD);
 	}
 }
@@ -118,17 +139,16 @@ static _Noreturn void serve(void)
 	watch(ep, &listener, EPOLLIN, EPOLL_CTL_ADD);
 	for (;;) {
 		struct epoll_event ev[64];
-		int n = epoll_wait(ep, ev, ARRAY_SIZE(ev), -1);
+		int n;
 
+		for (unsigned i = 0; busy && only && i < SPINS; i++)
+			serve_event(only);
+		n = epoll_wait(ep, ev, ARRAY_SIZE(ev), busy ? 0 : -1);
 		for (int i = 0; i < n; i++) {
-			struct conn *c = ev[i].data.ptr;
-
-			if (c == &listener) {
+			if (ev[i].data.ptr == &listener)
 				accept_all(ep, l);
-			} else if (!serve_one(c)) {
-				close(c->fd);
-				free(c);
-			}
+			else
+				serve_event(ev[i].data.ptr);
 		}
 	}
 }
@@ -183,7 +203,7 @@ static void opened(int ep, struct conn *c, char mode)
 		return;
 	}
 	c->open = true;
-	if (mode == 'c') {
+	if (mode == 'o') {
 		sample(now_ns() - c->since);
 		again(ep, c);
 		return;
@@ -215,6 +235,22 @@ static void exchange(struct conn *c)
 		die("recv");
 }
 
+/* The server has closed it: the ports wait on its side. */
+static void ended(int ep, struct conn *c)
+{
+	char byte;
+	ssize_t n = recv(c->fd, &byte, 1, 0);
+
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n)
+		result.errors++;
+	else
+		sample(now_ns() - c->since);
+	close(c->fd);
+	start(ep, c);
+}
+
 static void on_event(int ep, struct conn *c, unsigned events, char mode)
 {
 	ssize_t n;
@@ -222,8 +258,12 @@ static void on_event(int ep, struct conn *c, unsigned events, char mode)
 	if (!c->open) {
 		if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
 			opened(ep, c, mode);
-		if (!c->open || mode == 'c')
+		if (!c->open)
 			return;
+	}
+	if (mode == 'c') {
+		ended(ep, c);
+		return;
 	}
 	if (mode == 'r') {
 		exchange(c);
@@ -246,19 +286,27 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static double timeval_s(const struct timeval *t)
+{
+	return (double)t->tv_sec + (double)t->tv_usec / 1e6;
+}
+
 static void print_result(double seconds)
 {
 	uint32_t p50 = 0, p99 = 0;
+	struct rusage u;
 
 	qsort(result.ns, result.n, sizeof(result.ns[0]), by_value);
 	if (result.n) {
 		p50 = result.ns[result.n / 2];
 		p99 = result.ns[result.n * 99 / 100];
 	}
+	getrusage(RUSAGE_SELF, &u);
 	printf("{\"ops_per_s\": %.1f, \"bytes_per_s\": %.0f, \"p50_us\": %.1f, \"p99_us\": %.1f, "
-	       "\"errors\": %llu}\n",
+	       "\"errors\": %llu, \"ops\": %llu, \"bytes\": %llu, \"cpu_s\": %.6f}\n",
 	       (double)result.ops / seconds, (double)result.bytes / seconds, p50 / 1e3, p99 / 1e3,
-	       (unsigned long long)result.errors);
+	       (unsigned long long)result.errors, (unsigned long long)result.ops,
+	       (unsigned long long)result.bytes, timeval_s(&u.ru_utime) + timeval_s(&u.ru_stime));
 }
 
 static int load(char mode, unsigned connections, double seconds)
@@ -279,8 +327,13 @@ static int load(char mode, unsigned connections, double seconds)
 		start(ep, &conns[i]);
 	while ((t = now_ns()) < end) {
 		struct epoll_event ev[64];
-		int n = epoll_wait(ep, ev, ARRAY_SIZE(ev), 100);
+		int n;
 
+		if (busy && connections == 1 && conns[0].open) {
+			on_event(ep, &conns[0], 0, mode);
+			continue;
+		}
+		n = epoll_wait(ep, ev, ARRAY_SIZE(ev), busy ? 0 : 100);
 		for (int i = 0; i < n; i++)
 			on_event(ep, ev[i].data.ptr, ev[i].events, mode);
 	}
@@ -288,14 +341,25 @@ static int load(char mode, unsigned connections, double seconds)
 	return 0;
 }
 
+/* What the server is told. */
+static char letter(const char *mode)
+{
+	if (strcmp(mode, "recv") == 0)
+		return 'g'; /* it generates, the client receives */
+	return strcmp(mode, "connect") == 0 ? 'o' : mode[0]; /* nothing is: it only opens */
+}
+
 int main(int argc, char **argv)
 {
 	struct dmm_addr a = {};
 
 	signal(SIGPIPE, SIG_IGN);
+	busy = argc > 1 && strcmp(argv[1], "busy") == 0;
+	argv += busy;
+	argc -= busy;
 	if (argc < 4 || addr_parse_ip(argv[argc - 2], a.ip) < 0) {
-		fputs("load serve ADDR PORT | load connect|rr|send|recv CONNECTIONS SECONDS ADDR "
-		      "PORT\n",
+		fputs("load [busy] serve ADDR PORT | load [busy] connect|cycle|rr|send|recv "
+		      "CONNECTIONS SECONDS ADDR PORT\n",
 		      stderr);
 		return 2;
 	}
@@ -305,7 +369,5 @@ int main(int argc, char **argv)
 		serve();
 	if (argc != 6)
 		return 2;
-	/* 'g': the server generates, the client receives */
-	return load(strcmp(argv[1], "recv") == 0 ? 'g' : argv[1][0], (unsigned)atoi(argv[2]),
-		    atof(argv[3]));
+	return load(letter(argv[1]), (unsigned)atoi(argv[2]), atof(argv[3]));
 }

@@ -173,7 +173,36 @@ void path_choose_ports(struct stack *s)
 
 /* ---- engine and network to port ---- */
 
-static void path_send(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n)
+#define SUPER_IOV 32
+
+/* iov[0] holds the headers. False: it does not fit now. */
+static bool path_send_super(struct stack *s, const uint8_t dst[6], const struct iovec *iov,
+			    unsigned n, uint32_t mss)
+{
+	const uint8_t *p = iov[0].iov_base;
+	bool v6 = p[0] >> 4 == 6;
+	uint16_t tcp = v6 ? 40 : 20;
+	struct iovec frame[SUPER_IOV];
+	uint8_t eth[FRAME_ETH_LEN];
+	struct port_super packet = {
+		.iov = frame,
+		.n = n + 1,
+		.v6 = v6,
+		.l4_off = (uint16_t)(FRAME_ETH_LEN + tcp),
+		.headers = (uint16_t)(FRAME_ETH_LEN + tcp + (p[tcp + 12] >> 4) * 4),
+		.mss = (uint16_t)mss,
+	};
+
+	if (n >= SUPER_IOV)
+		return false;
+	frame_eth(eth, dst, net_mac(s->net), v6);
+	frame[0] = (struct iovec){eth, sizeof(eth)};
+	memcpy(frame + 1, iov, n * sizeof(*iov));
+	return s->c.port->tx_super(s->port, &packet);
+}
+
+static void path_send(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n,
+		      uint32_t mss)
 {
 	struct stack *s = ctx;
 	size_t len = FRAME_ETH_LEN, off = FRAME_ETH_LEN;
@@ -181,6 +210,14 @@ static void path_send(void *ctx, const uint8_t dst[6], const struct iovec *iov, 
 
 	for (unsigned i = 0; i < n; i++)
 		len += iov[i].iov_len;
+	if (mss) {
+		bool sent = path_send_super(s, dst, iov, n, mss);
+
+		STACK_COUNT(s, TX_PACKETS, sent ? (len + mss - 1) / mss : 0);
+		STACK_COUNT(s, TX_BYTES, sent ? len : 0);
+		STACK_COUNT(s, TX_DROPS, !sent);
+		return;
+	}
 	p = s->c.port->tx_reserve(s->port, len);
 	if (!p) {
 		STACK_COUNT(s, TX_DROPS, 1);
@@ -198,7 +235,14 @@ static void path_output(void *ctx, const struct iovec *iov, unsigned n)
 {
 	struct stack *s = ctx;
 
-	net_output(s->net, iov, n, s->now);
+	net_output(s->net, iov, n, 0, s->now);
+}
+
+static void path_output_super(void *ctx, const struct iovec *iov, unsigned n, uint32_t mss)
+{
+	struct stack *s = ctx;
+
+	net_output(s->net, iov, n, mss, s->now);
 }
 
 /* Segment seq, which local sent to remote, cannot arrive. */
@@ -356,6 +400,7 @@ int path_open(struct stack *s)
 		.user_timeout_ms = s->c.user_timeout_ms,
 	};
 	const dmm_u8 *ip;
+	size_t super;
 	int r;
 
 	s->net_host = (struct net_host){
@@ -372,6 +417,7 @@ int path_open(struct stack *s)
 	s->engine_host = (struct engine_host){
 		.ctx = s,
 		.output = path_output,
+		.output_super = path_output_super,
 		.event = path_event,
 		.accepted = path_accepted,
 		.released = path_released,
@@ -384,6 +430,8 @@ int path_open(struct stack *s)
 	r = net_open(&s->net, s->ifindex, &s->net_host, s->now);
 	if (r < 0)
 		return r;
+	super = s->c.port->super_max ? s->c.port->super_max(s->port) : 0;
+	ec.super = super ? (uint32_t)(super - FRAME_ETH_LEN) : 0;
 	ec.mtu = (uint32_t)MIN((size_t)net_mtu(s->net), s->c.port->tx_max(s->port) - FRAME_ETH_LEN);
 	if (getrandom(ec.secret, sizeof(ec.secret), 0) != sizeof(ec.secret))
 		return -EIO;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * An application inside an instance: on the engine's contract, in the instance's process and loop, so
- * without a carrier. It serves what `load` asks for: the first byte of a connection tells.
+ * An application inside an instance: on the engine's contract, in the instance's process and loop,
+ * so without a carrier. It serves what `load` asks for: the first byte of a connection tells.
  *
  *   inside serve NAME IF ENGINE MODE POLL ADDR PORT   the stack NAME is in the tree; until a signal
  *   inside count NAME IF MODE SECONDS LOCAL REMOTE    frames that AF_XDP hands over, no engine
  *   inside blast IF SECONDS MAC LOCAL REMOTE          frames that AF_XDP sends, no tree either
  *
- * blast sends segments of 1448 bytes from LOCAL to REMOTE, both with port PORT_RAW, to the host that
- * has this MAC; count takes them. Both print a line of JSON.
+ * blast sends segments of 1448 bytes from LOCAL to REMOTE, both with port PORT_RAW, to the host
+ * that has this MAC; count takes them. Both print a line of JSON.
  */
 #include <net/if.h>
 #include <stdio.h>
@@ -143,9 +143,11 @@ static void app_released(void *ctx, void *user)
 static void start(const char *name, const char *interface, const char *engine, const char *mode,
 		  const char *poll)
 {
-	static const char *const modes[DMM_XDP_MODES] = {
-		[DMM_XDP_NONE] = "auto", [DMM_XDP_GENERIC] = "generic", [DMM_XDP_NATIVE] = "native",
-		[DMM_XDP_ZEROCOPY] = "", [DMM_XDP_TC] = "tc"};
+	static const char *const modes[DMM_XDP_MODES] = {[DMM_XDP_NONE] = "auto",
+							 [DMM_XDP_GENERIC] = "generic",
+							 [DMM_XDP_NATIVE] = "native",
+							 [DMM_XDP_ZEROCOPY] = "",
+							 [DMM_XDP_TC] = "tc"};
 	static const char *const polls[] = {DMM_POLL_WORDS};
 	struct stack_config c = {.id = -1, .name = name, .interface = interface, .port = &port_xsk};
 
@@ -239,7 +241,8 @@ static void raw_frame(uint8_t *p, const uint8_t dst[6], const struct dmm_addr *l
 	uint16_t sum, len = FRAME_RAW - FRAME_ETH_LEN;
 
 	frame_eth(p, dst, src, false);
-	memcpy(ip, (uint8_t[]){0x45, 0, (uint8_t)(len >> 8), (uint8_t)len, 0, 0, 0x40, 0, 64, 6}, 10);
+	memcpy(ip, (uint8_t[]){0x45, 0, (uint8_t)(len >> 8), (uint8_t)len, 0, 0, 0x40, 0, 64, 6},
+	       10);
 	memcpy(ip + 12, local->ip + 12, 4);
 	memcpy(ip + 16, remote->ip + 12, 4);
 	sum = (uint16_t)~frame_fold(frame_sum(ip, 20, 0));
@@ -265,7 +268,8 @@ static int blast(char **argv)
 	raw_frame(frame, mac, &local, &remote);
 	begin = now = now_ns();
 	for (end = begin + (uint64_t)(atof(argv[1]) * 1e9); now < end; now = now_ns()) {
-		for (unsigned i = 0; i < BATCH_RAW && (p = port_xsk.tx_reserve(port, FRAME_RAW)); i++) {
+		for (unsigned i = 0; i < BATCH_RAW && (p = port_xsk.tx_reserve(port, FRAME_RAW));
+		     i++) {
 			memcpy(p, frame, FRAME_RAW);
 			port_xsk.tx_commit(port, FRAME_RAW);
 			frames++;

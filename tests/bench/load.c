@@ -345,7 +345,7 @@ static int load(char mode, unsigned connections, double seconds)
 static char letter(const char *mode)
 {
 	if (strcmp(mode, "recv") == 0)
-		return 'g'; /* it generates, the client receives */
+		return 'g';				     /* it generates, the client receives */
 	return strcmp(mode, "connect") == 0 ? 'o' : mode[0]; /* nothing is: it only opens */
 }
 

@@ -77,8 +77,8 @@ void peer_start(void)
 	peer.isn = PEER_ISN;
 	peer.port = 5000;
 	peer.window = 60000;
-	peer.host =
-		(struct engine_host){NULL, host_output, host_event, host_accepted, host_released};
+	peer.host = (struct engine_host){NULL,	     host_output,   NULL,
+					 host_event, host_accepted, host_released};
 	c.host = &peer.host;
 	c.now = peer.now;
 	CU_ASSERT_EQUAL_FATAL(engine_native.start(&peer.e, &c), 0);

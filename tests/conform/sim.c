@@ -169,6 +169,59 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 		link_send(s, from, pkt, len);
 }
 
+/* A piece of pkt, which f tells of: as long as it is, from off on. */
+static void cut_headers(uint8_t *piece, const struct frame *f, uint32_t off, size_t len, bool last)
+{
+	uint8_t *tcp = piece + f->l4_off;
+	uint16_t ip_len = htons((uint16_t)(f->v6 ? len - 40 : len)), sum = 0;
+	uint32_t seq = htonl(f->seq + off);
+
+	memcpy(piece + (f->v6 ? 4 : 2), &ip_len, 2);
+	if (!f->v6) {
+		memset(piece + 10, 0, 2);
+		sum = (uint16_t)~frame_fold(frame_sum(piece, 20, 0));
+		memcpy(piece + 10, &sum, 2);
+	}
+	memcpy(tcp + 4, &seq, 4);
+	if (!last)
+		tcp[13] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
+	memset(tcp + 16, 0, 2);
+	sum = (uint16_t)~frame_fold(frame_sum(
+		tcp, len - f->l4_off, frame_pseudo(f->local.ip, f->remote.ip, 6, len - f->l4_off)));
+	memcpy(tcp + 16, &sum, 2);
+}
+
+/* What a port does with what is to be cut: each piece is a packet as any other. */
+static void host_output_super(void *ctx, const struct iovec *iov, unsigned n, uint32_t mss)
+{
+	static uint8_t pkt[70000], piece[2000];
+	struct sim_end *from = ctx;
+	struct iovec out = {.iov_base = piece};
+	size_t len = 0, headers, part;
+	struct frame f;
+
+	for (unsigned i = 0; i < n; len += iov[i++].iov_len)
+		memcpy(pkt + len, iov[i].iov_base, iov[i].iov_len);
+	CU_ASSERT_FATAL(len <= from->e->c.super);
+	CU_ASSERT_EQUAL_FATAL(frame_parse_ip(pkt, len, &f), FRAME_TCP);
+	headers = f.l4_off + (pkt[f.l4_off + 12] >> 4) * 4u;
+	CU_ASSERT_EQUAL(iov[0].iov_len, headers);
+	CU_ASSERT(len > headers + mss);
+	CU_ASSERT_FATAL(headers + mss <= from->e->c.mtu);
+	CU_ASSERT_FALSE(pkt[f.l4_off + 13] & (TCP_URG | TCP_CWR | TCP_SYN | TCP_RST));
+	CU_ASSERT_NOT_EQUAL(frame_tcp_csum(pkt, &f), FRAME_CSUM_BAD);
+	from->supers++;
+	for (size_t off = headers; off < len; off += part) {
+		part = MIN((size_t)mss, len - off);
+		memcpy(piece, pkt, headers);
+		memcpy(piece + headers, pkt + off, part);
+		cut_headers(piece, &f, (uint32_t)(off - headers), headers + part,
+			    off + part == len);
+		out.iov_len = headers + part;
+		host_output(ctx, &out, 1);
+	}
+}
+
 static void arrive(struct sim *s, struct sim_packet *p)
 {
 	struct frame f;
@@ -307,18 +360,20 @@ static const char *const ips[2][2] = {{"10.0.0.1", "fd00::1"}, {"10.0.0.2", "fd0
 
 void sim_start(struct sim *s, uint64_t seed, const struct sim_link *link)
 {
-	struct engine_config c = {.mtu = 1500};
+	/* with some seeds a port that cuts, and one that takes little at a time */
+	static const uint32_t supers[] = {0, 65535, 0, 10000};
+	struct engine_config c = {.mtu = 1500, .super = supers[seed / 2 % ARRAY_SIZE(supers)]};
 	struct dmm_addr any = {.port = 80};
 
-	*s = (struct sim){.now = SECOND * 1000, .rng = {seed}};
+	*s = (struct sim){.now = SECOND * 1000, .rng = {seed}, .super = c.super};
 	for (unsigned i = 0; i < 2; i++) {
 		struct sim_end *end = &s->end[i];
 		dmm_u8 ip[16];
 
 		end->sim = s;
 		end->link = *link;
-		end->host = (struct engine_host){end, host_output, host_event, host_accepted,
-						 host_released};
+		end->host = (struct engine_host){end,	     host_output,   host_output_super,
+						 host_event, host_accepted, host_released};
 		c.host = &end->host;
 		c.now = s->now;
 		for (unsigned k = 0; k < 16; k++)

@@ -50,6 +50,7 @@ struct sim_end {
 	unsigned apps;
 	uint64_t next; /* when the engine wants its turn */
 	uint64_t packets, bytes;
+	uint64_t supers; /* what it gave to be cut */
 };
 
 struct sim_packet {
@@ -71,6 +72,7 @@ struct sim {
 	uint64_t server_total; /* what each accepted application writes */
 	uint64_t server_read_rate;
 	uint64_t drops, corrupted, marks;
+	uint32_t super; /* engine_config.super of both */
 };
 
 void sim_start(struct sim *s, uint64_t seed, const struct sim_link *link);

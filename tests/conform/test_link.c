@@ -70,6 +70,19 @@ static void test_clean(void)
 	CU_ASSERT(s < 2);
 }
 
+/* Where the port cuts, most of the bytes go in packets that are to be cut. */
+static void test_super(void)
+{
+	struct sim_link link = {.delay = 5 * MS};
+
+	for (uint64_t seed = 0; seed < 8; seed++) {
+		transfer(seed, &link, 10000000, 100000, 100 * SECOND, NULL);
+		if (sim.super)
+			CU_ASSERT(sim.end[0].supers > 10000000 / sim.super / 2);
+		CU_ASSERT_EQUAL(!sim.end[0].supers, !sim.super);
+	}
+}
+
 /* The rate of the link is used, nearly all of it, also with a queue that is short. */
 static void test_rate(void)
 {
@@ -107,6 +120,7 @@ int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"a clean link", test_clean},
+		{"segments are cut by the port", test_super},
 		{"a slow link is full", test_rate},
 		{"random links", test_seeds},
 		CU_TEST_INFO_NULL,

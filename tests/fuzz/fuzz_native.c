@@ -98,8 +98,8 @@ static void host_released(void *ctx, void *user)
 	u->released = true;
 }
 
-static const struct engine_host host = {NULL, host_output, host_event, host_accepted,
-					host_released};
+static const struct engine_host host = {NULL,	    host_output,   NULL,
+					host_event, host_accepted, host_released};
 
 static struct dmm_addr address(bool v6, uint8_t last, uint16_t port)
 {

@@ -145,10 +145,12 @@ static void ask(void *ctx, const dmm_u8 ip[16])
 	asked++;
 }
 
-static void send_packet(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n)
+static void send_packet(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n,
+			uint32_t mss)
 {
 	(void)ctx;
 	(void)n;
+	CU_ASSERT_EQUAL(mss, sent % 8 == 3 ? 1400 : 0);
 	CU_ASSERT_EQUAL(dst[5], 7);
 	CU_ASSERT_EQUAL(*(uint8_t *)iov[0].iov_base, sent % 8);
 	sent++;
@@ -177,29 +179,29 @@ static void test_neigh(void)
 	addr_parse_ip("10.0.0.9", ip);
 	e = neigh_get(&t, ip);
 	for (; byte < NEIGH_QUEUE; byte++)
-		CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, now), 0);
-	CU_ASSERT(neigh_output(&t, e, iov, 2, now) < 0);
+		CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, byte == 3 ? 1400 : 0, now), 0);
+	CU_ASSERT(neigh_output(&t, e, iov, 2, 0, now) < 0);
 	CU_ASSERT_EQUAL(asked, 1);
 	neigh_update(&t, ip, NUD_INCOMPLETE, NULL);
 	CU_ASSERT_EQUAL(sent, 0);
 	neigh_update(&t, ip, NUD_REACHABLE, mac);
 	CU_ASSERT_EQUAL(sent, NEIGH_QUEUE);
 	byte = 0;
-	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, now), 1);
+	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, 0, now), 1);
 	/* A stale one is used, and the kernel told so, not too often. */
 	neigh_update(&t, ip, NUD_STALE, mac);
 	now += 2 * NEIGH_ASK_NS;
 	byte = 1;
-	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, now), 1);
+	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, 0, now), 1);
 	byte = 2;
-	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, now), 1);
+	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, 0, now), 1);
 	CU_ASSERT_EQUAL(asked, 2);
 	/* Failed by the kernel's word, and by the clock. */
 	neigh_update(&t, ip, NUD_FAILED, NULL);
-	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, now), 0);
+	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, 0, now), 0);
 	neigh_update(&t, ip, NUD_FAILED, NULL);
 	CU_ASSERT_EQUAL(undelivered, 1);
-	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, now), 0);
+	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, 0, now), 0);
 	CU_ASSERT_EQUAL(neigh_expire(&t, now + NEIGH_WAIT_NS), 0);
 	CU_ASSERT_EQUAL(neigh_expire(&t, now + NEIGH_WAIT_NS + 1), 1);
 	CU_ASSERT_EQUAL(undelivered, 2);

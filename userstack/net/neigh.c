@@ -27,7 +27,7 @@ static unsigned neigh_flush(struct neigh_table *t, struct neigh *e, bool deliver
 		struct iovec iov = {packet[i].data, packet[i].len};
 
 		if (deliver)
-			t->host->send(t->host->ctx, e->mac, &iov, 1);
+			t->host->send(t->host->ctx, e->mac, &iov, 1, packet[i].mss);
 		else
 			t->host->unreachable(t->host->ctx, packet[i].data, packet[i].len);
 		free(packet[i].data);
@@ -94,7 +94,7 @@ void neigh_update(struct neigh_table *t, const dmm_u8 ip[16], uint16_t state, co
 }
 
 int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov, unsigned n,
-		 uint64_t now)
+		 uint32_t mss, uint64_t now)
 {
 	bool usable = e->state & NUD_USABLE;
 	struct neigh_packet *p;
@@ -106,7 +106,7 @@ int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov
 		t->host->ask(t->host->ctx, e->ip);
 	}
 	if (usable) {
-		t->host->send(t->host->ctx, e->mac, iov, n);
+		t->host->send(t->host->ctx, e->mac, iov, n, mss);
 		return 1;
 	}
 	if (e->packets == NEIGH_QUEUE)
@@ -114,7 +114,7 @@ int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov
 	for (unsigned i = 0; i < n; i++)
 		len += iov[i].iov_len;
 	p = &e->packet[e->packets];
-	*p = (struct neigh_packet){malloc(len), len};
+	*p = (struct neigh_packet){malloc(len), len, mss};
 	if (!p->data)
 		return -ENOBUFS;
 	for (unsigned i = 0; i < n; off += iov[i++].iov_len)

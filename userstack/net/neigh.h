@@ -18,6 +18,7 @@
 struct neigh_packet {
 	uint8_t *data;
 	size_t len;
+	uint32_t mss;
 };
 
 struct neigh {
@@ -35,7 +36,8 @@ struct neigh_host {
 	void *ctx;
 	/* Make the kernel resolve or confirm ip. */
 	void (*ask)(void *ctx, const dmm_u8 ip[16]);
-	void (*send)(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n);
+	void (*send)(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n,
+		     uint32_t mss);
 	void (*unreachable)(void *ctx, const uint8_t *pkt, size_t len);
 };
 
@@ -53,9 +55,9 @@ void neigh_fini(struct neigh_table *t);
 void neigh_update(struct neigh_table *t, const dmm_u8 ip[16], uint16_t state, const uint8_t *mac);
 /* Find or make; NULL: table full. */
 struct neigh *neigh_get(struct neigh_table *t, const dmm_u8 ip[16]);
-/* Send at once (1), or let the packet wait (0); -ENOBUFS: it was dropped. */
+/* Send at once (1), or let the packet wait (0); -ENOBUFS: it was dropped. mss is passed on. */
 int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov, unsigned n,
-		 uint64_t now);
+		 uint32_t mss, uint64_t now);
 /* Give up on who did not answer; forget what is not in use. Returns packets dropped. */
 unsigned neigh_expire(struct neigh_table *t, uint64_t now);
 

@@ -10,8 +10,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
-#define PORT_ABI 1		    /* raised with every change of this header's meaning */
+#define PORT_ABI 2		    /* raised with every change of this header's meaning */
 #define PORT_FRAME_MAX (65536 + 64) /* largest frame that rx() hands over */
 
 struct port;
@@ -23,6 +24,14 @@ struct port_config {
 	const char *receive_on; /* another interface where received frames turn up; NULL: none */
 	bool may_zerocopy;	/* try it first */
 	const char *blank;	/* attaches: file of an XDP program that passes everything */
+};
+
+struct port_super {
+	const struct iovec *iov; /* from the Ethernet header on */
+	unsigned n;
+	bool v6;
+	uint16_t l4_off, headers; /* where the TCP header begins, and where it ends */
+	uint16_t mss;		  /* payload of a segment */
 };
 
 struct port_ops {
@@ -53,6 +62,11 @@ struct port_ops {
 	void (*tx_commit)(struct port *p, size_t len);
 	/* Tell the driver about committed frames; to be called after a batch. */
 	void (*flush)(struct port *p);
+	/* Largest frame that tx_super() takes; 0, or without this function: none. */
+	size_t (*super_max)(const struct port *p);
+	/* Send a frame with a TCP packet that is longer than the MTU; it is cut on the way out.
+	 * The bytes are copied. False: no room now. It comes after all that was committed. */
+	bool (*tx_super)(struct port *p, const struct port_super *s);
 };
 
 extern const struct port_ops port_xsk;

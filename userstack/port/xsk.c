@@ -4,9 +4,15 @@
  * interface, one socket for each direction. The first RX_FRAMES frames are always with the kernel
  * or being read by us, the others are for sending. Frames of several descriptors (larger than one
  * of ours: jumbo, or a super-frame of a sender on this host) are put together.
+ *
+ * In copy mode the kernel makes a buffer of its own of each frame that is sent. What it is to cut
+ * into segments goes to a packet socket instead: one buffer for up to 64 KiB, and the device does
+ * the cutting if it can. That one receives nothing.
  */
 #include <errno.h>
+#include <linux/if_packet.h>
 #include <linux/if_xdp.h>
+#include <linux/virtio_net.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +31,9 @@
 #define FRAMES (RX_FRAMES + TX_FRAMES)
 #define BUSY_TRIES 50 /* a queue that was just closed stays busy until its rings are unmapped */
 #define BUSY_WAIT_US 20000
+#define SUPER_MAX 65535u
+#define SUPER_IOV 40
+#define SUPER_BUFFER (4 << 20)
 #define KICK_TRIES \
 	256 /* the kernel sends 32 frames per call and says EAGAIN when there are more \
 	     */
@@ -52,6 +61,7 @@ struct port {
 	uint8_t *area; /* of all frames; addresses count from here, or from out_area */
 	uint8_t *out_area;
 	bool zerocopy;
+	int packet; /* socket for frames that are to be cut; -1: none */
 	unsigned tx_free_n;
 	uint64_t tx_free[TX_FRAMES];
 	unsigned tx_pending;	 /* committed since the last flush */
@@ -183,8 +193,27 @@ static const char *xsk_advice(int r)
 	}
 }
 
+/* Without it all goes frame by frame. */
+static void super_open(struct port *p, int ifindex)
+{
+	struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = ifindex};
+	int on = 1, size = SUPER_BUFFER;
+
+	p->packet = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (p->packet < 0)
+		return;
+	(void)setsockopt(p->packet, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	if (setsockopt(p->packet, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)) < 0 ||
+	    bind(p->packet, (struct sockaddr *)&to, sizeof(to)) < 0) {
+		close(p->packet);
+		p->packet = -1;
+	}
+}
+
 static void xsk_port_close(struct port *p)
 {
+	if (p->packet >= 0)
+		close(p->packet);
 	half_close(&p->half[0]);
 	half_close(&p->half[1]);
 	if (p->area)
@@ -202,6 +231,7 @@ static int xsk_port_open(struct port **ret, const struct port_config *c)
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
+	p->packet = -1;
 	/* Without CAP_IPC_LOCK the umem counts against this limit; if it cannot be raised, bind
 	 * says so. */
 	(void)setrlimit(RLIMIT_MEMLOCK, &unlimited);
@@ -222,6 +252,8 @@ static int xsk_port_open(struct port **ret, const struct port_config *c)
 	for (unsigned i = RX_FRAMES; i < FRAMES; i++)
 		p->tx_free[p->tx_free_n++] = (uint64_t)i * FRAME_SIZE -
 					     (uint64_t)(p->out_area - p->area);
+	if (!p->zerocopy)
+		super_open(p, c->ifindex);
 	*ret = p;
 	return 0;
 fail:
@@ -361,6 +393,32 @@ static void xsk_port_tx_commit(struct port *p, size_t len)
 	p->tx_pending++;
 }
 
+static size_t xsk_port_super_max(const struct port *p)
+{
+	return p->packet >= 0 ? SUPER_MAX : 0;
+}
+
+static bool xsk_port_tx_super(struct port *p, const struct port_super *s)
+{
+	struct virtio_net_hdr h = {
+		.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+		.gso_type = s->v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4,
+		.hdr_len = s->headers,
+		.gso_size = s->mss,
+		.csum_start = s->l4_off,
+		.csum_offset = 16,
+	};
+	struct iovec iov[SUPER_IOV] = {{&h, sizeof(h)}};
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = s->n + 1};
+
+	if (s->n >= SUPER_IOV)
+		return false;
+	memcpy(iov + 1, s->iov, s->n * sizeof(*iov));
+	if (p->tx_pending)
+		xsk_port_flush(p);
+	return sendmsg(p->packet, &m, MSG_DONTWAIT) >= 0;
+}
+
 const struct port_ops port_xsk = {
 	.abi = PORT_ABI,
 	.name = "xsk",
@@ -373,4 +431,6 @@ const struct port_ops port_xsk = {
 	.tx_reserve = xsk_port_tx_reserve,
 	.tx_commit = xsk_port_tx_commit,
 	.flush = xsk_port_flush,
+	.super_max = xsk_port_super_max,
+	.tx_super = xsk_port_tx_super,
 };

@@ -405,6 +405,7 @@ struct packet {
 	uint8_t flags, ecn; /* ecn: bits of the IP header */
 	uint8_t options[40];
 	unsigned options_len;
+	uint32_t mss; /* the data is cut into so much; 0: it is not */
 	struct iovec *data;
 	unsigned data_n;
 };

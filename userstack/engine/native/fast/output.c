@@ -77,12 +77,14 @@ void output_ack(struct engine_conn *c)
 	packet_send(c->e, &k);
 }
 
-/* len bytes from seq on, and a FIN behind them. */
-static void output_segment(struct engine_conn *c, uint32_t seq, size_t len, bool fin, bool again)
+/* len bytes from seq on, and a FIN behind them; if that is more than a segment, to be cut. */
+static void output_segment(struct engine_conn *c, uint32_t seq, size_t len, uint32_t mss, bool fin,
+			   bool again)
 {
 	struct packet k = output_packet(c, seq, TCP_ACK);
 	struct iovec iov[OUTPUT_IOV];
 
+	k.mss = len > mss ? mss : 0;
 	k.data = iov;
 	k.data_n = stream_iov(&c->tx, seq, &len, iov, OUTPUT_IOV);
 	if (fin)
@@ -105,8 +107,9 @@ static void output_segment(struct engine_conn *c, uint32_t seq, size_t len, bool
 		c->prr_out += (uint32_t)len + fin;
 }
 
-/* The next len bytes. False: no memory to remember them by. */
-static bool output_new_segment(struct engine_conn *c, uint32_t len, bool fin)
+/* The next len bytes are a segment, which is still to be sent. False: no memory to remember it by.
+ */
+static bool output_add(struct engine_conn *c, uint32_t len, bool fin)
 {
 	struct sent *t = pool_get(&c->e->sents);
 
@@ -126,7 +129,17 @@ static bool output_new_segment(struct engine_conn *c, uint32_t len, bool fin)
 	c->flying += t->end - t->seq;
 	c->snd_nxt = t->end;
 	c->fin_sent |= fin;
-	output_segment(c, t->seq, len, fin, false);
+	return true;
+}
+
+/* The same, and sent. */
+static bool output_new_segment(struct engine_conn *c, uint32_t len, bool fin)
+{
+	uint32_t seq = c->snd_nxt;
+
+	if (!output_add(c, len, fin))
+		return false;
+	output_segment(c, seq, len, len, fin, false);
 	return true;
 }
 
@@ -148,7 +161,7 @@ bool output_again(struct engine_conn *c, struct sent *t)
 		c->undo_ts = conn_ts(c);
 	if (t == TAILQ_FIRST(&c->sent))
 		c->rto_from = c->e->now;
-	output_segment(c, t->seq, len, t->fin, true);
+	output_segment(c, t->seq, len, len, t->fin, true);
 	return true;
 }
 
@@ -228,11 +241,35 @@ static uint32_t output_mtu_probe(struct engine_conn *c, uint32_t left)
 	return conn_flying(c) + payload <= c->cwnd ? payload : 0;
 }
 
+/* Segments that are sent as one packet, if the port cuts it. */
+struct train {
+	uint32_t seq, len;
+	bool fin;
+};
+
+/* Payload of the longest. */
+static uint32_t output_train_max(const struct engine_conn *c, uint32_t payload)
+{
+	uint32_t super = c->e->c.super, headers = conn_headers(c);
+
+	if (super < headers + 2 * payload || c->urgent_out || c->cwr_out)
+		return payload;
+	return (super - headers) / payload * payload;
+}
+
+static void output_train(struct engine_conn *c, struct train *t, uint32_t payload)
+{
+	if (t->len || t->fin)
+		output_segment(c, t->seq, t->len, payload, t->fin, false);
+	*t = (struct train){.seq = c->snd_nxt};
+}
+
 static void output_new(struct engine_conn *c)
 {
 	uint32_t payload = conn_payload(c), left = output_sendable(c), len;
 	uint32_t probe = left > payload ? output_mtu_probe(c, left) : 0;
-	bool fin;
+	struct train train = {.seq = c->snd_nxt};
+	bool fin = false;
 
 	/* After a pause nothing is known of the path any more (RFC 5681, 4.1). */
 	if (left && !c->flying && c->sent_at && c->e->now - c->sent_at > conn_rto(c)) {
@@ -244,20 +281,27 @@ static void output_new(struct engine_conn *c)
 		len = probe ? probe : MIN(left, payload);
 		fin = c->fin_queued && c->snd_nxt + len == c->snd_end;
 		if (len < payload && !fin && !output_small_enough(c, len))
-			return;
+			break;
 		if (!output_fits(c, len) || output_wait(c))
-			return;
-		if (!output_new_segment(c, len, fin)) {
+			break;
+		if (!output_add(c, len, fin)) {
 			conn_set_due(c, DUE_PACE, c->e->now + 10 * MS);
-			return;
+			break;
 		}
+		train.len += len;
+		train.fin = fin;
+		if (probe) {
+			c->mtu_probe = probe + conn_headers(c);
+			output_train(c, &train, probe);
+		} else if (train.len + payload > output_train_max(c, payload)) {
+			output_train(c, &train, payload);
+		}
+		probe = 0;
 		output_pace(c, len);
 		if (fin)
-			return;
-		if (probe)
-			c->mtu_probe = probe + conn_headers(c);
-		probe = 0;
+			break;
 	}
+	output_train(c, &train, payload);
 }
 
 bool output_probe_new(struct engine_conn *c)

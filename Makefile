@@ -22,6 +22,7 @@ check: packages
 
 bench: packages all
 	DMM_BUILD=$(abspath $(BUILD)) tests/bench/run.sh
+	DMM_BUILD=$(abspath $(BUILD)) tests/bench/inside.sh
 
 install: all
 	meson install -C $(BUILD)

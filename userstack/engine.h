@@ -90,7 +90,8 @@ struct engine_ops {
 	void (*stop)(struct engine *e);
 
 	/* One received packet, from the IP header on, len bytes without link-layer padding, for an
-	 * address of the interface; IPv4 or IPv6 without options, TCP, checksums verified.
+	 * address of the interface; IPv4 or IPv6 without options, TCP, checksums verified: the
+	 * field of TCP may hold the sum of the pseudo header alone.
 	 * The bytes are the engine's only during the call, which may change them. */
 	void (*input)(struct engine *e, uint8_t *pkt, size_t len, uint64_t now);
 	/* Do what is due, report events. *ret_next: when to call again at the latest; UINT64_MAX:

@@ -277,15 +277,11 @@ static void path_frame(void *ctx, uint8_t *data, size_t len)
 	STACK_COUNT(s, RX_BYTES, len);
 	switch (frame_parse(data, len, &f)) {
 	case FRAME_TCP:
-		switch (frame_tcp_csum(data, &f)) {
-		case FRAME_CSUM_BAD:
+		if (frame_tcp_unsummed(data, &f)) {
+			STACK_COUNT(s, CSUM_PARTIAL, 1);
+		} else if (!frame_tcp_summed(data, &f)) {
 			STACK_COUNT(s, RX_CSUM, 1);
 			return;
-		case FRAME_CSUM_PARTIAL:
-			STACK_COUNT(s, CSUM_PARTIAL, 1);
-			break;
-		case FRAME_CSUM_OK:
-			break;
 		}
 		s->c.engine->input(s->engine, data + f.ip_off, f.ip_len, s->now);
 		return;

@@ -21,7 +21,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	for (unsigned i = 0; i < n; len += iov[i++].iov_len)
 		memcpy(pkt + len, iov[i].iov_base, iov[i].iov_len);
 	CU_ASSERT_EQUAL_FATAL(frame_parse_ip(pkt, len, &f), FRAME_TCP);
-	CU_ASSERT_EQUAL(frame_tcp_csum(pkt, &f), FRAME_CSUM_OK);
+	CU_ASSERT(frame_tcp_summed(pkt, &f));
 	CU_ASSERT_FATAL(peer.head - peer.tail < ARRAY_SIZE(peer.sent));
 	CU_ASSERT_FATAL(segment_parse(pkt + f.l4_off, f.l4_len, s));
 	s->ecn = pkt[1] & 3;

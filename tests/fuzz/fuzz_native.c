@@ -61,7 +61,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 		memcpy(pkt + len, iov[i].iov_base, iov[i].iov_len);
 	}
 	INVARIANT(frame_parse_ip(pkt, len, &fr) == FRAME_TCP);
-	INVARIANT(frame_tcp_csum(pkt, &fr) == FRAME_CSUM_OK);
+	INVARIANT(frame_tcp_summed(pkt, &fr));
 }
 
 static void host_event(void *ctx, void *user, unsigned events, int error)

@@ -240,23 +240,22 @@ enum frame_kind frame_parse(const uint8_t *data, size_t len, struct frame *ret)
 	return ret->kind;
 }
 
-enum frame_csum frame_tcp_csum(uint8_t *data, const struct frame *f)
+static uint64_t frame_tcp_pseudo(const struct frame *f)
 {
-	uint8_t *l4 = data + f->l4_off, *field = l4 + 16;
-	uint64_t pseudo = frame_pseudo(f->remote.ip, f->local.ip, IPPROTO_TCP, f->l4_len);
-	uint64_t sum = frame_sum(l4, f->l4_len, 0);
-	uint16_t stored, full;
+	return frame_pseudo(f->remote.ip, f->local.ip, IPPROTO_TCP, f->l4_len);
+}
 
-	if (frame_fold(sum + pseudo) == 0xffff)
-		return FRAME_CSUM_OK;
-	memcpy(&stored, field, 2);
-	if (stored != frame_fold(pseudo))
-		return FRAME_CSUM_BAD;
-	/* The field holds the sum of the pseudo header, so the sum of the segment is all there is.
-	 */
-	full = (uint16_t)~frame_fold(sum);
-	memcpy(field, &full, 2);
-	return FRAME_CSUM_PARTIAL;
+bool frame_tcp_summed(const uint8_t *data, const struct frame *f)
+{
+	return frame_fold(frame_sum(data + f->l4_off, f->l4_len, frame_tcp_pseudo(f))) == 0xffff;
+}
+
+bool frame_tcp_unsummed(const uint8_t *data, const struct frame *f)
+{
+	uint16_t field;
+
+	memcpy(&field, data + f->l4_off + 16, 2);
+	return field == frame_fold(frame_tcp_pseudo(f));
 }
 
 void frame_eth(uint8_t *ret, const uint8_t dst[6], const uint8_t src[6], bool v6)

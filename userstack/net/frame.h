@@ -43,13 +43,11 @@ enum frame_kind frame_parse(const uint8_t *data, size_t len, struct frame *ret);
 /* The same for what starts at the IP header. */
 enum frame_kind frame_parse_ip(const uint8_t *pkt, size_t len, struct frame *ret);
 
-enum frame_csum { FRAME_CSUM_OK, FRAME_CSUM_PARTIAL, FRAME_CSUM_BAD };
-
-/*
- * Verify the TCP checksum of a FRAME_TCP. A sender on the same host hands over a field that holds
- * only the folded sum of the pseudo header: it is completed in place, FRAME_CSUM_PARTIAL.
- */
-enum frame_csum frame_tcp_csum(uint8_t *data, const struct frame *f);
+/* Is the TCP checksum of a FRAME_TCP right? */
+bool frame_tcp_summed(const uint8_t *data, const struct frame *f);
+/* A sender on this host leaves the sum to the device: the field holds only the folded sum of the
+ * pseudo header, and nothing else of the segment can be checked. */
+bool frame_tcp_unsummed(const uint8_t *data, const struct frame *f);
 
 /* One's complement sum of len bytes, added to sum; fold gives the 16 bits in memory order. */
 uint64_t frame_sum(const void *data, size_t len, uint64_t sum);

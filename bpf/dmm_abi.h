@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 11
+#define DMM_ABI_VERSION 12
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -209,22 +209,36 @@ struct dmm_class_hdr {
 #define DMM_RULE_CELL (DMM_HDR_CELLS + DMM_TABLES)
 
 /*
- * dmm_memo: what was found for connecting sockets, by a hash of all that it was found by, word[0 …
- * 6]: generation, remote address, port and kind, program, and user beside what was found: the rule
- * or DMM_MEMO_DEFAULT, and with DMM_MEMO_FIXED that all of these sockets get the stack
- * DMM_MEMO_STACK, a kernel stack without settings, while that is not switched off. Any program may
- * write an entry at any time; seal holds all of its words together, so that a reader takes no entry
- * that is of two writers.
+ * What was found for connecting sockets, by a hash of all that it was found by. "Found" are
+ * DMM_MEMO_BITS bits: the rule or DMM_MEMO_DEFAULT, and with DMM_MEMO_FIXED that all of these
+ * sockets get the stack DMM_MEMO_STACK, a kernel stack without settings, while that is not switched
+ * off. Any program may write an entry at any time; all of its words are held together, so that a
+ * reader takes no entry that is of two writers.
+ *
+ * dmm_memo: where no rule asks for program or user, IPv4 destinations, four in a cache line. who is
+ * destination, port, group and kind, in an exclusive or with a hash of what; what is the generation
+ * and, in the low bits, what was found.
+ *
+ * dmm_memo_wide: all others. word[0 … 6] are generation, remote address, port and kind, program,
+ * and user beside what was found; seal is a hash of them.
  */
 struct dmm_memo {
+	struct dmm_memo_entry {
+		dmm_u64 who, what;
+	} entry[4];
+};
+struct dmm_memo_wide {
 	dmm_u64 seal;
 	dmm_u64 word[7];
 };
-#define DMM_MEMO_BITS 16
+#define DMM_MEMO_LINES_BITS 15
+#define DMM_MEMO_WIDE_BITS 16
+#define DMM_MEMO_BITS 24
 #define DMM_MEMO_RULE(found) ((found)&0xffff)
 #define DMM_MEMO_DEFAULT (1u << 16)
 #define DMM_MEMO_FIXED (1u << 17)
-#define DMM_MEMO_STACK(found) ((found) >> 24 & (DMM_MAX_STACKS - 1))
+#define DMM_MEMO_STACK_SHIFT 18
+#define DMM_MEMO_STACK(found) ((found) >> DMM_MEMO_STACK_SHIFT & (DMM_MAX_STACKS - 1))
 
 /* enum dmm_origin: whose a rule is. The operator's come first. */
 enum dmm_origin { DMM_ORIGIN_OPERATOR, DMM_ORIGIN_NRD };

@@ -43,7 +43,8 @@ DMM_ARRAY(dmm_instctr, __u64, DMM_MAX_STACKS *DMM_INSTANCE_SPACE, BPF_F_MMAPABLE
 
 DMM_ARRAY(dmm_plain, struct dmm_plain, DMM_PLAIN_SLOTS, 0);
 
-DMM_ARRAY(dmm_memo, struct dmm_memo, 1 << DMM_MEMO_BITS, 0);
+DMM_ARRAY(dmm_memo, struct dmm_memo, 1 << DMM_MEMO_LINES_BITS, 0);
+DMM_ARRAY(dmm_memo_wide, struct dmm_memo_wide, 1 << DMM_MEMO_WIDE_BITS, 0);
 
 DMM_ARRAY(dmm_monitor, struct dmm_monitor_slot, DMM_MONITOR_SLOTS, BPF_F_MMAPABLE);
 

@@ -148,7 +148,7 @@ __noinline __u32 fixed_stack(__u32 slot, __u32 id)
 	rec = stack_of(slot, id);
 	if (!rec || rec->kind != DMM_KIND_KERNEL || has_settings(rec))
 		return 0;
-	return DMM_MEMO_FIXED | id << 24;
+	return DMM_MEMO_FIXED | id << DMM_MEMO_STACK_SHIFT;
 }
 
 /* Was what was read from the slot of the generation whole? A commit says before it writes. */

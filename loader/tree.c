@@ -49,7 +49,7 @@ static const char *const map_names[TREE_MAPS] = {
 	[TREE_INSTCTR] = "dmm_instctr",	  [TREE_HOLDCTR] = "dmm_holdctr",
 	[TREE_CHOICE] = "dmm_choice",	  [TREE_SAMPLES] = "dmm_samples",
 	[TREE_MEASURED] = "dmm_measured", [TREE_MEASURES] = "dmm_measures",
-	[TREE_XDPCTR] = "dmm_xdpctr",
+	[TREE_XDPCTR] = "dmm_xdpctr",	  [TREE_MEMO_WIDE] = "dmm_memo_wide",
 };
 
 const char *tree_path(const char *path)

@@ -240,6 +240,78 @@ static void test_hits(void)
 	class_free(c);
 }
 
+/* A socket that is asked about over and over: memo entries of two writers would show. */
+static int ask_port(dmm_u16 port, dmm_u32 *ret)
+{
+	struct eval_socket s = {.proto = IPPROTO_TCP, .role = DMM_ROLE_CLIENT};
+	struct question q = {0};
+	int r;
+
+	s.remote.ip[10] = s.remote.ip[11] = 0xff;
+	s.remote.ip[12] = 10;
+	s.remote.port = port;
+	r = ask(&s, &q);
+	*ret = q.first.rule;
+	return r;
+}
+
+/* Words of different entries of one line change places. */
+static void tear_memo(void)
+{
+	int fd = tree.map[TREE_MEMO];
+	unsigned torn = 0;
+
+	for (dmm_u32 line = 0; line < 1u << DMM_MEMO_LINES_BITS; line++) {
+		struct dmm_memo m;
+		dmm_u64 what;
+
+		CU_ASSERT_EQUAL_FATAL(bpf_map_lookup_elem(fd, &line, &m), 0);
+		if (!m.entry[0].what || !m.entry[1].what)
+			continue;
+		what = m.entry[0].what;
+		m.entry[0].what = m.entry[1].what;
+		m.entry[1].what = what;
+		CU_ASSERT_EQUAL_FATAL(bpf_map_update_elem(fd, &line, &m, 0), 0);
+		torn++;
+	}
+	CU_ASSERT(torn > 100);
+}
+
+/* An entry with words of two is not taken. */
+static void test_torn(void)
+{
+	struct policy_diags d = {0};
+	struct dmm_class *c = class_new();
+	struct dmm_policy *p = NULL;
+	dmm_u32 rule, wrong = 0;
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	fprintf(out, "rules:\n");
+	for (unsigned i = 0; i < 50; i++)
+		fprintf(out, "  - {match: {remote_port: %u-%u}, use: kernel}\n", 1 + i * 1000,
+			1000 + i * 1000);
+	fclose(out);
+	CU_ASSERT_EQUAL_FATAL(policy_parse_text("t", text, len, &p, &d), 0);
+	CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, c), 0);
+	put_in_force(c);
+	for (int torn = 0; torn < 2; torn++) {
+		for (unsigned port = 1; port <= 50000; port += 3) {
+			CU_ASSERT_EQUAL_FATAL(ask_port((dmm_u16)port, &rule), 0);
+			wrong += rule >= DMM_MAX_RULES ||
+				 strcmp(gen_rule_at(c, rule), p->rules[(port - 1) / 1000].name) !=
+					 0;
+		}
+		if (!torn)
+			tear_memo();
+	}
+	CU_ASSERT_EQUAL(wrong, 0);
+	policy_free(p);
+	class_free(c);
+	free(text);
+}
+
 static int setup(void)
 {
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-match-%d", getpid());
@@ -265,6 +337,7 @@ int main(void)
 		{"the same with many rules", test_large},
 		{"the same after edits of single rules", test_edited},
 		{"hits", test_hits},
+		{"entries of two writers", test_torn},
 		CU_TEST_INFO_NULL,
 	};
 	int r = bpf_skip();

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What the number of rules costs: `classify ROUNDS` puts policies of 1, 1000 and 65 536 rules in
- * force, in turns, and lets a process of the group connect a UDP socket, which costs little beside
- * the decision, to 16, 4096 and 40 960 destinations of these rules; and beside it the same for a
- * process whose connects are looked up by a BPF program that takes one rule after the other. Then
- * the times of whole and of small commits, and the memory. Prints one line of JSON a row: medians
- * over the rounds.
+ * What the number of rules costs: `classify ROUNDS` puts policies of 1, 1024 and 65 536 rules in
+ * force, in turns, which together cut the same network into ever smaller parts, and lets a process
+ * of the group connect a UDP socket, which costs little beside the decision, to 16, 4096 and 40 960
+ * destinations all over it, the same ones with each policy. Beside it the same for a process whose
+ * connects are looked up by a BPF program that takes one rule after the other, and what a packet
+ * costs more in a namespace where the rules are rules, or a map of verdicts, of nftables, if nft is
+ * there. Then the times of whole and of small commits, and the memory. Prints one line of JSON a
+ * row: medians over the rounds.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +29,7 @@
 #include "loader/maps.h"
 #include "policyd/edit.h"
 #include "tests/bench/linear.h"
+#include "tests/bench/nft.h"
 
 #include "linear.skel.h"
 
@@ -33,8 +37,7 @@
 #define CONNECTS 40960
 #define DESTINATIONS 40960
 
-static const unsigned sizes[] = {1, 1000, 65536};
-/* The last is more than are remembered (DMM_MEMO_BITS). */
+static const unsigned sizes[] = {1, 1024, 65536};
 static const unsigned spread[] = {16, 4096, DESTINATIONS};
 #define SIZES ARRAY_SIZE(sizes)
 #define SPREADS ARRAY_SIZE(spread)
@@ -51,7 +54,7 @@ static void die(const char *what)
 	exit(1);
 }
 
-/* Rule i: one /24 and two ports of it for a group. */
+/* Rule i of n: its part of 127.0.0.0/8 and two ports of it, for a group. */
 static struct dmm_policy *make_policy(unsigned n)
 {
 	struct policy_diags d = {0};
@@ -63,9 +66,8 @@ static struct dmm_policy *make_policy(unsigned n)
 	fprintf(out, "groups: {g: {cgroup: %s}}\nstacks: {a: {kind: kernel}}\nrules:\n", cgroup);
 	for (unsigned i = 0; i < n; i++)
 		fprintf(out,
-			"  - {match: {group: g, remote: 127.%u.%u.0/24, remote_port: [80, 443]}, "
-			"use: a}\n",
-			i >> 8, i & 255);
+			"  - {match: {group: g, remote: %s/%u, remote_port: [80, 443]}, use: a}\n",
+			bench_net(i, n), bench_plen(n));
 	fprintf(out, "default: kernel\n");
 	fclose(out);
 	if (policy_parse_text("bench", text, len, &p, &d) < 0)
@@ -74,13 +76,12 @@ static struct dmm_policy *make_policy(unsigned n)
 	return p;
 }
 
-/* Destination k of many, spread over all rules of the policy. */
-static struct sockaddr_in destination(unsigned k, unsigned n, unsigned of)
+static struct sockaddr_in destination(unsigned k, unsigned of)
 {
-	unsigned rule = (unsigned)((unsigned long)((unsigned long)k * 7919 % of) * n / of);
+	unsigned part = (unsigned)((unsigned long)(k * 7919ul % of) * 65536 / of);
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(k & 1 ? 80 : 443)};
 
-	to.sin_addr.s_addr = htonl(127u << 24 | rule << 8 | 1);
+	to.sin_addr.s_addr = htonl(127u << 24 | part << 8 | 1);
 	return to;
 }
 
@@ -93,24 +94,34 @@ static uint64_t cpu_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static double connect_all(unsigned n, unsigned of, unsigned connects)
+/* Who connects: in a cgroup or in none, in a network namespace or in this one (< 0). */
+struct place {
+	const char *cgroup;
+	int netns;
+	bool send; /* a byte each time: nftables sees packets */
+};
+
+static double connect_all(const struct place *p, unsigned of, unsigned connects)
 {
 	static struct sockaddr_in to[DESTINATIONS];
 	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	uint64_t since;
 
 	for (unsigned k = 0; k < of; k++)
-		to[k] = destination(k, n, of);
+		to[k] = destination(k, of);
 	since = cpu_ns();
-	for (unsigned i = 0; i < connects; i++)
+	for (unsigned i = 0; i < connects; i++) {
 		if (connect(s, (struct sockaddr *)&to[i % of], sizeof(to[0])) < 0)
 			die("connect");
+		if (p->send && send(s, "", 1, 0) < 0)
+			die("send");
+	}
 	close(s);
 	return (double)(cpu_ns() - since) / connects;
 }
 
-/* In a child, in a cgroup or in none. */
-static double measure(unsigned n, unsigned of, const char *where, unsigned connects)
+/* In a child. */
+static double measure(const struct place *where, unsigned of, unsigned connects)
 {
 	double took = 0;
 	int p[2];
@@ -120,10 +131,11 @@ static double measure(unsigned n, unsigned of, const char *where, unsigned conne
 		die("pipe");
 	pid = fork();
 	if (pid == 0) {
-		if (where && cgroup_join(where, 0) < 0)
+		if ((where->cgroup && cgroup_join(where->cgroup, 0) < 0) ||
+		    (where->netns >= 0 && setns(where->netns, CLONE_NEWNET) < 0))
 			_exit(1);
-		connect_all(n, of, connects); /* warm */
-		took = connect_all(n, of, connects);
+		connect_all(where, of, connects); /* warm */
+		took = connect_all(where, of, connects);
 		_exit(write(p[1], &took, sizeof(took)) != sizeof(took));
 	}
 	close(p[1]);
@@ -153,21 +165,19 @@ static void put_in_force(const struct dmm_class *c)
 		die("commit");
 }
 
-/* The rules of make_policy() for the scan; the cgroup is made with the first. */
+/* The rules of make_policy() for the scan. */
 static void linear_set(unsigned n)
 {
-	static bool filled;
 	dmm_u32 zero = 0;
 
-	for (dmm_u32 i = 0; !filled && i < LINEAR_MAX; i++) {
-		struct linear_rule r = {.net = htonl(127u << 24 | i << 8),
-					.mask = htonl(0xffffff00),
+	for (dmm_u32 i = 0; i < n; i++) {
+		struct linear_rule r = {.net = inet_addr(bench_net(i, n)),
+					.mask = htonl(~0u << (32 - bench_plen(n))),
 					.port = {htons(80), htons(443)}};
 
 		if (bpf_map_update_elem(bpf_map__fd(linear->maps.linear_rules), &i, &r, 0) < 0)
 			die("linear");
 	}
-	filled = true;
 	bpf_map_update_elem(bpf_map__fd(linear->maps.linear_count), &zero, &n, 0);
 }
 
@@ -194,39 +204,68 @@ static void linear_close(void)
 	cgroup_remove(cgroup_linear, 1, &left);
 }
 
+/* What a connect(), or a packet, costs more than without any rules: by who looks. */
+enum { DMM, SCAN, NFT_RULES, NFT_MAP, LOOKERS };
+
+static double added[LOOKERS][SPREADS][SIZES][MAX_ROUNDS], plain[SPREADS][SIZES][MAX_ROUNDS];
+static int netns[LOOKERS][SIZES], netns_plain = -1;
+
+static void nft_open(void)
+{
+	for (int l = NFT_RULES; l <= NFT_MAP; l++)
+		for (unsigned i = 0; i < SIZES; i++)
+			netns[l][i] = bench_nft(sizes[i], l == NFT_MAP);
+	netns_plain = netns[NFT_RULES][0] < 0 ? -1 : bench_nft(0, false);
+}
+
+/* One rule after the other takes long where there are many. */
+static unsigned few_of(unsigned rules)
+{
+	return rules > 1024 ? 640 : CONNECTS;
+}
+
+static void decisions_once(unsigned s, unsigned i, unsigned round)
+{
+	const struct place none = {.netns = -1}, group = {cgroup, -1, false};
+	const struct place scan = {cgroup_linear, -1, false};
+	double base = measure(&none, spread[s], CONNECTS);
+
+	plain[s][i][round] = base;
+	put_in_force(class[i]);
+	added[DMM][s][i][round] = measure(&group, spread[s], CONNECTS) - base;
+	linear_set(sizes[i]);
+	added[SCAN][s][i][round] = measure(&scan, spread[s], few_of(sizes[i])) - base;
+	if (netns_plain < 0)
+		return;
+	base = measure(&(struct place){NULL, netns_plain, true}, spread[s], CONNECTS);
+	for (int l = NFT_RULES; l <= NFT_MAP; l++)
+		added[l][s][i][round] = measure(&(struct place){NULL, netns[l][i], true}, spread[s],
+						l == NFT_RULES ? few_of(sizes[i]) : CONNECTS) -
+					base;
+}
+
 static void decisions(unsigned rounds)
 {
-	static double added[SPREADS][SIZES][MAX_ROUNDS], plain[SPREADS][SIZES][MAX_ROUNDS];
-	static double scan[SPREADS][SIZES][MAX_ROUNDS];
-
+	nft_open();
 	for (unsigned r = 0; r < rounds; r++)
-		for (unsigned s = 0; s < SPREADS; s++) {
-			for (unsigned k = 0; k < SIZES; k++) {
-				unsigned i = (k + r) % SIZES; /* nobody is always first */
-
-				/* to the same places: the kernel's own part depends on them */
-				plain[s][i][r] = measure(sizes[i], spread[s], NULL, CONNECTS);
-				put_in_force(class[i]);
-				added[s][i][r] = measure(sizes[i], spread[s], cgroup, CONNECTS) -
-						 plain[s][i][r];
-				linear_set(sizes[i]);
-				scan[s][i][r] = measure(sizes[i], spread[s], cgroup_linear,
-							sizes[i] > 1000 ? 640 : CONNECTS) -
-						plain[s][i][r];
-			}
-		}
+		for (unsigned s = 0; s < SPREADS; s++)
+			for (unsigned k = 0; k < SIZES; k++)
+				decisions_once(s, (k + r) % SIZES, r); /* nobody is always first */
 	for (unsigned s = 0; s < SPREADS; s++) {
-		double first = 0;
+		double first = median(added[DMM][s][0], rounds);
 
 		for (unsigned i = 0; i < SIZES; i++) {
-			double ns = median(added[s][i], rounds);
-
-			first = i ? first : ns;
-			printf("{\"rules\": %u, \"destinations\": %u, \"added_ns\": %.0f, "
-			       "\"x_one_rule\": %.2f, \"linear_scan_ns\": %.0f, \"plain_ns\": "
-			       "%.0f}\n",
-			       sizes[i], spread[s], ns, ns / first, median(scan[s][i], rounds),
-			       median(plain[s][i], rounds));
+			printf("{\"rules\": %u, \"destinations\": %u, \"plain_ns\": %.0f, "
+			       "\"added_ns\": %.0f, \"x_one_rule\": %.2f, \"linear_scan_ns\": %.0f",
+			       sizes[i], spread[s], median(plain[s][i], rounds),
+			       median(added[DMM][s][i], rounds),
+			       median(added[DMM][s][i], rounds) / first,
+			       median(added[SCAN][s][i], rounds));
+			if (netns_plain >= 0)
+				printf(", \"nft_rules_ns\": %.0f, \"nft_map_ns\": %.0f",
+				       median(added[NFT_RULES][s][i], rounds),
+				       median(added[NFT_MAP][s][i], rounds));
+			printf("}\n");
 		}
 	}
 }
@@ -303,6 +342,7 @@ int main(int argc, char **argv)
 	cpu_set_t one;
 
 	setenv("DMM_RUN", "/tmp", 0);
+	signal(SIGPIPE, SIG_IGN); /* of an nft that is not there */
 	log_init("classify", LOG_L_ERROR);
 	rounds = MIN(MAX(rounds, 1u), MAX_ROUNDS);
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-classify-%d", getpid());

@@ -284,22 +284,32 @@ static void add_heads(struct field_items *f, const struct dmm_class *c, const st
 		image_rules_put(&f->wild[DMM_FIELD_HEAD], rule, true);
 }
 
+#define PLACE_EVERY 8 /* with fewer free places adding takes longer, with more deciding does */
+
+dmm_u32 compile_place(size_t i, size_t n)
+{
+	size_t spare = DMM_MAX_RULES - n;
+
+	return (dmm_u32)(spare ? i + i / MAX(n / spare + 1, (size_t)PLACE_EVERY) : i);
+}
+
 static int add_rules(struct field_items *f, const struct dmm_class *c, const struct dmm_policy *p)
 {
 	struct shapes shapes;
 	int r = shapes_init(&shapes, p);
 
-	for (dmm_u32 i = 0; r == 0 && i < p->n_rules; i++) {
+	for (size_t i = 0; r == 0 && i < p->n_rules; i++) {
+		dmm_u32 at = compile_place(i, p->n_rules);
 		struct shape s;
 
 		r = shape_of(&shapes, &p->rules[i], &s);
 		if (r == 0) {
-			add_heads(f, c, p, &s, i);
-			r = add_numbers(f, &s, i);
+			add_heads(f, c, p, &s, at);
+			r = add_numbers(f, &s, at);
 		} else if (r == -ENOENT) {
 			r = 0; /* matches nothing: in no class of the head, and not wild there */
 			for (unsigned w = DMM_FIELD_HEAD + 1; w < DMM_FIELDS; w++)
-				image_rules_put(&f->wild[w], i, true);
+				image_rules_put(&f->wild[w], at, true);
 		}
 		shape_fini(&s);
 	}
@@ -486,14 +496,16 @@ static int put_bytes(struct image *im, const struct records *rec, size_t room, d
 }
 
 /* Records, with some room for rules that are added later. */
-static int put_parts(struct image *im, const struct parts *ps, struct dmm_class_hdr *hdr)
+static int put_parts(struct image *im, const struct parts *ps, size_t n, struct dmm_class_hdr *hdr)
 {
-	size_t n = hdr->rules, room = MIN(n + EDIT_ROOM(n), (size_t)DMM_MAX_RULES);
+	size_t room = MIN(hdr->rules + EDIT_ROOM(n), (size_t)DMM_MAX_RULES);
 	dmm_u32 first;
 	int r = image_append(im, DMM_RULE_CELL + room, &first);
 
 	if (r == 0) {
-		memcpy(&im->cell[DMM_RULE_CELL], ps->rule, n * sizeof(*ps->rule));
+		for (size_t i = 0; i < n; i++)
+			memcpy(&im->cell[DMM_RULE_CELL + compile_place(i, n)], &ps->rule[i],
+			       sizeof(*ps->rule));
 		r = put_bytes(im, &ps->match, CELL * EDIT_ROOM(ps->match.n / CELL),
 			      &hdr->match_cell, &hdr->match_len);
 	}
@@ -558,8 +570,8 @@ static int put_whole(struct image *im, const struct parts *ps, const struct dmm_
 	struct dmm_class_hdr *hdr = &c->hdr;
 	int r;
 
-	hdr->rules = (dmm_u32)p->n_rules;
-	r = put_parts(im, ps, hdr);
+	hdr->rules = p->n_rules ? compile_place(p->n_rules - 1, p->n_rules) + 1 : 0;
+	r = put_parts(im, ps, p->n_rules, hdr);
 	if (r < 0)
 		return r;
 	memcpy(im->cell, hdr, sizeof(*hdr));

@@ -12,6 +12,10 @@
 /* Room for edits behind n cells or records. */
 #define EDIT_ROOM(n) ((n) / 16 + 4)
 
+/* The place of rule i of n: behind every few of them one is left free, for rules that are added
+ * between others. */
+dmm_u32 compile_place(size_t i, size_t n);
+
 /* A field that has numbers, and its tables; addresses have two. */
 struct compile_numbers {
 	enum shape_field shape;

@@ -10,8 +10,9 @@
 
 #define CELL sizeof(struct dmm_cell)
 
-/* With more intervals to change a whole compile is better. */
+/* With more intervals to change, or rules to move, a whole compile is better. */
 #define INTERVALS_MAX 8192
+#define MOVES_MAX 16
 
 int edit_begin(struct class_edit *e, struct dmm_class *c)
 {
@@ -73,22 +74,6 @@ dmm_u32 edit_find(const struct class_edit *e, const char *name)
 		if (class_live(e->c, i) && strcmp(e->c->rule[i].name, name) == 0)
 			return i;
 	return DMM_RULE_NONE;
-}
-
-int edit_place(const struct class_edit *e, dmm_u32 before, dmm_u32 *ret)
-{
-	dmm_u32 at = before == DMM_RULE_NONE ? e->c->hdr.rules : before;
-
-	if (before == DMM_RULE_NONE) {
-		while (at > 0 && !class_live(e->c, at - 1))
-			at--;
-		*ret = at;
-		return at < rule_room(e) ? 0 : -ENOSPC;
-	}
-	if (at == 0 || class_live(e->c, at - 1))
-		return -ENOSPC;
-	*ret = at - 1;
-	return 0;
 }
 
 /* ---- one field ---- */
@@ -428,4 +413,66 @@ int edit_put(struct class_edit *e, dmm_u32 at, const struct dmm_rule *rule)
 		memcpy(&e->image.cell[DMM_RULE_CELL + at], &rec, sizeof(rec));
 	records_fini(&match);
 	return settle(e, r);
+}
+
+/* ---- places ---- */
+
+static int move(struct class_edit *e, dmm_u32 from, dmm_u32 to)
+{
+	struct dmm_rule rule;
+	int r = class_rule(class_now(e), e->frame, from, &rule);
+
+	if (r == 0)
+		r = edit_put(e, to, &rule);
+	if (r == 0)
+		r = edit_del(e, from); /* last: so its stacks stay in use */
+	policy_rule_fini(&rule);
+	return r;
+}
+
+/* The free places next to `at` below and above it, or how far is too far. */
+static dmm_u32 free_below(const struct class_edit *e, dmm_u32 at)
+{
+	dmm_u32 n = 1;
+
+	while (n <= MOVES_MAX && n <= at && class_live(e->c, at - n))
+		n++;
+	return n <= at ? n : MOVES_MAX + 1;
+}
+
+static dmm_u32 free_above(const struct class_edit *e, dmm_u32 at)
+{
+	dmm_u32 n = 0;
+
+	while (n <= MOVES_MAX && class_live(e->c, at + n))
+		n++;
+	return at + n < rule_room(e) ? n : MOVES_MAX + 1;
+}
+
+/* Behind all others. */
+static dmm_u32 end_of(const struct class_edit *e)
+{
+	dmm_u32 at = e->c->hdr.rules;
+
+	while (at > 0 && !class_live(e->c, at - 1))
+		at--;
+	return at;
+}
+
+int edit_place(struct class_edit *e, dmm_u32 before, dmm_u32 *ret)
+{
+	dmm_u32 at = before == DMM_RULE_NONE ? end_of(e) : before;
+	dmm_u32 below = free_below(e, at), above = free_above(e, at);
+	int r = 0;
+
+	if (MIN(below, above) > MOVES_MAX)
+		return -ENOSPC;
+	*ret = below <= above ? at - 1 : at;
+	if (below <= above)
+		for (dmm_u32 to = at - below; r == 0 && to < at - 1; to++)
+			r = move(e, to + 1, to);
+	else
+		for (dmm_u32 to = at + above; r == 0 && to > at; to--)
+			r = move(e, to - 1, to);
+	return r;
 }

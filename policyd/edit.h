@@ -34,8 +34,9 @@ void edit_end(struct class_edit *e);
 /* The place of the rule of this name, DMM_RULE_NONE: none. */
 dmm_u32 edit_find(const struct class_edit *e, const char *name);
 
-/* A free place for a rule before the one at `before`; DMM_RULE_NONE: behind all others. */
-int edit_place(const struct class_edit *e, dmm_u32 before, dmm_u32 *ret);
+/* A free place for a rule before the one at `before`; DMM_RULE_NONE: behind all others. Rules in
+ * the way move to a free place that is near. */
+int edit_place(struct class_edit *e, dmm_u32 before, dmm_u32 *ret);
 
 /* Take the rule at a place away. */
 int edit_del(struct class_edit *e, dmm_u32 at);

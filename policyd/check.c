@@ -263,18 +263,29 @@ static void check_rule(const struct check *c, const struct dmm_rule *r)
 			     "%s: strict has no meaning with a kernel stack in the list", what);
 }
 
-static int check_rules(struct check *c)
+/* How many there are. */
+static void check_numbers(const struct check *c)
 {
 	const struct dmm_policy *p = c->p;
-	char at[DMM_PATH_LEN];
-	size_t old, measured = 0;
+	size_t measured = 0;
 
+	if (p->n_rules > DMM_MAX_RULES)
+		diag_error_at(c->diags, &p->rules[DMM_MAX_RULES].pos,
+			      "%zu rules; at most %d are possible", p->n_rules, DMM_MAX_RULES);
 	for (size_t i = 0; i < p->n_rules; i++)
 		if (measure_wanted(&p->rules[i]) && ++measured == DMM_MAX_MEASURED + 1)
 			diag_error_at(
 				c->diags, &p->rules[i].pos,
 				"rule \"%s\": more than %d rules are auto; no more are possible",
 				p->rules[i].name, DMM_MAX_MEASURED);
+}
+
+static int check_rules(struct check *c)
+{
+	const struct dmm_policy *p = c->p;
+	char at[DMM_PATH_LEN];
+	size_t old;
+
 	for (size_t i = 0; i < p->n_rules; i++) {
 		const struct dmm_rule *r = &p->rules[i];
 		int added = index_put_name(&c->rules, r->name, i, &old);
@@ -314,12 +325,14 @@ static void say_unreached(void *ctx, const struct reach_finding *f)
 		     by->name, check_place(&by->pos, at, sizeof(at)), how);
 }
 
-/* Names that lead nowhere would be in the way: only for a policy without errors. */
-static int check_reach(const struct check *c)
+/* Names that lead nowhere would be in the way: only for a policy without errors. added: a rule, or
+ * SIZE_MAX for all of them. */
+static int check_reach(const struct check *c, size_t added)
 {
 	const struct policy_pos nowhere = {0};
 	bool all;
-	int r = reach_scan(c->p, say_unreached, (void *)c, &all);
+	int r = added == SIZE_MAX ? reach_scan(c->p, say_unreached, (void *)c, &all)
+				  : reach_added(c->p, added, say_unreached, (void *)c, &all);
 
 	if (r == 0 && !all)
 		diag_warn_at(c->diags, &nowhere,
@@ -328,23 +341,29 @@ static int check_reach(const struct check *c)
 	return r;
 }
 
-static int check_all(struct check *c)
+static int put_names(struct check *c)
 {
 	const struct dmm_policy *p = c->p;
-	const struct policy_pos nowhere = {0};
 	int r = 0;
 
 	for (size_t i = 0; r >= 0 && i < p->n_groups; i++)
 		r = index_put_name(&c->groups, p->groups[i].name, i, NULL);
 	for (size_t i = 0; r >= 0 && i < p->n_stacks; i++)
 		r = index_put_name(&c->stacks, p->stacks[i].rec.name, i, NULL);
+	return r < 0 ? r : 0;
+}
+
+static int check_all(struct check *c)
+{
+	const struct dmm_policy *p = c->p;
+	const struct policy_pos nowhere = {0};
+	int r = put_names(c);
+
 	if (r < 0)
 		return r;
 	check_groups(c);
 	check_stacks(c);
-	if (p->n_rules > DMM_MAX_RULES)
-		diag_error_at(c->diags, &p->rules[DMM_MAX_RULES].pos,
-			      "%zu rules; at most %d are possible", p->n_rules, DMM_MAX_RULES);
+	check_numbers(c);
 	r = check_sets(c);
 	if (r == 0)
 		r = check_rules(c);
@@ -353,17 +372,40 @@ static int check_all(struct check *c)
 	return r;
 }
 
-int policy_check(const struct dmm_policy *p, struct policy_diags *reterr)
+static int check_added(struct check *c, size_t rule)
+{
+	int r = put_names(c);
+
+	for (size_t i = 0; r >= 0 && i < c->p->n_sets; i++)
+		r = index_put_name(&c->sets, c->p->sets[i].name, i, NULL);
+	if (r < 0)
+		return r;
+	check_numbers(c);
+	check_rule(c, &c->p->rules[rule]);
+	return 0;
+}
+
+static int check(const struct dmm_policy *p, size_t added, struct policy_diags *reterr)
 {
 	struct check c = {.p = p, .diags = reterr};
 	size_t errors = reterr->errors;
-	int r = check_all(&c);
+	int r = added == SIZE_MAX ? check_all(&c) : check_added(&c, added);
 
 	if (r == 0)
-		r = reterr->errors > errors ? -EINVAL : check_reach(&c);
+		r = reterr->errors > errors ? -EINVAL : check_reach(&c, added);
 	index_fini(&c.groups);
 	index_fini(&c.stacks);
 	index_fini(&c.sets);
 	index_fini(&c.rules);
 	return r;
+}
+
+int policy_check(const struct dmm_policy *p, struct policy_diags *reterr)
+{
+	return check(p, SIZE_MAX, reterr);
+}
+
+int policy_check_added(const struct dmm_policy *p, size_t rule, struct policy_diags *reterr)
+{
+	return check(p, rule, reterr);
 }

@@ -172,6 +172,19 @@ int ctl_edit_check(struct edit *e)
 	return r < 0 ? CTL_FAILED : CTL_OK;
 }
 
+int ctl_edit_check_rule(struct edit *e, const char *name)
+{
+	size_t rule;
+	int r;
+
+	shared_last(e->policy);
+	r = policy_find_rule(e->policy, name, &rule);
+	if (r == 0)
+		r = policy_check_added(e->policy, rule, &e->diags);
+	policy_diags_print(&e->diags, stderr);
+	return r < 0 ? CTL_FAILED : CTL_OK;
+}
+
 int ctl_edit_compile(const struct ctl *c, struct edit *e, const struct dmm_class *prev)
 {
 	_cleanup_class_ struct dmm_class *next = class_new();

@@ -21,8 +21,9 @@ void ctl_edit_end(struct edit *e);
 
 /* The policy in force as e->policy, for changes of single rules. */
 int ctl_edit_policy(struct edit *e);
-/* Check e->policy, and say what is new. */
+/* Check e->policy, and say what is new: all of it, or a rule that was added. */
 int ctl_edit_check(struct edit *e);
+int ctl_edit_check_rule(struct edit *e, const char *name);
 /* Compile e->policy, compare it with prev, put it in force. */
 int ctl_edit_compile(const struct ctl *c, struct edit *e, const struct dmm_class *prev);
 /* Put next in force unless it is the same as what is, and print the changes. */

@@ -51,16 +51,6 @@ static int changes_put(const struct ctl *c, struct edit *e, struct changes *s, i
 
 /* ---- add ---- */
 
-static int rule_index(const struct dmm_policy *p, const char *name, size_t *ret)
-{
-	for (size_t i = 0; i < p->n_rules; i++)
-		if (strcmp(p->rules[i].name, name) == 0) {
-			*ret = i;
-			return 0;
-		}
-	return -ENOENT;
-}
-
 static void rule_remove(struct dmm_policy *p, size_t i)
 {
 	policy_rule_fini(&p->rules[i]);
@@ -91,7 +81,7 @@ static int place_rule(const struct ctl *c, struct dmm_policy *p, const struct dm
 	size_t i;
 
 	*ret = p->n_rules;
-	if (rule_index(p, rule->name, &i) == 0) {
+	if (policy_find_rule(p, rule->name, &i) == 0) {
 		if (!replace) {
 			log_err("rule \"%s\" is there already; --replace replaces it", rule->name);
 			return -EEXIST;
@@ -110,7 +100,7 @@ static int place_rule(const struct ctl *c, struct dmm_policy *p, const struct dm
 		break;
 	case PLACE_BEFORE:
 	case PLACE_AFTER:
-		if (rule_index(p, place->rule, &i) < 0) {
+		if (policy_find_rule(p, place->rule, &i) < 0) {
 			log_err("there is no rule \"%s\" to place this one %s", place->rule,
 				place->where == PLACE_BEFORE ? "before" : "after");
 			return -ENOENT;
@@ -132,7 +122,7 @@ static int put_in_place(struct edit *e, const char *name, bool replace, struct c
 	int r = edit_begin(&k, e->state.class);
 
 	if (r == 0)
-		r = rule_index(p, name, &i);
+		r = policy_find_rule(p, name, &i);
 	if (r == 0 && replace)
 		at = edit_find(&k, name);
 	if (r == 0 && at != DMM_RULE_NONE) {
@@ -156,7 +146,7 @@ static int commit_rule(const struct ctl *c, struct edit *e, const char *name, bo
 		       bool moved)
 {
 	struct changes s;
-	int r = ctl_edit_check(e);
+	int r = ctl_edit_check_rule(e, name);
 
 	if (r != CTL_OK)
 		return r;
@@ -189,7 +179,7 @@ int ctl_add(const struct ctl *c, int argc, char **argv)
 	if (r == CTL_OK)
 		r = ctl_edit_policy(&e);
 	if (r == CTL_OK) {
-		there = rule_index(e.policy, name, &old) == 0;
+		there = policy_find_rule(e.policy, name, &old) == 0;
 		if (place_rule(c, e.policy, &rule, &place, &at) < 0 ||
 		    rule_insert(e.policy, at, &rule) < 0)
 			r = CTL_FAILED;
@@ -260,7 +250,7 @@ static int change_whole(const struct ctl *c, struct edit *e, int argc, char **ar
 	int r = ctl_edit_policy(e);
 
 	for (int i = 0; r == CTL_OK && i < argc; i++) {
-		if (rule_index(e->policy, argv[i], &at) < 0) {
+		if (policy_find_rule(e->policy, argv[i], &at) < 0) {
 			ctl_unknown_name(e->state.class, CTL_N_RULE, argv[i]);
 			r = CTL_FAILED;
 		} else if (what == DEL) {

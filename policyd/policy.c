@@ -58,6 +58,16 @@ void policy_rule_fini(struct dmm_rule *r)
 	*m = (struct policy_match){0};
 }
 
+int policy_find_rule(const struct dmm_policy *p, const char *name, size_t *ret)
+{
+	for (size_t i = 0; i < p->n_rules; i++)
+		if (strcmp(p->rules[i].name, name) == 0) {
+			*ret = i;
+			return 0;
+		}
+	return -ENOENT;
+}
+
 void policy_free(struct dmm_policy *p)
 {
 	if (!p)

@@ -157,10 +157,16 @@ int policy_parse_text(const char *name, const char *text, size_t len, struct dmm
 int policy_parse_rule(const char *text, struct dmm_rule *ret, struct policy_diags *reterr);
 void policy_rule_fini(struct dmm_rule *r);
 
+/* The place of the rule of this name. -ENOENT: there is none. */
+int policy_find_rule(const struct dmm_policy *p, const char *name, size_t *ret);
+
 /* Unknown stacks and groups, duplicates, unreachable rules (named), limits, nested groups, two
  * stacks on one interface and queue, unknown engines and congestion controls by name form. -EINVAL
  * if there are errors. */
 int policy_check(const struct dmm_policy *p, struct policy_diags *reterr);
+
+/* The same of a policy that passed without this one of its rules: what is new. */
+int policy_check_added(const struct dmm_policy *p, size_t rule, struct policy_diags *reterr);
 
 /*
  * The image of p. Names that prev (may be NULL) has keep their ids; tables are taken over from prev

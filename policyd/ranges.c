@@ -45,6 +45,19 @@ const struct range *ranges_find(const struct ranges *r, u128 at)
 	return lo < r->n && r->list[lo].lo <= at ? &r->list[lo] : NULL;
 }
 
+bool ranges_meet(const struct ranges *a, const struct ranges *b)
+{
+	for (size_t i = 0, k = 0; i < a->n && k < b->n;) {
+		if (a->list[i].hi < b->list[k].lo)
+			i++;
+		else if (b->list[k].hi < a->list[i].lo)
+			k++;
+		else
+			return true;
+	}
+	return false;
+}
+
 u128 range_prefix(u128 at, unsigned len)
 {
 	return len ? at >> (128 - len) << (128 - len) : 0;

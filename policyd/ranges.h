@@ -22,6 +22,9 @@ void ranges_settle(struct ranges *r);
 /* The range that holds the number, NULL: none. */
 const struct range *ranges_find(const struct ranges *r, u128 at);
 
+/* Do they have a number in common? Both are settled. */
+bool ranges_meet(const struct ranges *a, const struct ranges *b);
+
 /* The largest block of 2^(128 - len) numbers that begins at lo, is aligned to its size and ends at
  * hi at the latest: what a prefix of len bits is. */
 unsigned range_block(u128 lo, u128 hi);

@@ -40,7 +40,8 @@ struct cell {
 /* The earlier rules that restrict the same fields. */
 struct family {
 	struct numbers all, aside[SHAPE_FIELDS];
-	bool len[SHAPE_FIELDS][129]; /* of blocks that there are */
+	bool has_len[SHAPE_FIELDS][129]; /* of blocks that there are */
+	unsigned len[SHAPE_FIELDS][129], n_len[SHAPE_FIELDS];
 };
 
 struct scan {
@@ -120,6 +121,14 @@ static unsigned blocks_of(const struct shape_part *part, struct cell_key *ret)
 	return n;
 }
 
+static void keep_len(struct family *family, unsigned field, unsigned len)
+{
+	if (family->has_len[field][len])
+		return;
+	family->has_len[field][len] = true;
+	family->len[field][family->n_len[field]++] = len;
+}
+
 static int keep_field(struct scan *s, size_t rule, unsigned field)
 {
 	struct shape *shape = &s->shape[rule];
@@ -133,7 +142,7 @@ static int keep_field(struct scan *s, size_t rule, unsigned field)
 	for (unsigned i = 0; r == 0 && i < n; i++) {
 		blocks[i].mask = shape->mask;
 		blocks[i].field = field;
-		family->len[field][blocks[i].len] = true;
+		keep_len(family, field, blocks[i].len);
 		r = cell_add(s, &blocks[i], rule);
 	}
 	return r;
@@ -166,12 +175,11 @@ static size_t holders(const struct scan *s, unsigned mask, unsigned field, u128 
 
 	ret[n++] = &family->aside[field];
 	*ret_sum = ret[0]->n;
-	for (unsigned len = 0; len <= 128; len++) {
-		struct cell_key key = {.mask = mask, .field = field, .len = len};
+	for (unsigned i = 0; i < family->n_len[field]; i++) {
+		struct cell_key key = {.mask = mask, .field = field};
 
-		if (!family->len[field][len])
-			continue;
-		key.prefix = range_prefix(point, len);
+		key.len = family->len[field][i];
+		key.prefix = range_prefix(point, key.len);
 		if (index_get(&s->cells, &key, sizeof(key), &at)) {
 			ret[n] = &s->cell[at]->rules;
 			*ret_sum += ret[n++]->n;

@@ -31,4 +31,8 @@ typedef void (*reach_fn)(void *ctx, const struct reach_finding *f);
  */
 int reach_scan(const struct dmm_policy *p, reach_fn fn, void *ctx, bool *ret_all);
 
+/* The same for what is never reached because this rule is there: the rule itself, and later ones
+ * that would be reached without it. */
+int reach_added(const struct dmm_policy *p, size_t rule, reach_fn fn, void *ctx, bool *ret_all);
+
 #endif

@@ -314,3 +314,25 @@ bool shape_covers(const struct shape *a, const struct shape *b, size_t *work)
 			return false;
 	return true;
 }
+
+static const struct ranges *part_list(const struct shape_part *p, size_t i)
+{
+	return i ? p->set[i - 1] : &p->own;
+}
+
+static bool part_meets(const struct shape_part *a, const struct shape_part *b)
+{
+	for (size_t i = 0; i <= a->n_set; i++)
+		for (size_t k = 0; k <= b->n_set; k++)
+			if (ranges_meet(part_list(a, i), part_list(b, k)))
+				return true;
+	return false;
+}
+
+bool shape_meets(const struct shape *a, const struct shape *b)
+{
+	for (unsigned f = 0; f < SHAPE_FIELDS; f++)
+		if (a->mask & 1u << f && !part_meets(&a->part[f], &b->part[f]))
+			return false;
+	return true;
+}

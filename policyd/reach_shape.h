@@ -56,6 +56,9 @@ const struct range *shape_range(const struct shape_part *p, size_t i);
 /* The range of a restricted field that holds the number; NULL: none, or the field is any. */
 const struct range *shape_find(const struct shape *s, enum shape_field field, u128 at);
 
+/* Do both take a value in common in each field that a restricts? b restricts it, too. */
+bool shape_meets(const struct shape *a, const struct shape *b);
+
 /* Does every socket that b matches match a? *work grows by what was compared. */
 bool shape_covers(const struct shape *a, const struct shape *b, size_t *work);
 

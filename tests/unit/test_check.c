@@ -436,6 +436,76 @@ static void test_reach_exact(void)
 	CU_ASSERT(several > 100);
 }
 
+/* The policy without one rule; the rules are those of p. */
+static struct dmm_policy without(const struct dmm_policy *p, size_t rule)
+{
+	struct dmm_policy few = *p;
+
+	few.rules = calloc(p->n_rules, sizeof(*few.rules));
+	few.n_rules = 0;
+	for (size_t i = 0; i < p->n_rules; i++)
+		if (i != rule)
+			few.rules[few.n_rules++] = p->rules[i];
+	return few;
+}
+
+/* What is found of a rule that is added is what is found with it and not without it. */
+static void check_added_rule(const struct dmm_policy *p, const struct found *with, size_t rule,
+			     unsigned long *found)
+{
+	struct dmm_policy few = without(p, rule);
+	struct found before = {0}, added = {0};
+	bool all;
+
+	CU_ASSERT_EQUAL_FATAL(reach_scan(&few, note, &before, &all), 0);
+	CU_ASSERT_EQUAL_FATAL(reach_added(p, rule, note, &added, &all), 0);
+	CU_ASSERT_TRUE(all);
+	for (size_t i = 0; i < p->n_rules; i++) {
+		const struct reach_finding *a = &added.by_rule[i], *w = &with->by_rule[i];
+		bool known = i != rule && before.is[i - (i > rule)];
+
+		CU_ASSERT_EQUAL(added.is[i], with->is[i] && !known);
+		if (added.is[i])
+			CU_ASSERT(a->by == w->by && a->several == w->several && a->same == w->same);
+	}
+	*found += added.n;
+	free(few.rules);
+}
+
+static void test_reach_added(void)
+{
+	unsigned long found[2] = {0};
+
+	for (uint64_t seed = 0; seed < 600; seed++) {
+		struct rng r = {.state = seed * 31};
+		bool small = seed % 2, all;
+		struct dmm_policy *p = small ? small_policy(&r) : gen_policy_full(&r);
+		struct found with = {0};
+
+		CU_ASSERT_EQUAL_FATAL(reach_scan(p, note, &with, &all), 0);
+		for (size_t i = 0; i < p->n_rules; i++)
+			check_added_rule(p, &with, i, &found[small]);
+		policy_free(p);
+	}
+	CU_ASSERT(found[0] > 10 && found[1] > 1000);
+}
+
+/* A rule with a name that leads nowhere, and one that is the last that there is room for. */
+static void test_added_errors(void)
+{
+	static const char text[] = "rules:\n  - {name: x, match: {remote_port: 80}, use: kernel}\n"
+				   "  - {name: y, match: {group: nowhere}, use: gone}\n";
+	struct dmm_policy *p = NULL;
+
+	policy_diags_fini(&diags);
+	CU_ASSERT_EQUAL_FATAL(policy_parse_text("t", text, strlen(text), &p, &diags), 0);
+	CU_ASSERT_EQUAL(policy_check_added(p, 0, &diags), 0);
+	CU_ASSERT_EQUAL(diags.n, 0);
+	CU_ASSERT_EQUAL(policy_check_added(p, 1, &diags), -EINVAL);
+	CU_ASSERT_TRUE(said("unknown stack \"gone\"") && said("nowhere"));
+	policy_free(p);
+}
+
 /* ---- size ---- */
 
 static double cpu_seconds(void)
@@ -501,6 +571,8 @@ int main(void)
 		{"a rule called unreachable never decides", test_shadow_property},
 		{"the same with users, programs and sets", test_reach_property},
 		{"one rule that covers another is always found", test_reach_exact},
+		{"of a rule that is added", test_reach_added},
+		{"errors of a rule that is added", test_added_errors},
 		{"65536 rules", test_size},
 		CU_TEST_INFO_NULL,
 	};

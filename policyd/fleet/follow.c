@@ -9,6 +9,7 @@
 #include "policyd/fleet/follow.h"
 
 #define PAGE 500	       /* keys of one answer */
+#define UNREADABLE "\x7f"      /* nobody takes it, and it is not taken for gone */
 #define BEGIN_NS 5000000000ULL /* until a watch stands */
 
 void follow_init(struct follow *f, struct etcd *e, const char *prefix, const struct follow_ops *ops,
@@ -48,7 +49,7 @@ static void tell(struct follow *f, const json_t *kv, bool gone)
 	if (!key || strncmp(key, f->prefix, len) != 0 || !key[len])
 		return;
 	value = gone ? NULL : kv_text(kv, "value");
-	f->ops->change(f->ctx, key + len, value ? value : "");
+	f->ops->change(f->ctx, key + len, gone ? "" : value ? value : UNREADABLE);
 }
 
 /* ---- all of it ---- */

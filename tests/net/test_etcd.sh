@@ -98,6 +98,8 @@ put policy/bad '{version: 1, rules: [{name: x, use: nowhere}]}'
 check "one of a stack that is not there is refused" wait_for refused 'refused whole: etcd:bad.*nowhere'
 put policy/bad '{version: 1, rules: ['
 check "one that is malformed is refused" wait_for refused 'refused whole: etcd:bad:1.*:'
+printf '{version: 1}\0' | ctl put /dmm/policy/bad >/dev/null
+check "one with a zero byte is refused, and not taken for gone" wait_for refused 'refused whole: etcd:bad:.*control characters'
 check "and the policy stays" pair_seen 1
 ctl del /dmm/policy/bad >/dev/null
 

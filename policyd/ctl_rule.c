@@ -264,6 +264,21 @@ static int change_whole(const struct ctl *c, struct edit *e, int argc, char **ar
 	return r == CTL_OK ? ctl_edit_compile(c, e, e->state.class) : r;
 }
 
+/* What a shared rule does is in its document: the daemon would put it back at once. */
+static int refuse_shared(const struct dmm_class *class, int argc, char **argv)
+{
+	for (dmm_u32 at = 0; at < class->hdr.rules; at++)
+		for (int i = 0; i < argc; i++)
+			if (class_live(class, at) && class->rule[at].origin == DMM_ORIGIN_NRD &&
+			    strcmp(class->rule[at].name, argv[i]) == 0) {
+				log_err("rule \"%s\" is shared by hosts: its document in etcd says "
+					"what it does; a rule of your own comes before it",
+					argv[i]);
+				return CTL_FAILED;
+			}
+	return CTL_OK;
+}
+
 /* Do one thing to each of the rules that are named, and commit. */
 static int change_rules(const struct ctl *c, int argc, char **argv, enum change what)
 {
@@ -271,6 +286,8 @@ static int change_rules(const struct ctl *c, int argc, char **argv, enum change 
 	struct edit e;
 	int r = ctl_edit_begin(c, false, &e);
 
+	if (r == CTL_OK)
+		r = refuse_shared(e.state.class, argc, argv);
 	if (r == CTL_OK) {
 		r = changes_open(&s);
 		if (r == 0)

@@ -82,6 +82,9 @@ check "with what they are" equal "$(ctl get /dmm/hosts/host-a --print-value-only
 put pair 00
 wait_for pair 1
 check "a policy comes to all hosts, behind the operator's rules" wait_for pair_seen 1
+by_hand() { ! on a "$DMM_POLICY" "$@" 2>"$TMP/by-hand" && grep -q 'is shared by hosts' "$TMP/by-hand"; }
+check "what they say is not switched off by hand" by_hand rule disable one-1
+check "nor taken away" by_hand del two-1
 put policy/c '{version: 1, hosts: {name: "*-c"}, rules: [{name: only-c, match: {group: web, remote_port: 81}, use: kernel}]}'
 check "one for some hosts to these" wait_for has c '["own","only-c","one-1","two-1"]'
 check "and not to others" has a '["own","one-1","two-1"]'

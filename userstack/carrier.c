@@ -81,6 +81,13 @@ static void carrier_silence(struct stack *s, struct flow *f)
 	flow_set_state(s, f, FLOW_SILENT);
 }
 
+/* The application gave up. */
+static void carrier_abandon(struct stack *s, struct flow *f)
+{
+	STACK_COUNT(s, CONN_FAIL, 1);
+	flow_kill(s, f, "the application gave up");
+}
+
 /* The engine's end of the connection: as the application bound it, else as the kernel would. */
 static int carrier_local(struct stack *s, struct flow *f, struct dmm_addr *ret)
 {
@@ -117,9 +124,8 @@ static void carrier_dial(struct stack *s, struct flow *f)
 	}
 	if (!r)
 		r = hold_set_local(s->hold, &f->rec, &local);
-	if (r == -ENOENT) { /* the application gave up */
-		STACK_COUNT(s, CONN_FAIL, 1);
-		flow_kill(s, f, "the application gave up");
+	if (r == -ENOENT) {
+		carrier_abandon(s, f);
 		return;
 	}
 	if (!r)
@@ -361,14 +367,23 @@ void carrier_close(struct stack *s)
 	inject_close(&s->inject);
 }
 
+/* Nothing comes from a socket that is closed while it connects; its record goes. */
+static bool carrier_given_up(struct stack *s, const struct flow *f)
+{
+	return f->state == FLOW_CONNECTING && f->owned &&
+	       hold_set_local(s->hold, &f->rec, &f->owned->local) == -ENOENT;
+}
+
 void carrier_tick(struct stack *s)
 {
 	struct flow *f, *next;
 
 	for (f = TAILQ_FIRST(&s->held); f; f = next) {
 		next = TAILQ_NEXT(f, held_entry);
-		if (f->state == FLOW_RELEASED ? s->now - f->since > ACCEPT_WAIT_NS
-					      : s->now - f->seen > FORGET_NS)
+		if (carrier_given_up(s, f))
+			carrier_abandon(s, f);
+		else if (f->state == FLOW_RELEASED ? s->now - f->since > ACCEPT_WAIT_NS
+						   : s->now - f->seen > FORGET_NS)
 			flow_kill(s, f, "nothing heard of the application");
 	}
 }

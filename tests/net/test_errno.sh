@@ -30,6 +30,8 @@ asked() { # asked FILE COMMAND...: ERRNO MILLISECONDS
 }
 asking=()
 start_capture
+# one that does not wait for the answer; by the end of this test the SYN would be sent four times
+run_managed web timeout 0.5 "$HAZARD" connect 10.77.0.1 81 || true
 while read -r what want address port; do
 	for mode in -b -N; do
 		asked "plain$mode-$address" in_near timeout 60 "$HAZARD" connect $mode "$address" "$port"
@@ -67,6 +69,7 @@ check "no carrier in the names of connecting sockets" equal "$(connecting_names 
 stop_capture
 check "the far host was asked" at_least "$(captured "tcp dst port 9 and src host $NEAR4")" 2
 if [ "$DMM_BASELINE" != 1 ]; then
+	check "no SYN for who has given up" test "$(captured 'tcp dst port 81')" -le 2
 	check "by the instance" at_least "$(counter connections_failed)" 4
 fi
 finish

@@ -155,6 +155,12 @@ bool slow_input(struct engine_conn *c, struct segment *s)
 		open_send_syn(c);
 		return false;
 	}
+	/* RFC 9293, figure 8: the answer of a peer that called at the same time */
+	if (c->state == TCP_SYN_RCVD && (s->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) &&
+	    s->seq == c->irs && s->ack == c->snd_nxt) {
+		s->flags &= (uint8_t)~TCP_SYN;
+		s->seq++;
+	}
 	if (!input_in_time(c, s) || !input_in_window(c, s))
 		return false;
 	if (s->flags & TCP_RST) {

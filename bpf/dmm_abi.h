@@ -16,13 +16,14 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 12
+#define DMM_ABI_VERSION 13
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
 #define DMM_PATH_LEN 192	 /* cgroup path below the cgroup2 mount, source file names */
 #define DMM_MAX_GROUPS 64	 /* group ids are 1 … MAX-1; 0 is "no group" */
 #define DMM_MAX_STACKS 32	 /* stack ids are 0 … MAX-1 */
+#define DMM_MAX_QUEUES 64	 /* receive queues that an instance can serve */
 #define DMM_MAX_RULES 65536	 /* rule indices 0 … MAX-1, in the order of evaluation */
 #define DMM_MAX_USE 6		 /* stacks in one rule's list of preference */
 #define DMM_MAX_MEASURED 1024	 /* rules that are measured; numbers 1 … MAX */
@@ -306,7 +307,7 @@ struct dmm_stack_rec {
 	dmm_u8 poll;   /* userspace: enum dmm_poll */
 	dmm_u8 reject; /* reject: enum dmm_reject */
 	dmm_u8 pad;
-	dmm_u32 queue;	    /* userspace: receive queue of the interface */
+	dmm_u32 queue;	    /* userspace: receive queue of the interface, value + 1; 0: all */
 	char engine[16];    /* userspace: "native" … */
 	char driver[8];	    /* userspace: "xsk" … */
 	char mode[8];	    /* userspace: "auto", "native", "generic" */

@@ -25,7 +25,7 @@ const volatile struct dmm_steer dmm_steer;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
-	__uint(max_entries, 64); /* receive queues */
+	__uint(max_entries, DMM_MAX_QUEUES);
 	__type(key, __u32);
 	__type(value, __u32);
 } xsks_map SEC(".maps");

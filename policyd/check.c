@@ -88,14 +88,17 @@ static void check_groups(const struct check *c)
 static void check_same_queue(const struct check *c, const struct policy_stack *s,
 			     const struct policy_stack *o)
 {
-	char at[DMM_PATH_LEN];
+	dmm_u32 a = s->rec.queue, b = o->rec.queue;
+	char at[DMM_PATH_LEN], what[32] = "";
 
-	if (s->rec.kind == DMM_KIND_USERSPACE && o->rec.kind == DMM_KIND_USERSPACE &&
-	    strcmp(s->rec.interface, o->rec.interface) == 0 && s->rec.queue == o->rec.queue)
-		diag_error_at(c->diags, &s->pos,
-			      "stack \"%s\": queue %u of %s belongs to stack \"%s\"%s already",
-			      s->rec.name, s->rec.queue, s->rec.interface, o->rec.name,
-			      check_place(&o->pos, at, sizeof(at)));
+	if (s->rec.kind != DMM_KIND_USERSPACE || o->rec.kind != DMM_KIND_USERSPACE ||
+	    strcmp(s->rec.interface, o->rec.interface) != 0 || (a && b && a != b))
+		return;
+	if (a || b)
+		snprintf(what, sizeof(what), "queue %u of ", (a ? a : b) - 1);
+	diag_error_at(c->diags, &s->pos, "stack \"%s\": %s%s belongs to stack \"%s\"%s already",
+		      s->rec.name, what, s->rec.interface, o->rec.name,
+		      check_place(&o->pos, at, sizeof(at)));
 }
 
 static void check_stacks(const struct check *c)

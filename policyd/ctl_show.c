@@ -176,7 +176,7 @@ static void stack_row(struct table *t, const struct telemetry *m, unsigned id)
 		   rec->kind < DMM_KINDS && words_kind[rec->kind] ? words_kind[rec->kind] : "?");
 	table_cell(t, "%s", user ? rec->engine : "-");
 	if (user && rec->queue)
-		table_cell(t, "%s:%u", rec->interface, rec->queue);
+		table_cell(t, "%s:%u", rec->interface, rec->queue - 1);
 	else
 		table_cell(t, "%s", user ? rec->interface : "-");
 	table_cell(t, "%s",

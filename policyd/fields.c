@@ -317,8 +317,8 @@ int fields_of_stack(const struct dmm_stack_rec *s, struct fields *ret)
 		r = add(ret, "port", "driver", FIELD_TEXT, s->driver);
 	if (r == 0)
 		r = add(ret, "port", "interface", FIELD_TEXT, s->interface);
-	if (r == 0)
-		r = add_number(ret, "port", "queue", s->queue);
+	if (r == 0 && s->queue)
+		r = add_number(ret, "port", "queue", s->queue - 1);
 	if (r == 0)
 		r = add(ret, "port", "mode", FIELD_TEXT, s->mode);
 	if (r == 0)

@@ -38,6 +38,21 @@ static int read_priority(const struct keys_at *at, const struct key *k, const st
 	return 0;
 }
 
+/* 0 in the record means all of them. */
+static int read_queue(const struct keys_at *at, const struct key *k, const struct node *v,
+		      void *obj)
+{
+	struct policy_stack *s = obj;
+	int r = key_read_u32(at, k, v, obj);
+
+	if (r < 0)
+		return r;
+	if (s->rec.queue >= DMM_MAX_QUEUES)
+		return keys_error_of(at, k, v, "must be at most %u", DMM_MAX_QUEUES - 1);
+	s->rec.queue++;
+	return 0;
+}
+
 static int read_tos(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
 {
 	struct policy_stack *s = obj;
@@ -115,8 +130,9 @@ const struct key policy_port_keys[POLICY_PORT_KEYS] = {
 	KEY_STRING("interface", read_token, struct policy_stack, rec.interface, "INTERFACE",
 		   "the network interface; its addresses and routes are shared with the kernel",
 		   .form = FORM_TOKEN, .flags = KEY_REQUIRED),
-	KEY_STRING("queue", key_read_u32, struct policy_stack, rec.queue, "NUMBER",
-		   "the receive queue; default 0"),
+	KEY_STRING("queue", read_queue, struct policy_stack, rec.queue, "NUMBER",
+		   "the only receive queue to take packets from; default: all of them",
+		   .form = FORM_NUMBER),
 	KEY_WORD("mode", key_read_word, struct policy_stack, rec.mode, mode_words,
 		 "auto, native, tc or generic",
 		 "how packets are steered; default auto: the best that the device can"),

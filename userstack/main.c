@@ -50,7 +50,7 @@ static const struct argp_option options[] = {
 	{"engine", OPT_ENGINE, "ENGINE", 0,
 	 "Transport engine: native (default), lwip, or a plug-in", 0},
 	{"driver", OPT_DRIVER, "DRIVER", 0, "Packet I/O: xsk (default), dpdk", 0},
-	{"queue", 'q', "N", 0, "Receive queue of the interface (default 0)", 0},
+	{"queue", 'q', "N", 0, "The only receive queue to take packets from (default: all)", 0},
 	{"mode", OPT_MODE, "MODE", 0,
 	 "XDP mode: auto (default: native if the driver can, else generic), native, generic", 0},
 	{"poll", OPT_POLL, "HOW", 0,
@@ -95,7 +95,7 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		driver = arg;
 		return 0;
 	case 'q':
-		c->queue = parse_number(st, "queue", arg, 63);
+		c->queue = (int)parse_number(st, "queue", arg, DMM_MAX_QUEUES - 1);
 		return 0;
 	case OPT_MODE:
 		for (unsigned i = 0; i < ARRAY_SIZE(modes); i++)
@@ -153,7 +153,7 @@ static const struct argp argp = {
 
 int main(int argc, char **argv)
 {
-	struct stack_config c = {.id = -1};
+	struct stack_config c = {.id = -1, .queue = -1};
 	struct stack *s;
 	int r;
 

@@ -18,6 +18,7 @@
 #include "lib/base/util.h"
 #include "loader/attach.h"
 #include "loader/maps.h"
+#include "userstack/port/ports.h"
 #include "userstack/stack.h"
 
 #define EVENTS 128
@@ -223,13 +224,49 @@ static int open_blank(struct stack *s, struct port_config *pc)
 	return r < 0 ? r : xdp_blank_clear(s->ifindex);
 }
 
+static void choose_queues(const struct stack *s, struct port_config *ret)
+{
+	unsigned n = port_queues(s->c.interface);
+
+	ret->queues = 1;
+	if (s->c.queue >= 0) {
+		ret->queue = (unsigned)s->c.queue;
+		return;
+	}
+	ret->queues = MIN(n, s->c.port->queues_max);
+	if (n > ret->queues)
+		log_warn("%s has %u queues, of which port %s serves %u: what arrives on others "
+			 "stays with the kernel, and connections fail; try: ethtool -L",
+			 s->c.interface, n, s->c.port->name, ret->queues);
+}
+
+/* What arrives on a queue is for the socket of that queue. */
+static int steer_port(struct stack *s, unsigned first)
+{
+	int fd, r = -ENOTSUP;
+
+	for (unsigned i = 0; i < DMM_MAX_QUEUES && (fd = s->c.port->fd(s->port, i)) >= 0; i++) {
+		s->port_watch[i] = (struct watch){fd, on_port};
+		r = xdp_steer(s->xdp, first + i, fd);
+		if (r < 0) {
+			log_err("cannot put the socket into the XSKMAP: %s", strerror(-r));
+			return r;
+		}
+		r = stack_watch(s, &s->port_watch[i], EPOLLIN);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
 /* The program first, if it can be: it passes everything on as long as its maps are empty. */
 static int open_port(struct stack *s)
 {
-	struct port_config pc = {.interface = s->c.interface, .queue = s->c.queue};
+	struct port_config pc = {.interface = s->c.interface};
 	bool attaches = s->c.port->attaches;
 	int r = 0;
 
+	choose_queues(s, &pc);
 	pc.ifindex = s->ifindex;
 	pc.may_zerocopy = s->c.mode == DMM_XDP_NONE || s->c.mode == DMM_XDP_NATIVE;
 	if (attaches && s->c.mode == DMM_XDP_TC) {
@@ -252,13 +289,7 @@ static int open_port(struct stack *s)
 	}
 	if (s->c.port->zerocopy(s->port))
 		s->xdp_mode = DMM_XDP_ZEROCOPY;
-	s->port_watch = (struct watch){s->c.port->fd(s->port), on_port};
-	r = xdp_steer(s->xdp, s->c.queue, s->port_watch.fd);
-	if (r < 0) {
-		log_err("cannot put the socket into the XSKMAP: %s", strerror(-r));
-		return r;
-	}
-	return stack_watch(s, &s->port_watch, EPOLLIN);
+	return steer_port(s, pc.queue);
 }
 
 static int open_flows(struct stack *s)
@@ -292,10 +323,10 @@ static void publish(struct stack *s)
 	s->rt->started_ns = s->now;
 	s->rt->heartbeat_ns = s->now;
 	__atomic_store_n(&s->rt->state, DMM_STATE_UP, __ATOMIC_RELEASE);
-	log_info("stack %s is up: engine %s, port %s on %s queue %u, %s, carriers on ports %u "
-		 "and %u, local ports %u to %u",
-		 s->c.name, s->c.engine->name, s->c.port->name, s->c.interface, s->c.queue,
-		 mode[s->xdp_mode], s->rt->port4, s->rt->port6, s->port_lo, s->port_hi);
+	log_info("stack %s is up: engine %s, port %s on %s, %s, carriers on ports %u and %u, local "
+		 "ports %u to %u",
+		 s->c.name, s->c.engine->name, s->c.port->name, s->c.interface, mode[s->xdp_mode],
+		 s->rt->port4, s->rt->port6, s->port_lo, s->port_hi);
 }
 
 int stack_open(struct stack **ret, const struct stack_config *c)

@@ -89,7 +89,7 @@ struct stack_config {
 	const char *name, *interface, *bpffs;
 	const struct engine_ops *engine;
 	const struct port_ops *port;
-	unsigned queue;
+	int queue;		/* -1: all of them */
 	enum dmm_xdp_mode mode; /* DMM_XDP_NONE: the best there is */
 	enum dmm_poll poll;
 	bool debug;
@@ -118,7 +118,8 @@ struct stack {
 	int epoll;
 	int spare_fd; /* given up to accept and close when descriptors run out */
 	dmm_u64 netns;
-	struct watch port_watch, net_watch, hold_watch, signal_watch, carrier4, carrier6;
+	struct watch port_watch[DMM_MAX_QUEUES], net_watch, hold_watch, signal_watch, carrier4,
+		carrier6;
 
 	uint64_t now;
 	struct spin spin;

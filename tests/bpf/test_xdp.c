@@ -349,6 +349,8 @@ static void test_icmp(void)
 
 static void test_pass(void)
 {
+	/* hop-by-hop, routing, authentication, destination, mobility */
+	static const unsigned char extension[] = {0, 43, 51, 60, 135};
 	struct frame owned = tcp4("192.0.2.2", "192.0.2.1", 80, 61000), f;
 
 	f = owned;
@@ -378,8 +380,10 @@ static void test_pass(void)
 	f.b[ETH_HLEN + 9] = IPPROTO_UDP;
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
 	f = tcp6("2001:db8::2", "2001:db8::1", 80, 61000);
-	f.b[ETH_HLEN + 6] = 0; /* hop-by-hop options */
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_OPTION));
+	for (unsigned i = 0; i < sizeof(extension); i++) {
+		f.b[ETH_HLEN + 6] = extension[i];
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_OPTION));
+	}
 	f.b[ETH_HLEN + 6] = 44;
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
 }

@@ -109,6 +109,8 @@ static void test_parse(void)
 
 static void test_malformed(void)
 {
+	/* hop-by-hop, routing, fragment, authentication, destination, mobility */
+	static const uint8_t extension[] = {0, 43, 44, 51, 60, 135};
 	uint8_t p[600];
 	struct frame f;
 	size_t len = make(p, false, 0);
@@ -120,6 +122,7 @@ static void test_malformed(void)
 		{FRAME_ETH_LEN, 0x46},	    /* options */
 		{FRAME_ETH_LEN, 0x55},	    /* version */
 		{FRAME_ETH_LEN + 6, 0x20},  /* a fragment */
+		{FRAME_ETH_LEN + 7, 0x10},  /* a later one */
 		{FRAME_ETH_LEN + 9, 17},    /* no TCP */
 		{FRAME_ETH_LEN + 10, 0x13}, /* header checksum */
 		{FRAME_ETH_LEN + 32, 0x40}, /* data offset too small */
@@ -131,9 +134,14 @@ static void test_malformed(void)
 		p[bad[i].at] = bad[i].value;
 		CU_ASSERT_EQUAL(frame_parse(p, len, &f), FRAME_BAD);
 	}
-	make(p, true, 0);
+	len = make(p, true, 0);
 	p[12] = 0x08, p[13] = 0x00; /* IPv6 that says it is IPv4 */
 	CU_ASSERT_EQUAL(frame_parse(p, len, &f), FRAME_BAD);
+	for (unsigned i = 0; i < sizeof(extension); i++) {
+		make(p, true, 0);
+		p[FRAME_ETH_LEN + 6] = extension[i];
+		CU_ASSERT_EQUAL(frame_parse(p, len, &f), FRAME_BAD);
+	}
 }
 
 static void csum(bool v6)

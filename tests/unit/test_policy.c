@@ -178,7 +178,7 @@ static void test_good(void)
 	CU_ASSERT_STRING_EQUAL(p->stacks[0].rec.mode, "native");
 	CU_ASSERT_STRING_EQUAL(p->stacks[1].rec.driver, "xsk");
 	CU_ASSERT_STRING_EQUAL(p->stacks[1].rec.mode, "auto");
-	CU_ASSERT_EQUAL(p->stacks[1].rec.queue, 1);
+	CU_ASSERT_EQUAL(p->stacks[1].rec.queue, 2);
 	CU_ASSERT_EQUAL(p->stacks[2].rec.pacing_bps, 1000000000ULL);
 	CU_ASSERT_EQUAL(p->stacks[2].rec.mark, 16);
 	CU_ASSERT_EQUAL(p->stacks[2].rec.priority, 1);

@@ -114,8 +114,8 @@ static void test_args(void)
 	struct dmm_stack_rec r = {
 		.name = "edge0", .engine = "lwip", .interface = "eth1", .poll = DMM_POLL_BUSY};
 	static const char want[] = "--name\0edge0\0--id\0"
-				   "7\0--engine\0lwip\0--driver\0\0--interface\0eth1\0--queue\0"
-				   "0\0--mode\0auto\0--poll\0busy\0--bpffs\0/x";
+				   "7\0--engine\0lwip\0--driver\0\0--interface\0eth1\0"
+				   "--mode\0auto\0--poll\0busy\0--bpffs\0/x";
 	static const char settings[] = "--congestion\0reno\0--keepalive\0"
 				       "30\0--user-timeout\0"
 				       "5000\0--bpffs\0/x";

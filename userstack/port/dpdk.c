@@ -171,9 +171,9 @@ static void dpdk_close(struct port *p)
 	free(p);
 }
 
-static int dpdk_fd(const struct port *p)
+static int dpdk_fd(const struct port *p, unsigned i)
 {
-	return p->fd;
+	return i ? -1 : p->fd;
 }
 
 static bool dpdk_zerocopy(const struct port *p)
@@ -256,6 +256,7 @@ const struct port_ops dmm_port = {
 	.abi = PORT_ABI,
 	.name = "dpdk",
 	.attaches = true,
+	.queues_max = 1, /* on a veth the driver knows no more */
 	.open = dpdk_open,
 	.close = dpdk_close,
 	.fd = dpdk_fd,

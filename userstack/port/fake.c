@@ -39,9 +39,10 @@ static void fake_close(struct port *p)
 	free(p);
 }
 
-static int fake_fd(const struct port *p)
+static int fake_fd(const struct port *p, unsigned i)
 {
 	(void)p;
+	(void)i;
 	return -1;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Packet I/O of an instance: whole Ethernet frames in and out of one queue of one interface. One
- * thread, nothing blocks. Drivers: xsk (AF_XDP), dpdk (an ethdev of DPDK, loaded when it is asked
- * for: ports.h), fake (two ends joined in memory, for tests).
+ * Packet I/O of an instance: whole Ethernet frames in and out of one interface. One thread serves
+ * all queues, nothing blocks. Drivers: xsk (AF_XDP), dpdk (an ethdev of DPDK, loaded when it is
+ * asked for: ports.h), fake (two ends joined in memory, for tests).
  */
 #ifndef DMM_USERSTACK_PORT_H
 #define DMM_USERSTACK_PORT_H
@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define PORT_ABI 2		    /* raised with every change of this header's meaning */
+#define PORT_ABI 3		    /* raised with every change of this header's meaning */
 #define PORT_FRAME_MAX (65536 + 64) /* largest frame that rx() hands over */
 
 struct port;
@@ -20,8 +20,9 @@ struct port;
 struct port_config {
 	const char *interface;
 	int ifindex;
-	unsigned queue;
-	const char *receive_on; /* another interface where received frames turn up; NULL: none */
+	unsigned queue, queues; /* the first and how many, 1 … queues_max */
+	const char *receive_on; /* another interface where received frames turn up, on its queue 0;
+				 * NULL: none */
 	bool may_zerocopy;	/* try it first */
 	const char *blank;	/* attaches: file of an XDP program that passes everything */
 };
@@ -41,12 +42,14 @@ struct port_ops {
 	 * there: it comes before steering, and received frames can turn up on the interface only,
 	 * in one buffer each. */
 	bool attaches;
+	unsigned queues_max; /* that it can receive from, at most DMM_MAX_QUEUES */
 	/* -EBUSY: the queue belongs to another. Failures are logged. */
 	int (*open)(struct port **ret, const struct port_config *c);
 	void (*close)(struct port *p);
-	/* The AF_XDP socket that receives: to steer packets to, and to poll for POLLIN. -1: there
-	 * is none, call rx() without being told. Owned by p. */
-	int (*fd)(const struct port *p);
+	/* The AF_XDP socket that receives what arrives on the i-th of the queues: to steer packets
+	 * to, and to poll for POLLIN. -1: there is none. Where frames turn up on another interface
+	 * there is one only. Owned by p. */
+	int (*fd)(const struct port *p, unsigned i);
 	/* True if frames go between hardware and port without a copy. */
 	bool (*zerocopy)(const struct port *p);
 	/* Hand over at most budget frames that are there; returns how many. A frame may be changed

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The xsk port: one AF_XDP socket on one queue, or, where the received frames turn up on another
- * interface, one socket for each direction. The first RX_FRAMES frames are always with the kernel
- * or being read by us, the others are for sending. Frames of several descriptors (larger than one
- * of ours: jumbo, or a super-frame of a sender on this host) are put together.
+ * The xsk port: an AF_XDP socket on each queue, the first of which sends, too; or, where the
+ * received frames turn up on another interface, one socket for each direction. The frames of a
+ * queue are always with the kernel or being read by us; those for sending come before them all.
+ * Frames of several descriptors (larger than one of ours: jumbo, or a super-frame of a sender on
+ * this host) are put together.
  *
  * In copy mode the kernel makes a buffer of its own of each frame that is sent. What it is to cut
  * into segments goes to a packet socket instead: one buffer for up to 64 KiB, and the device does
@@ -21,14 +22,15 @@
 #include <sys/socket.h>
 #include <xdp/xsk.h>
 
+#include "bpf/dmm_abi.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "userstack/port/port.h"
 
 #define FRAME_SIZE 4096u
-#define RX_FRAMES 4096u
+#define RX_FRAMES 4096u	    /* of all queues together, but */
+#define RX_FRAMES_MIN 1024u /* of each */
 #define TX_FRAMES 2048u
-#define FRAMES (RX_FRAMES + TX_FRAMES)
 #define BUSY_TRIES 50 /* a queue that was just closed stays busy until its rings are unmapped */
 #define BUSY_WAIT_US 20000
 #define SUPER_MAX 65535u
@@ -50,37 +52,40 @@ struct half {
 	struct xsk_umem *umem;
 	struct xsk_socket *xsk;
 	struct xsk_ring_prod fill;
-	struct xsk_ring_cons comp;
+	struct xsk_ring_cons comp, rx;
+	uint8_t *area;	 /* of its frames: addresses count from here */
+	size_t join_len; /* of a frame that is not complete yet */
+	bool join_bad;	 /* it is too long: drop it */
+	uint8_t join[PORT_FRAME_MAX];
 };
 
 struct port {
-	struct half half[2]; /* [1] is in use when directions are apart */
-	struct half *in, *out;
+	unsigned queues;    /* that receive: half[0], … */
+	unsigned rx_frames; /* of each */
+	unsigned turn;	    /* which of them is first next time */
+	struct half *out;
 	struct xsk_ring_prod tx;
-	struct xsk_ring_cons rx;
-	uint8_t *area; /* of all frames; addresses count from here, or from out_area */
-	uint8_t *out_area;
+	uint8_t *area; /* of all frames */
+	size_t area_len;
 	bool zerocopy;
 	int packet; /* socket for frames that are to be cut; -1: none */
 	unsigned tx_free_n;
 	uint64_t tx_free[TX_FRAMES];
 	unsigned tx_pending;	 /* committed since the last flush */
 	unsigned tx_outstanding; /* with the kernel */
-	size_t join_len;	 /* of a frame that is not complete yet */
-	bool join_bad;		 /* it is too long: drop it */
-	uint8_t join[PORT_FRAME_MAX];
+	struct half half[];
 };
 
-static void xsk_fill(struct port *p, const uint64_t *addr, unsigned n)
+static void xsk_fill(struct half *h, const uint64_t *addr, unsigned n)
 {
 	uint32_t idx;
 
 	/* There are as many slots as frames: this cannot fail. */
-	if (!n || xsk_ring_prod__reserve(&p->in->fill, n, &idx) != n)
+	if (!n || xsk_ring_prod__reserve(&h->fill, n, &idx) != n)
 		return;
 	for (unsigned i = 0; i < n; i++)
-		*xsk_ring_prod__fill_addr(&p->in->fill, idx + i) = addr[i];
-	xsk_ring_prod__submit(&p->in->fill, n);
+		*xsk_ring_prod__fill_addr(&h->fill, idx + i) = addr[i];
+	xsk_ring_prod__submit(&h->fill, n);
 }
 
 #define DIR_IN 1u
@@ -92,52 +97,70 @@ static void half_close(struct half *h)
 		xsk_socket__delete(h->xsk);
 	if (h->umem)
 		xsk_umem__delete(h->umem);
-	*h = (struct half){};
+	memset(h, 0, offsetof(struct half, join));
 }
 
+/* Its frames begin at number `first` of all; those to send come before those to receive. */
 static int half_open(struct port *p, struct half *h, const char *interface, unsigned queue,
-		     unsigned dirs, unsigned flags)
+		     unsigned dirs, unsigned first, unsigned flags)
 {
 	struct xsk_umem_config uc = {
-		.fill_size = RX_FRAMES, .comp_size = TX_FRAMES, .frame_size = FRAME_SIZE};
-	struct xsk_socket_config sc = {.rx_size = RX_FRAMES,
+		.fill_size = p->rx_frames, .comp_size = TX_FRAMES, .frame_size = FRAME_SIZE};
+	struct xsk_socket_config sc = {.rx_size = p->rx_frames,
 				       .tx_size = TX_FRAMES,
 				       .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
 				       .bind_flags = (__u16)flags};
-	uint64_t frames = (dirs & DIR_IN ? RX_FRAMES : 0) + (dirs & DIR_OUT ? TX_FRAMES : 0);
+	unsigned tx_frames = dirs & DIR_OUT ? TX_FRAMES : 0;
+	unsigned rx_frames = dirs & DIR_IN ? p->rx_frames : 0;
+	uint64_t addr;
 	int r;
 
-	r = xsk_umem__create(&h->umem, dirs & DIR_IN ? p->area : p->out_area, frames * FRAME_SIZE,
+	h->area = p->area + (size_t)first * FRAME_SIZE;
+	r = xsk_umem__create(&h->umem, h->area, (uint64_t)(tx_frames + rx_frames) * FRAME_SIZE,
 			     &h->fill, &h->comp, &uc);
 	if (r < 0) {
 		h->umem = NULL;
 		return r;
 	}
-	r = xsk_socket__create(&h->xsk, interface, queue, h->umem, dirs & DIR_IN ? &p->rx : NULL,
-			       dirs & DIR_OUT ? &p->tx : NULL, &sc);
+	r = xsk_socket__create(&h->xsk, interface, queue, h->umem, rx_frames ? &h->rx : NULL,
+			       tx_frames ? &p->tx : NULL, &sc);
 	if (r < 0) {
 		h->xsk = NULL;
 		half_close(h);
+		return r;
 	}
-	return r;
+	if (tx_frames)
+		p->out = h;
+	for (unsigned i = tx_frames; i < tx_frames + rx_frames; i++) {
+		addr = (uint64_t)i * FRAME_SIZE;
+		xsk_fill(h, &addr, 1);
+	}
+	return 0;
+}
+
+static void xsk_unbind(struct port *p)
+{
+	for (unsigned i = 0; i <= p->queues; i++)
+		half_close(&p->half[i]);
 }
 
 static int xsk_bind_once(struct port *p, const struct port_config *c, unsigned flags)
 {
+	unsigned first = TX_FRAMES;
 	int r;
 
-	p->in = p->out = &p->half[0];
-	p->out_area = p->area;
-	if (!c->receive_on)
-		return half_open(p, p->in, c->interface, c->queue, DIR_IN | DIR_OUT, flags);
-	p->out = &p->half[1];
-	p->out_area = p->area + (size_t)RX_FRAMES * FRAME_SIZE;
-	r = half_open(p, p->in, c->receive_on, 0, DIR_IN, flags);
+	if (c->receive_on) {
+		r = half_open(p, &p->half[1], c->interface, c->queue, DIR_OUT, 0, flags);
+		if (!r)
+			r = half_open(p, &p->half[0], c->receive_on, 0, DIR_IN, first, flags);
+	} else {
+		r = half_open(p, &p->half[0], c->interface, c->queue, DIR_IN | DIR_OUT, 0, flags);
+	}
+	for (unsigned i = 1; !r && i < p->queues; i++)
+		r = half_open(p, &p->half[i], c->interface, c->queue + i, DIR_IN,
+			      first + i * p->rx_frames, flags);
 	if (r < 0)
-		return r;
-	r = half_open(p, p->out, c->interface, c->queue, DIR_OUT, flags);
-	if (r < 0)
-		half_close(p->in);
+		xsk_unbind(p);
 	return r;
 }
 
@@ -158,8 +181,8 @@ static int xsk_bind(struct port *p, const struct port_config *c)
 		}
 		if (!r) {
 			p->zerocopy = want[i] & XDP_ZEROCOPY;
-			log_info("%s queue %u: AF_XDP in %s mode, %s", c->interface, c->queue,
-				 p->zerocopy ? "zero-copy" : "copy",
+			log_info("%s: AF_XDP on %u queue%s in %s mode, %s", c->interface, p->queues,
+				 p->queues == 1 ? "" : "s", p->zerocopy ? "zero-copy" : "copy",
 				 want[i] & XDP_USE_SG ? "frames of any size"
 						      : "frames up to 4096 bytes");
 			if (!(want[i] & XDP_USE_SG) && !c->may_zerocopy)
@@ -214,29 +237,33 @@ static void xsk_port_close(struct port *p)
 {
 	if (p->packet >= 0)
 		close(p->packet);
-	half_close(&p->half[0]);
-	half_close(&p->half[1]);
+	xsk_unbind(p);
 	if (p->area)
-		munmap(p->area, (size_t)FRAMES * FRAME_SIZE);
+		munmap(p->area, p->area_len);
 	free(p);
 }
 
 static int xsk_port_open(struct port **ret, const struct port_config *c)
 {
 	struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+	unsigned queues = c->receive_on ? 1 : c->queues;
 	struct port *p;
-	uint64_t addr;
 	int r;
 
-	p = calloc(1, sizeof(*p));
+	p = calloc(1, sizeof(*p) + (queues + 1) * sizeof(p->half[0]));
 	if (!p)
 		return -ENOMEM;
 	p->packet = -1;
+	p->queues = queues;
+	p->rx_frames = RX_FRAMES;
+	while (p->rx_frames > RX_FRAMES_MIN && p->rx_frames * queues > RX_FRAMES)
+		p->rx_frames /= 2; /* rings want powers of two */
+	p->area_len = (size_t)(TX_FRAMES + queues * p->rx_frames) * FRAME_SIZE;
 	/* Without CAP_IPC_LOCK the umem counts against this limit; if it cannot be raised, bind
 	 * says so. */
 	(void)setrlimit(RLIMIT_MEMLOCK, &unlimited);
-	p->area = mmap(NULL, (size_t)FRAMES * FRAME_SIZE, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	p->area =
+		mmap(NULL, p->area_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p->area == MAP_FAILED) {
 		r = -errno;
 		p->area = NULL;
@@ -245,27 +272,22 @@ static int xsk_port_open(struct port **ret, const struct port_config *c)
 	r = xsk_bind(p, c);
 	if (r < 0)
 		goto fail;
-	for (unsigned i = 0; i < RX_FRAMES; i++) {
-		addr = (uint64_t)i * FRAME_SIZE;
-		xsk_fill(p, &addr, 1);
-	}
-	for (unsigned i = RX_FRAMES; i < FRAMES; i++)
-		p->tx_free[p->tx_free_n++] = (uint64_t)i * FRAME_SIZE -
-					     (uint64_t)(p->out_area - p->area);
+	for (unsigned i = 0; i < TX_FRAMES; i++)
+		p->tx_free[p->tx_free_n++] = (uint64_t)i * FRAME_SIZE;
 	if (!p->zerocopy)
 		super_open(p, c->ifindex);
 	*ret = p;
 	return 0;
 fail:
-	log_err("%s queue %u: cannot open an AF_XDP socket: %s%s", c->interface, c->queue,
-		strerror(-r), xsk_advice(r));
+	log_err("%s: cannot open an AF_XDP socket: %s%s", c->interface, strerror(-r),
+		xsk_advice(r));
 	xsk_port_close(p);
 	return r;
 }
 
-static int xsk_port_fd(const struct port *p)
+static int xsk_port_fd(const struct port *p, unsigned i)
 {
-	return xsk_socket__fd(p->in->xsk);
+	return i < p->queues ? xsk_socket__fd(p->half[i].xsk) : -1;
 }
 
 static bool xsk_port_zerocopy(const struct port *p)
@@ -274,58 +296,70 @@ static bool xsk_port_zerocopy(const struct port *p)
 }
 
 /* One descriptor. True: cb had a frame. */
-static bool xsk_rx_desc(struct port *p, const struct xdp_desc *d,
+static bool xsk_rx_desc(struct half *h, const struct xdp_desc *d,
 			void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
 			unsigned *drops)
 {
-	uint8_t *data = xsk_umem__get_data(p->area, d->addr);
+	uint8_t *data = xsk_umem__get_data(h->area, d->addr);
 	bool more = d->options & XDP_PKT_CONTD;
 
-	if (!more && !p->join_len && !p->join_bad) {
+	if (!more && !h->join_len && !h->join_bad) {
 		cb(ctx, data, d->len);
 		return true;
 	}
-	if (p->join_len + d->len > sizeof(p->join))
-		p->join_bad = true;
-	if (!p->join_bad) {
-		memcpy(p->join + p->join_len, data, d->len);
-		p->join_len += d->len;
+	if (h->join_len + d->len > sizeof(h->join))
+		h->join_bad = true;
+	if (!h->join_bad) {
+		memcpy(h->join + h->join_len, data, d->len);
+		h->join_len += d->len;
 	}
 	if (more)
 		return false;
-	if (p->join_bad)
+	if (h->join_bad)
 		(*drops)++;
 	else
-		cb(ctx, p->join, p->join_len);
-	p->join_len = 0;
-	p->join_bad = false;
+		cb(ctx, h->join, h->join_len);
+	h->join_len = 0;
+	h->join_bad = false;
 	return true;
 }
 
-static unsigned xsk_port_rx(struct port *p, unsigned budget,
-			    void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
-			    unsigned *drops)
+static unsigned half_rx(struct half *h, unsigned budget,
+			void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
+			unsigned *drops)
 {
 	uint64_t back[64];
 	unsigned frames = 0, n;
 	uint32_t idx;
 
 	while (frames < budget) {
-		n = xsk_ring_cons__peek(&p->rx, ARRAY_SIZE(back), &idx);
+		n = xsk_ring_cons__peek(&h->rx, ARRAY_SIZE(back), &idx);
 		if (!n)
 			break;
 		for (unsigned i = 0; i < n; i++) {
-			const struct xdp_desc *d = xsk_ring_cons__rx_desc(&p->rx, idx + i);
+			const struct xdp_desc *d = xsk_ring_cons__rx_desc(&h->rx, idx + i);
 
 			back[i] = d->addr;
-			frames += xsk_rx_desc(p, d, cb, ctx, drops);
+			frames += xsk_rx_desc(h, d, cb, ctx, drops);
 		}
-		xsk_ring_cons__release(&p->rx, n);
-		xsk_fill(p, back, n);
+		xsk_ring_cons__release(&h->rx, n);
+		xsk_fill(h, back, n);
 	}
 	/* epoll does this for who sleeps. */
-	if (!frames && xsk_ring_prod__needs_wakeup(&p->in->fill))
-		(void)recvfrom(xsk_socket__fd(p->in->xsk), NULL, 0, MSG_DONTWAIT, NULL, NULL);
+	if (!frames && xsk_ring_prod__needs_wakeup(&h->fill))
+		(void)recvfrom(xsk_socket__fd(h->xsk), NULL, 0, MSG_DONTWAIT, NULL, NULL);
+	return frames;
+}
+
+static unsigned xsk_port_rx(struct port *p, unsigned budget,
+			    void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
+			    unsigned *drops)
+{
+	unsigned frames = 0, first = p->turn++;
+
+	for (unsigned i = 0; i < p->queues && frames < budget; i++)
+		frames +=
+			half_rx(&p->half[(first + i) % p->queues], budget - frames, cb, ctx, drops);
 	return frames;
 }
 
@@ -375,7 +409,7 @@ static uint8_t *xsk_port_tx_reserve(struct port *p, size_t len)
 		xsk_port_flush(p);
 	if (!p->tx_free_n)
 		return NULL;
-	return xsk_umem__get_data(p->out_area, p->tx_free[p->tx_free_n - 1]);
+	return xsk_umem__get_data(p->out->area, p->tx_free[p->tx_free_n - 1]);
 }
 
 static void xsk_port_tx_commit(struct port *p, size_t len)
@@ -422,6 +456,7 @@ static bool xsk_port_tx_super(struct port *p, const struct port_super *s)
 const struct port_ops port_xsk = {
 	.abi = PORT_ABI,
 	.name = "xsk",
+	.queues_max = DMM_MAX_QUEUES,
 	.open = xsk_port_open,
 	.close = xsk_port_close,
 	.fd = xsk_port_fd,

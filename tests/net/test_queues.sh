@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# An interface of four queues, over which the sender's hash spreads connections: all of them arrive,
+# however packets are steered, whoever calls.
+# shellcheck source=tests/net/lib.sh
+. "$(dirname "$0")/lib.sh"
+need nginx
+link_hosts() {
+	local q="numrxqueues 4 numtxqueues 4"
+	# shellcheck disable=SC2086
+	ip link add near0 netns "$NEAR" $q type veth peer name far0 $q netns "$FAR"
+}
+setup "$@"
+far_nginx
+nginx_config near-nginx "$TMP/www" "$NEAR4:8081" "[$NEAR6]:8081"
+
+# fetch URL...: from each over connections of their own, 60 in all; how many came
+fetch() {
+	local urls=() u i
+	for u in "$@"; do
+		for ((i = 0; i < 60 / $#; i++)); do urls+=("$u"); done
+	done
+	curl -sS --no-progress-meter -m 20 -H 'Connection: close' -Z --parallel-immediate --parallel-max 60 "${urls[@]}" |
+		grep -c '^small$' || true
+}
+export -f fetch
+
+for how in native generic tc; do
+	config | sed "s/driver: xsk/&, mode: $how/" | start_policyd
+	spawn near-nginx run_managed web nginx -c "$TMP/near-nginx.conf"
+	nginx=$SPAWNED
+	wait_for near_listens 8081
+	mark
+	check "$how: 60 connections" equal "$(run_managed web bash -c \
+		"fetch http://$FAR4:8080/small http://[$FAR6]:8080/small")" 60
+	check "$how: 60 connections to a server" equal \
+		"$(in_far bash -c "fetch http://$NEAR4:8081/small http://[$NEAR6]:8081/small")" 60
+	check_dmm "$how: the instance carried them" at_least "$(since connections_opened)" 60
+	check_dmm "$how: the server's, too" at_least "$(since connections_accepted)" 60
+	check_dmm "$how: nothing arrived where nobody looks" equal "$(since xdp_pass_no_socket)" 0
+	stop_policyd
+	end "$nginx"
+done
+finish

@@ -4,7 +4,7 @@
  * received frames turn up on another interface, one socket for each direction. The frames of a
  * queue are always with the kernel or being read by us; those for sending come before them all.
  * Frames of several descriptors (larger than one of ours: jumbo, or a super-frame of a sender on
- * this host) are put together.
+ * this host) are put together, and taken apart.
  *
  * In copy mode the kernel makes a buffer of its own of each frame that is sent. What it is to cut
  * into segments goes to a packet socket instead: one buffer for up to 64 KiB, and the device does
@@ -31,6 +31,7 @@
 #define RX_FRAMES 4096u	    /* of all queues together, but */
 #define RX_FRAMES_MIN 1024u /* of each */
 #define TX_FRAMES 2048u
+#define TX_LARGE (16 * FRAME_SIZE) /* the kernel puts as many into a packet */
 #define BUSY_TRIES 50 /* a queue that was just closed stays busy until its rings are unmapped */
 #define BUSY_WAIT_US 20000
 #define SUPER_MAX 65535u
@@ -69,10 +70,12 @@ struct port {
 	size_t area_len;
 	bool zerocopy;
 	int packet; /* socket for frames that are to be cut; -1: none */
+	size_t tx_max;
 	unsigned tx_free_n;
 	uint64_t tx_free[TX_FRAMES];
 	unsigned tx_pending;	 /* committed since the last flush */
 	unsigned tx_outstanding; /* with the kernel */
+	uint8_t tx_large[TX_LARGE];
 	struct half half[];
 };
 
@@ -181,6 +184,8 @@ static int xsk_bind(struct port *p, const struct port_config *c)
 		}
 		if (!r) {
 			p->zerocopy = want[i] & XDP_ZEROCOPY;
+			/* how many descriptors a driver takes for one it says nowhere */
+			p->tx_max = want[i] == (XDP_COPY | XDP_USE_SG) ? TX_LARGE : FRAME_SIZE;
 			log_info("%s: AF_XDP on %u queue%s in %s mode, %s", c->interface, p->queues,
 				 p->queues == 1 ? "" : "s", p->zerocopy ? "zero-copy" : "copy",
 				 want[i] & XDP_USE_SG ? "frames of any size"
@@ -397,22 +402,26 @@ static void xsk_port_flush(struct port *p)
 
 static size_t xsk_port_tx_max(const struct port *p)
 {
-	(void)p;
-	return FRAME_SIZE;
+	return p->tx_max;
 }
 
 static uint8_t *xsk_port_tx_reserve(struct port *p, size_t len)
 {
-	if (len > FRAME_SIZE)
+	unsigned frames = (unsigned)((len + FRAME_SIZE - 1) / FRAME_SIZE);
+
+	if (len > p->tx_max)
 		return NULL;
-	if (!p->tx_free_n)
+	if (p->tx_free_n < frames)
 		xsk_port_flush(p);
-	if (!p->tx_free_n)
+	if (p->tx_free_n < frames)
 		return NULL;
+	if (frames > 1)
+		return p->tx_large;
 	return xsk_umem__get_data(p->out->area, p->tx_free[p->tx_free_n - 1]);
 }
 
-static void xsk_port_tx_commit(struct port *p, size_t len)
+/* One descriptor of len bytes; more: the frame goes on. */
+static void xsk_tx_desc(struct port *p, const uint8_t *data, size_t len, bool more)
 {
 	struct xdp_desc *d;
 	uint32_t idx;
@@ -423,8 +432,23 @@ static void xsk_port_tx_commit(struct port *p, size_t len)
 	d = xsk_ring_prod__tx_desc(&p->tx, idx);
 	d->addr = p->tx_free[--p->tx_free_n];
 	d->len = (uint32_t)len;
-	d->options = 0;
+	d->options = more ? XDP_PKT_CONTD : 0;
+	if (data)
+		memcpy(xsk_umem__get_data(p->out->area, d->addr), data, len);
 	p->tx_pending++;
+}
+
+static void xsk_port_tx_commit(struct port *p, size_t len)
+{
+	size_t done = 0;
+
+	if (len <= FRAME_SIZE) {
+		xsk_tx_desc(p, NULL, len, false);
+		return;
+	}
+	for (; len - done > FRAME_SIZE; done += FRAME_SIZE)
+		xsk_tx_desc(p, p->tx_large + done, FRAME_SIZE, true);
+	xsk_tx_desc(p, p->tx_large + done, len - done, false);
 }
 
 static size_t xsk_port_super_max(const struct port *p)

@@ -303,10 +303,10 @@ struct dmm_choice {
  */
 struct dmm_stack_rec {
 	char name[DMM_NAME_LEN];
-	dmm_u8 kind;   /* enum dmm_kind */
-	dmm_u8 poll;   /* userspace: enum dmm_poll */
-	dmm_u8 reject; /* reject: enum dmm_reject */
-	dmm_u8 pad;
+	dmm_u8 kind;	    /* enum dmm_kind */
+	dmm_u8 poll;	    /* userspace: enum dmm_poll */
+	dmm_u8 reject;	    /* reject: enum dmm_reject */
+	dmm_u8 ecn;	    /* userspace: 1: ask for it, RFC 3168 */
 	dmm_u32 queue;	    /* userspace: receive queue of the interface, value + 1; 0: all */
 	char engine[16];    /* userspace: "native" … */
 	char driver[8];	    /* userspace: "xsk" … */

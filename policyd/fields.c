@@ -325,6 +325,8 @@ int fields_of_stack(const struct dmm_stack_rec *s, struct fields *ret)
 		r = add(ret, NULL, "poll", FIELD_TEXT, words_poll[s->poll]);
 	if (r == 0 && s->congestion[0])
 		r = add(ret, NULL, "congestion", FIELD_TEXT, s->congestion);
+	if (r == 0 && s->ecn)
+		r = add(ret, NULL, "ecn", FIELD_BOOL, "true");
 	return r < 0 ? r : add_timeouts(ret, s);
 }
 

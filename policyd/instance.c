@@ -62,6 +62,8 @@ void instance_args_build(struct instance_args *ret, const struct dmm_stack_rec *
 		args_add(ret, "--congestion");
 		args_add(ret, "%.*s", (int)sizeof(rec->congestion), rec->congestion);
 	}
+	if (rec->ecn)
+		args_add(ret, "--ecn");
 	if (rec->keepalive_s) {
 		args_add(ret, "--keepalive");
 		args_add(ret, "%u", rec->keepalive_s);

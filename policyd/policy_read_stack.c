@@ -170,6 +170,9 @@ const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 		   "the congestion control: kernel: as in tcp_available_congestion_control; engine "
 		   "native: cubic (the default), reno or dctcp",
 		   .form = FORM_TOKEN),
+	KEY_STRING("ecn", key_read_bool, struct policy_stack, rec.ecn, "true or false",
+		   "engine native: ask for ECN; answered it is anyway. dctcp always asks",
+		   .form = FORM_BOOL),
 	KEY_STRING("pacing", key_read_rate, struct policy_stack, rec.pacing_bps, "RATE",
 		   "kernel: the highest rate of one socket, as 1gbit"),
 	KEY_STRING("mark", read_mark, struct policy_stack, rec.mark, "NUMBER", "kernel: SO_MARK",
@@ -193,13 +196,13 @@ static bool stack_seen(uint32_t mask, const char *name)
 }
 
 const char *const policy_kernel_only[] = {"pacing", "mark", "priority", "tos", NULL};
-const char *const policy_user_only[] = {"engine", "port", "poll", NULL};
+const char *const policy_user_only[] = {"engine", "port", "poll", "ecn", NULL};
 
 /* What the engines that are built in cannot do. A plug-in says so itself. */
 static int stack_settle_engine(const struct keys_at *at, const struct node *v, uint32_t mask,
 			       const struct dmm_stack_rec *rec)
 {
-	static const char *const tcp[] = {"congestion", "user_timeout_ms", "keepalive_s"};
+	static const char *const tcp[] = {"congestion", "ecn", "user_timeout_ms", "keepalive_s"};
 	int err = 0;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(tcp) && strcmp(rec->engine, "lwip") == 0; i++)

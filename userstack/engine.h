@@ -29,7 +29,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 4 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 5 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -75,6 +75,7 @@ struct engine_config {
 	uint64_t now;
 	/* What the policy asks for; empty or 0: the engine's own choice. */
 	char congestion[16];
+	bool ecn;		  /* ask for ECN (RFC 3168) */
 	uint32_t keepalive_s;	  /* silence after which the peer is asked whether it is there */
 	uint32_t user_timeout_ms; /* how long bytes may wait for their ACK (RFC 5482) */
 };

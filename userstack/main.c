@@ -37,6 +37,7 @@ enum {
 	OPT_MODE,
 	OPT_POLL,
 	OPT_CONGESTION,
+	OPT_ECN,
 	OPT_KEEPALIVE,
 	OPT_USER_TIMEOUT,
 	OPT_BPFFS,
@@ -58,6 +59,7 @@ static const struct argp_option options[] = {
 	 "sleep), busy (never sleep: one CPU in full use), sleep",
 	 0},
 	{"congestion", OPT_CONGESTION, "NAME", 0, "Congestion control of the engine", 0},
+	{"ecn", OPT_ECN, NULL, 0, "The engine asks for explicit congestion notification", 0},
 	{"keepalive", OPT_KEEPALIVE, "S", 0, "Seconds of silence until a peer is asked", 0},
 	{"user-timeout", OPT_USER_TIMEOUT, "MS", 0, "How long bytes may wait for their ACK", 0},
 	{"bpffs", OPT_BPFFS, "PATH", 0, "Pin tree (default $" TREE_ENV " or " TREE_DEFAULT ")", 0},
@@ -115,6 +117,9 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		return EINVAL;
 	case OPT_CONGESTION:
 		c->congestion = arg;
+		return 0;
+	case OPT_ECN:
+		c->ecn = true;
 		return 0;
 	case OPT_KEEPALIVE:
 		c->keepalive_s = parse_number(st, "keepalive", arg, 32767);

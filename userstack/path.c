@@ -392,6 +392,7 @@ int path_open(struct stack *s)
 	struct engine_config ec = {
 		.host = &s->engine_host,
 		.now = s->now,
+		.ecn = s->c.ecn,
 		.keepalive_s = s->c.keepalive_s,
 		.user_timeout_ms = s->c.user_timeout_ms,
 	};
@@ -435,9 +436,9 @@ int path_open(struct stack *s)
 		 s->c.congestion ? s->c.congestion : "");
 	r = s->c.engine->start(&s->engine, &ec);
 	if (r == -EOPNOTSUPP) {
-		log_err("the engine %s cannot do what is asked for%s%s%s%s", s->c.engine->name,
+		log_err("the engine %s cannot do what is asked for%s%s%s%s%s", s->c.engine->name,
 			ec.congestion[0] ? ": congestion " : "", ec.congestion,
-			ec.keepalive_s ? ", keepalive" : "",
+			ec.ecn ? ", ecn" : "", ec.keepalive_s ? ", keepalive" : "",
 			ec.user_timeout_ms ? ", user timeout" : "");
 		return r;
 	}

@@ -94,6 +94,7 @@ struct stack_config {
 	enum dmm_poll poll;
 	bool debug;
 	const char *congestion; /* NULL: the engine's own choice; 0 as well */
+	bool ecn;
 	unsigned keepalive_s, user_timeout_ms;
 	int id; /* -1: look the name up in the tree */
 };

@@ -75,11 +75,12 @@ static void test_wrong_ack(void)
 	peer_stop();
 }
 
-static void call(void)
+static void call(bool ecn)
 {
 	struct dmm_addr remote = {.port = 5000}, local = {.port = 80};
 
 	peer_start();
+	peer.e->tune.ecn = ecn;
 	addr_parse_ip("10.0.0.9", remote.ip);
 	addr_parse_ip("10.0.0.2", local.ip);
 	CU_ASSERT_EQUAL_FATAL(
@@ -92,7 +93,7 @@ static void test_simultaneous_open(void)
 {
 	const struct segment *s;
 
-	call();
+	call(false);
 	GIVE(.flags = TCP_SYN, .mss = MSS);
 	s = peer_take();
 	CU_ASSERT(s && s->flags == (TCP_SYN | TCP_ACK) && s->seq == 0 && s->ack == 1);
@@ -110,7 +111,7 @@ static void test_syn_sent(void)
 {
 	const struct segment *s;
 
-	call();
+	call(false);
 	GIVE(.flags = TCP_SYN | TCP_ACK, .ack = 7); /* of an old connection: RFC 9293, figure 9 */
 	s = peer_take();
 	CU_ASSERT(s && s->flags == TCP_RST && s->seq == 7);
@@ -569,6 +570,37 @@ static void test_ecn(void)
 	peer_stop();
 }
 
+static void test_ecn_asked(void)
+{
+	const struct segment *s;
+	static const struct {
+		uint8_t answer, want; /* beside SYN and ACK */
+		bool ecn;
+	} rows[] = {{TCP_ACK, 0, false},
+		    {TCP_ACK | TCP_ECE, 0, true},
+		    {TCP_ACK | TCP_ECE | TCP_CWR, 0, false},
+		    {TCP_ECE | TCP_CWR, TCP_ECE, true}, /* it calls, too */
+		    {0, 0, false}};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		call(true);
+		GIVE(.flags = TCP_SYN | rows[i].answer, .ack = rows[i].answer & TCP_ACK ? 1 : 0,
+		     .mss = MSS);
+		CU_ASSERT_EQUAL(peer.conn->ecn, rows[i].ecn);
+		s = peer_take();
+		CU_ASSERT(s && (s->flags & (TCP_ECE | TCP_CWR)) == rows[i].want);
+		peer_stop();
+	}
+	/* A SYN that asks for it does not pass everywhere. */
+	call(true);
+	peer_pass(1500 * MS);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == TCP_SYN);
+	GIVE(.flags = TCP_SYN | TCP_ACK | TCP_ECE, .ack = 1, .mss = MSS);
+	CU_ASSERT(peer.connected && !peer.conn->ecn);
+	peer_stop();
+}
+
 /* ---- ICMP ---- */
 
 static void test_too_big(void)
@@ -643,7 +675,8 @@ static int started(const char *congestion, uint32_t keepalive_s, uint32_t user_t
 	struct engine_config c = {.mtu = 1500, .host = &peer.host, .keepalive_s = keepalive_s};
 
 	c.user_timeout_ms = user_timeout_ms;
-	strcpy(c.congestion, congestion);
+	c.ecn = !strcmp(congestion, "ecn");
+	strcpy(c.congestion, c.ecn ? "" : congestion);
 	return engine_native.start(&peer.e, &c);
 }
 
@@ -662,6 +695,9 @@ static void test_settings(void)
 	CU_ASSERT(peer.e->tune.cc == &cc_dctcp && peer.e->tune.ecn);
 	engine_native.stop(peer.e);
 	CU_ASSERT_EQUAL(started("bbr", 0, 0), -EOPNOTSUPP);
+	CU_ASSERT_EQUAL_FATAL(started("ecn", 0, 0), 0);
+	CU_ASSERT(peer.e->tune.cc == &cc_cubic && peer.e->tune.ecn);
+	engine_native.stop(peer.e);
 }
 
 int main(void)
@@ -688,6 +724,7 @@ int main(void)
 		{"after a pause", test_idle_restart},
 		{"keepalive", test_keepalive},
 		{"ECN", test_ecn},
+		{"ECN asked for", test_ecn_asked},
 		{"too big", test_too_big},
 		{"a larger one", test_probe},
 		{"settings", test_settings},

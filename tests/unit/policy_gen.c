@@ -106,6 +106,7 @@ static void gen_stack(struct rng *r, size_t i, struct dmm_stack_rec *s)
 		strcpy(s->engine, rng_below(r, 2) ? "lwip" : "native");
 		if (!strcmp(s->engine, "native")) {
 			strcpy(s->congestion, rng_below(r, 2) ? "dctcp" : "");
+			s->ecn = (dmm_u8)rng_below(r, 2);
 			s->user_timeout_ms = rng_below(r, 2) ? rng_below(r, 100000) : 0;
 			s->keepalive_s = rng_below(r, 2) ? rng_below(r, 32768) : 0;
 		}

@@ -102,7 +102,7 @@ static int lw_start(struct engine **ret, const struct engine_config *c)
 
 	if (lw_engine)
 		return -EBUSY;
-	if (c->congestion[0] || c->keepalive_s || c->user_timeout_ms)
+	if (c->congestion[0] || c->ecn || c->keepalive_s || c->user_timeout_ms)
 		return -EOPNOTSUPP;
 	e = calloc(1, sizeof(*e));
 	if (!e)

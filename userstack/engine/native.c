@@ -26,6 +26,7 @@ static int native_tune(struct native_tune *t, const struct engine_config *c)
 		.half_open_max = 1024,
 		.time_wait_max = 65536,
 		.keepalive = c->keepalive_s * SECOND,
+		.ecn = c->ecn,
 	};
 	if (c->user_timeout_ms)
 		t->user_timeout = c->user_timeout_ms * MS;
@@ -34,7 +35,7 @@ static int native_tune(struct native_tune *t, const struct engine_config *c)
 	for (unsigned i = 0; i < ARRAY_SIZE(controls); i++)
 		if (!strcmp(controls[i]->name, c->congestion)) {
 			t->cc = controls[i];
-			t->ecn = t->cc->mark; /* it lives by that (RFC 8257) */
+			t->ecn |= !!t->cc->mark; /* it lives by that (RFC 8257) */
 			return 0;
 		}
 	return -EOPNOTSUPP;

@@ -536,7 +536,7 @@ static void stopwait_poll(struct engine *e, uint64_t now, uint64_t *ret_next)
 
 static int stopwait_start(struct engine **ret, const struct engine_config *c)
 {
-	if (c->congestion[0] || c->keepalive_s || c->user_timeout_ms)
+	if (c->congestion[0] || c->ecn || c->keepalive_s || c->user_timeout_ms)
 		return -EOPNOTSUPP;
 	*ret = calloc(1, sizeof(**ret));
 	if (!*ret)

@@ -18,7 +18,9 @@ void open_send_syn(struct engine_conn *c)
 		k.ack = c->rcv_nxt;
 		c->rcv_acked = c->rcv_nxt;
 	}
-	if (answer ? c->ecn : c->e->tune.ecn)
+	if (!answer && c->backoff) /* some drop who asks for it: RFC 3168, 6.1.1.1 */
+		c->ecn = false;
+	if (c->ecn)
 		k.flags |= answer ? TCP_ECE : TCP_ECE | TCP_CWR;
 	k.window = (uint16_t)MIN(c->rcv_buf, 65535u);
 	packet_option_mss(&k, c->e);
@@ -80,6 +82,7 @@ int open_connect(struct engine *e, const struct conn_key *key, void *user, struc
 	c->state = TCP_SYN_SENT;
 	c->user = user;
 	c->host_knows = c->connecting = true;
+	c->ecn = e->tune.ecn; /* asked for, until there is an answer */
 	open_number(c);
 	*ret = c;
 	open_send_syn(c);
@@ -161,6 +164,7 @@ void open_established(struct engine_conn *c, const struct segment *s)
 void open_syn_sent(struct engine_conn *c, const struct segment *s)
 {
 	bool ack = s->flags & TCP_ACK;
+	uint8_t ecn = s->flags & (TCP_ECE | TCP_CWR);
 
 	if (ack && s->ack != c->snd_nxt) {
 		close_refuse(c->e, &c->key, s);
@@ -174,13 +178,13 @@ void open_syn_sent(struct engine_conn *c, const struct segment *s)
 	if (!(s->flags & TCP_SYN))
 		return;
 	open_negotiate(c, s);
+	c->ecn &= ecn == (ack ? TCP_ECE : TCP_ECE | TCP_CWR);
 	if (!ack) { /* both called each other */
 		c->state = TCP_SYN_RCVD;
 		c->backoff = 0;
 		open_send_syn(c);
 		return;
 	}
-	c->ecn = c->e->tune.ecn && (s->flags & (TCP_ECE | TCP_CWR)) == TCP_ECE;
 	open_established(c, s);
 	c->snd_wnd = c->snd_wnd_max = s->window; /* that of a SYN is not scaled */
 	c->ack_now = true;

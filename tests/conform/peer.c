@@ -153,7 +153,8 @@ void peer_give(const struct given *g)
 	for (uint32_t i = 0; i < g->len; i++)
 		tcp[20 + options + i] = (uint8_t)(g->seq + i);
 	engine_native.input(peer.e, pkt, len, peer.now);
-	engine_native.poll(peer.e, peer.now, &peer.next);
+	if (!g->batch)
+		engine_native.poll(peer.e, peer.now, &peer.next);
 }
 
 void peer_pass(uint64_t ns)

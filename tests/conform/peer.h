@@ -26,6 +26,7 @@ struct given {
 	uint32_t sack[3][2]; /* of our numbers */
 	uint32_t window;     /* as in the header; 0: peer.window */
 	bool no_window;	     /* 0 it is */
+	bool batch;	     /* others come before the engine has its turn */
 };
 
 struct peer {

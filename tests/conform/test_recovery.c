@@ -450,10 +450,36 @@ static void test_long_window(void)
 	peer_stop();
 }
 
+/* Of ACKs that come together each one counts: the window was in use when all of that was sent. */
+static void test_batch(void)
+{
+	join(true);
+	peer.conn->cc = &cc_reno;
+	cc_reno.init(peer.conn);
+	peer.conn->ssthresh = peer.conn->cwnd;
+	peer_send(40 * MSS);
+	expect_burst(0, 10);
+	peer_pass(10 * MS);
+	for (unsigned i = 2; i <= 10; i += 2)
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(i), .batch = i < 10);
+	CU_ASSERT_EQUAL(peer.conn->cwnd, 11 * MSS);
+	peer_stop();
+	join(true); /* not used: nothing is known of a larger one */
+	peer.conn->ssthresh = peer.conn->cwnd;
+	peer_send(4 * MSS);
+	for (unsigned i = 1; i <= 40; i++) {
+		peer_ack(at(i));
+		peer_send(MSS);
+	}
+	CU_ASSERT_EQUAL(peer.conn->cwnd, 10 * MSS);
+	peer_stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"slow start", test_slow_start},
+		{"ACKs in batches", test_batch},
 		{"fast retransmit", test_fast_retransmit},
 		{"RACK, by time", test_rack_timer},
 		{"RACK, a lost retransmission", test_rack_again},

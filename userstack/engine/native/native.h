@@ -140,6 +140,7 @@ struct engine_conn {
 	uint32_t mss;		       /* payload of a full segment, without options */
 	uint32_t flying, sacked, lost; /* bytes in each state */
 	uint32_t cwnd, ssthresh;       /* bytes */
+	uint32_t full_end;	       /* if cwnd_full: what was sent when something waited last */
 	struct stream tx;
 	struct sent_list sent, flight, missing; /* all; FLYING; LOST */
 	uint64_t due[DUES];
@@ -153,7 +154,7 @@ struct engine_conn {
 	bool want_room;
 	bool host_knows; /* it has a `user`: connect() or accepted() */
 	bool in_table, connecting;
-	bool cwnd_full;	       /* something waited for the congestion window since the last ACK */
+	bool cwnd_full;	       /* something waited for the congestion window, before full_end */
 	bool urgent_out;       /* snd_up is not acknowledged */
 	bool challenged;       /* TIME-WAIT: answered a SYN that did not end it */
 	bool peer_gave_ts;     /* ts_recent is valid */

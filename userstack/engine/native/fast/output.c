@@ -194,6 +194,7 @@ static bool output_fits(struct engine_conn *c, uint32_t len)
 	if (!flying || flying + len <= c->cwnd)
 		return true;
 	c->cwnd_full = true;
+	c->full_end = c->snd_nxt;
 	return false;
 }
 

@@ -134,7 +134,6 @@ static void recovery_grow(struct engine_conn *c, const struct delivery *d)
 	/* A window that was not used says nothing of what the path takes (RFC 7661). */
 	if (d->acked && (c->cwnd_full || (c->cwnd < c->ssthresh && c->cwnd < 2 * d->flying)))
 		c->cc->grow(c, d->acked, us);
-	c->cwnd_full = false;
 }
 
 void recovery_ack(struct engine_conn *c, const struct segment *s, const struct delivery *d,
@@ -163,6 +162,9 @@ void recovery_ack(struct engine_conn *c, const struct segment *s, const struct d
 		recovery_prr(c, d, lost);
 		break;
 	}
+	/* ACKs come in batches, sending is after them: it was in use for all that was under way */
+	if (seq_le(c->full_end, c->snd_una))
+		c->cwnd_full = false;
 }
 
 void recovery_timeout(struct engine_conn *c)

@@ -564,7 +564,7 @@ struct dmm_measured {
 	dmm_u8 remote[16];
 	dmm_u16 measure; /* as in dmm_rule_rec */
 	dmm_u8 stack;
-	dmm_u8 carrier; /* enum dmm_carrier: not NONE: round trips and segments are not its own */
+	dmm_u8 carrier; /* enum dmm_carrier: not NONE: its instance tells how it ended */
 	dmm_u8 pad[4];
 };
 
@@ -621,8 +621,9 @@ static inline enum dmm_failure dmm_failure_of(dmm_u32 error)
 
 /*
  * dmm_measures[stack id], per CPU: what all measured connections of a stack were like since the
- * tree was made. Of those that an instance carries, round trips, segments and bytes are not known.
- * Histograms are of microseconds.
+ * tree was made. dmm_carried[stack id], mmapable: the same of those that an instance carried, once
+ * they were established, written by that instance alone; 0: its engine does not tell. Both
+ * together are the stack's. Histograms are of microseconds.
  */
 struct dmm_measures {
 	dmm_u64 connections; /* established or failed */
@@ -637,8 +638,8 @@ struct dmm_measures {
 
 /*
  * dmm_samples[n % DMM_SAMPLE_SLOTS], mmapable: sample number n, of one measured connection, written
- * by a program. Nobody takes them out, as of dmm_monitor. The seq of slot
- * DMM_SAMPLE_SLOTS is how many ever were. Zero: not known, or not told by this sample.
+ * by a program, or by the instance that carried it. Nobody takes them out, as of dmm_monitor. The
+ * seq of slot DMM_SAMPLE_SLOTS is how many ever were. Zero: not known, or not told by this sample.
  */
 struct dmm_sample {
 	dmm_u64 seq;	 /* n + 1 once all of it is there; 0: never, or being written */
@@ -658,6 +659,28 @@ enum dmm_sample_kind {
 	DMM_SAMPLE_END	      /* one that was established ended: the other members */
 };
 #define DMM_SAMPLE_SLOTS 16384
+
+/* Write s, all but its seq, as sample number n into its slot. 0: it is lost, as somebody has not
+ * finished there yet. An instance that is killed in here loses the slot for good. */
+static inline int dmm_sample_put(struct dmm_sample *slot, dmm_u64 n, const struct dmm_sample *s)
+{
+	/* exchanges and not stores: they are barriers, too */
+	if (__sync_lock_test_and_set(&slot->seq, 0) == 0 && n >= DMM_SAMPLE_SLOTS)
+		return 0;
+	slot->measure = s->measure;
+	slot->stack = s->stack;
+	slot->kind = s->kind;
+	slot->error = s->error;
+	__builtin_memcpy(slot->remote, s->remote, sizeof(slot->remote));
+	slot->connect_us = s->connect_us;
+	slot->srtt_us = s->srtt_us;
+	slot->bytes = s->bytes;
+	slot->life_us = s->life_us;
+	slot->segments = s->segments;
+	slot->resent = s->resent;
+	__sync_lock_test_and_set(&slot->seq, n + 1);
+	return 1;
+}
 
 /* dmm_verdicts[stack * …]: how many sockets got what. */
 #define DMM_VERDICT_INDEX(stack, role, reason) \

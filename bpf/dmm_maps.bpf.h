@@ -54,6 +54,8 @@ DMM_PERCPU(dmm_hits, DMM_MAX_RULES + 1); /* the last: the default */
 DMM_PERCPU(dmm_holdctr, DMM_MAX_STACKS *DMM_HOLD_SPACE);
 DMM_PERCPU(dmm_xdpctr, DMM_MAX_STACKS *DMM_XDP_SPACE);
 
+DMM_ARRAY(dmm_carried, struct dmm_measures, DMM_MAX_STACKS, BPF_F_MMAPABLE);
+
 DMM_ARRAY(dmm_samples, struct dmm_sample, DMM_SAMPLE_SLOTS + 1, BPF_F_MMAPABLE);
 
 DMM_HASH(dmm_pending, __u64, struct dmm_flow, DMM_MAX_PENDING);

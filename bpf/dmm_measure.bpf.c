@@ -37,47 +37,39 @@ static __always_inline void tell(const struct dmm_measured *m, struct dmm_sample
 	struct dmm_sample *slot;
 	__u64 told;
 
+	s->measure = DMM_MEASURE_NUMBER(m->measure);
+	s->stack = m->stack;
+	__builtin_memcpy(s->remote, m->remote, sizeof(s->remote));
 	slot = bpf_map_lookup_elem(&dmm_samples, &key);
 	if (!slot)
 		return;
 	told = __sync_fetch_and_add(&slot->seq, 1);
 	key = told % DMM_SAMPLE_SLOTS;
 	slot = bpf_map_lookup_elem(&dmm_samples, &key);
-	if (!slot)
-		return;
-	/* exchanges and not stores: they are barriers, too */
-	if (__sync_lock_test_and_set(&slot->seq, 0) == 0 && told >= DMM_SAMPLE_SLOTS) {
+	if (slot && !dmm_sample_put(slot, told, s))
 		count(DMM_C_SAMPLE_LOST);
-		return;
-	}
-	slot->measure = DMM_MEASURE_NUMBER(m->measure);
-	slot->stack = m->stack;
-	slot->kind = s->kind;
-	slot->error = s->error;
-	__builtin_memcpy(slot->remote, m->remote, sizeof(slot->remote));
-	slot->connect_us = s->connect_us;
-	slot->srtt_us = s->srtt_us;
-	slot->bytes = s->bytes;
-	slot->life_us = s->life_us;
-	slot->segments = s->segments;
-	slot->resent = s->resent;
-	__sync_lock_test_and_set(&slot->seq, told + 1);
+}
+
+static __always_inline void add_failure(struct dmm_measures *all, __u32 error)
+{
+	__u32 failure = dmm_failure_of(error);
+
+	if (error && failure < DMM_FAILURES)
+		add(&all->failed[failure], 1);
 }
 
 static __always_inline void began(const struct dmm_measured *m, __u64 us, __u32 error)
 {
 	struct dmm_measures *all = measures_of(m);
 	struct dmm_sample s = {.kind = DMM_SAMPLE_BEGIN, .error = error};
-	__u32 failure = dmm_failure_of(error);
 
 	if (!error)
 		s.connect_us = us ? us : 1;
 	if (all) {
 		add(&all->connections, 1);
+		add_failure(all, error);
 		if (!error)
 			add_hist(all->connect, us);
-		else if (failure < DMM_FAILURES)
-			add(&all->failed[failure], 1);
 	}
 	tell(m, &s);
 }
@@ -85,30 +77,25 @@ static __always_inline void began(const struct dmm_measured *m, __u64 us, __u32 
 static __always_inline void ended(const struct dmm_measured *m, struct tcp_sock *tp, __u64 us)
 {
 	struct dmm_measures *all = measures_of(m);
-	struct dmm_sample s = {.kind = DMM_SAMPLE_END};
-	__u32 failure;
+	struct dmm_sample s = {
+		.kind = DMM_SAMPLE_END,
+		.error = tp->inet_conn.icsk_inet.sk.sk_err,
+		.srtt_us = tp->srtt_us >> 3,
+		.bytes = tp->bytes_received + tp->bytes_acked,
+		.life_us = us,
+		.segments = tp->segs_out,
+		.resent = tp->total_retrans,
+	};
 
-	s.error = tp->inet_conn.icsk_inet.sk.sk_err;
-	if (m->carrier == DMM_CARRIER_NONE) { /* else only the instance knows */
-		s.life_us = us;
-		s.srtt_us = tp->srtt_us >> 3;
-		s.segments = tp->segs_out;
-		s.resent = tp->total_retrans;
-		s.bytes = tp->bytes_received + tp->bytes_acked;
-	}
-	failure = dmm_failure_of(s.error);
 	if (all) {
 		add(&all->ended, 1);
 		add(&all->life_us, us);
-		if (s.error && failure < DMM_FAILURES)
-			add(&all->failed[failure], 1);
-		if (m->carrier == DMM_CARRIER_NONE) {
-			add(&all->rx_bytes, tp->bytes_received);
-			add(&all->tx_bytes, tp->bytes_acked);
-			add(&all->segments, s.segments);
-			add(&all->resent, s.resent);
-			add_hist(all->srtt, s.srtt_us);
-		}
+		add_failure(all, s.error);
+		add(&all->rx_bytes, tp->bytes_received);
+		add(&all->tx_bytes, tp->bytes_acked);
+		add(&all->segments, s.segments);
+		add(&all->resent, s.resent);
+		add_hist(all->srtt, s.srtt_us);
 	}
 	tell(m, &s);
 }
@@ -123,10 +110,12 @@ static __always_inline void closed(struct bpf_sock *sk, struct dmm_measured *m, 
 	if (!tp || !m->begin_ns)
 		return;
 	error = tp->inet_conn.icsk_inet.sk.sk_err;
-	if (m->established_ns)
-		ended(m, tp, us);
-	else if (error || us >= GAVE_UP_US)
+	if (m->established_ns) {
+		if (m->carrier == DMM_CARRIER_NONE) /* else its instance tells, and knows more */
+			ended(m, tp, us);
+	} else if (error || us >= GAVE_UP_US) {
 		began(m, us, error ? error : ETIMEDOUT);
+	}
 	m->begin_ns = 0;
 }
 

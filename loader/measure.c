@@ -15,7 +15,7 @@
 
 int samples_open(struct samples *ret, const struct tree *t)
 {
-	void *p = mmap(NULL, SLOTS_LEN, PROT_READ, MAP_SHARED, t->map[TREE_SAMPLES], 0);
+	void *p = mmap(NULL, SLOTS_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, t->map[TREE_SAMPLES], 0);
 
 	if (p == MAP_FAILED)
 		return -errno;
@@ -40,6 +40,13 @@ bool samples_next(struct samples *s, struct dmm_sample *ret, dmm_u64 *ret_lost)
 	return ring_next(&s->ring, ret, ret_lost);
 }
 
+void samples_put(struct samples *s, const struct dmm_sample *sample)
+{
+	dmm_u64 n = __sync_fetch_and_add(&s->slot[DMM_SAMPLE_SLOTS].seq, 1);
+
+	(void)dmm_sample_put(&s->slot[n % DMM_SAMPLE_SLOTS], n, sample);
+}
+
 /* ---- measures ---- */
 
 int measures_read(const struct tree *t, unsigned stack, struct dmm_measures *ret)
@@ -47,6 +54,7 @@ int measures_read(const struct tree *t, unsigned stack, struct dmm_measures *ret
 	enum { WORDS = sizeof(struct dmm_measures) / sizeof(dmm_u64) };
 	int cpus = libbpf_num_possible_cpus();
 	_cleanup_free_ dmm_u64 *v = calloc((size_t)MAX(cpus, 1), sizeof(struct dmm_measures));
+	const volatile dmm_u64 *carried = (const volatile dmm_u64 *)&t->carried[stack];
 	dmm_u64 *sum = (dmm_u64 *)ret;
 	dmm_u32 key = stack;
 
@@ -55,7 +63,7 @@ int measures_read(const struct tree *t, unsigned stack, struct dmm_measures *ret
 	if (bpf_map_lookup_elem(t->map[TREE_MEASURES], &key, v) < 0)
 		return -errno;
 	for (unsigned i = 0; i < WORDS; i++) {
-		sum[i] = 0;
+		sum[i] = carried[i];
 		for (int c = 0; c < cpus; c++)
 			sum[i] += v[(unsigned)c * WORDS + i];
 	}

@@ -10,7 +10,8 @@
 #include "loader/ring.h"
 #include "loader/tree.h"
 
-/* The samples of a tree, from now on. Any number of readers; the tree stays open. -errno. */
+/* The samples of a tree, from now on. Any number of readers and writers; the tree stays open.
+ * -errno. */
 struct samples {
 	struct ring ring;
 	struct dmm_sample *slot; /* mmapped; NULL: closed */
@@ -18,8 +19,10 @@ struct samples {
 int samples_open(struct samples *ret, const struct tree *t);
 void samples_close(struct samples *s);
 bool samples_next(struct samples *s, struct dmm_sample *ret, dmm_u64 *ret_lost);
+/* Tell one; its seq does not matter. */
+void samples_put(struct samples *s, const struct dmm_sample *sample);
 
-/* What all measured connections of a stack were like. */
+/* What all measured connections of a stack were like, dmm_carried included. */
 int measures_read(const struct tree *t, unsigned stack, struct dmm_measures *ret);
 
 /* Choices. Replacing one is atomic. The functions that change something hold no lock: the daemon of

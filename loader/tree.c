@@ -50,6 +50,7 @@ static const char *const map_names[TREE_MAPS] = {
 	[TREE_CHOICE] = "dmm_choice",	  [TREE_SAMPLES] = "dmm_samples",
 	[TREE_MEASURED] = "dmm_measured", [TREE_MEASURES] = "dmm_measures",
 	[TREE_XDPCTR] = "dmm_xdpctr",	  [TREE_MEMO_WIDE] = "dmm_memo_wide",
+	[TREE_CARRIED] = "dmm_carried",
 };
 
 const char *tree_path(const char *path)
@@ -224,6 +225,7 @@ static void *map_mem(int fd, size_t len)
 #define META_LEN sizeof(struct dmm_meta)
 #define RT_LEN (DMM_MAX_STACKS * sizeof(struct dmm_stack_rt))
 #define INSTCTR_LEN (DMM_MAX_STACKS * DMM_INSTANCE_SPACE * sizeof(dmm_u64))
+#define CARRIED_LEN (DMM_MAX_STACKS * sizeof(struct dmm_measures))
 
 static int check_abi(const struct tree *t)
 {
@@ -264,8 +266,9 @@ int tree_open(struct tree *ret, const char *path)
 	}
 	ret->rt = map_mem(ret->map[TREE_STACKRT], RT_LEN);
 	ret->instctr = map_mem(ret->map[TREE_INSTCTR], INSTCTR_LEN);
+	ret->carried = map_mem(ret->map[TREE_CARRIED], CARRIED_LEN);
 	r = -ENOMEM;
-	if (!ret->rt || !ret->instctr)
+	if (!ret->rt || !ret->instctr || !ret->carried)
 		goto fail;
 	return 0;
 fail:
@@ -281,12 +284,15 @@ void tree_close(struct tree *t)
 		munmap((void *)t->rt, RT_LEN);
 	if (t->instctr)
 		munmap((void *)t->instctr, INSTCTR_LEN);
+	if (t->carried)
+		munmap((void *)t->carried, CARRIED_LEN);
 	for (int i = 0; i < TREE_MAPS; i++)
 		if (t->map[i] >= 0)
 			close(t->map[i]);
 	t->meta = NULL;
 	t->rt = NULL;
 	t->instctr = NULL;
+	t->carried = NULL;
 	for (int i = 0; i < TREE_MAPS; i++)
 		t->map[i] = -1;
 }

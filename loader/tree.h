@@ -51,6 +51,7 @@ enum tree_map {
 	TREE_INSTCTR,
 	TREE_HOLDCTR,
 	TREE_XDPCTR,
+	TREE_CARRIED,
 	TREE_MAPS
 };
 
@@ -60,6 +61,7 @@ struct tree {
 	volatile struct dmm_meta *meta;	  /* mmapped */
 	volatile struct dmm_stack_rt *rt; /* mmapped, DMM_MAX_STACKS; writable */
 	volatile dmm_u64 *instctr; /* mmapped, DMM_MAX_STACKS * DMM_INSTANCE_SPACE; writable */
+	volatile struct dmm_measures *carried; /* mmapped, DMM_MAX_STACKS; writable */
 };
 
 /* The path to use: path if not NULL, else $DMM_BPFFS, else TREE_DEFAULT. */

@@ -253,7 +253,7 @@ static void emit_connect_time(const struct family *f, const struct telemetry *t,
 static void emit_rtt(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	FOR_EACH_STACK(t, id)
-	if (t->stack[id].measured.ended)
+	if (t->stack[id].measured.segments)
 		put_histogram(f, t, id, t->stack[id].measured.srtt, out);
 }
 
@@ -405,12 +405,12 @@ static const struct family families[] = {
 	{"dmm_connect_failures_total", "counter", "stack,failure",
 	 "connections of these that failed, by how", emit_failures, 0},
 	{"dmm_rtt_seconds", "histogram", "stack,le",
-	 "smoothed round trip of these when they end; the sum as before", emit_rtt, 0},
+	 "smoothed round trip of these when they end, of an instance that of its engine (lwip does not tell it); the sum as before", emit_rtt, 0},
 	{"dmm_bytes_total", "counter", "stack,direction",
 	 "bytes of an instance's sockets; of a kernel stack, those of measured connections that have ended",
 	 emit_bytes, 0},
 	{"dmm_retransmits_total", "counter", "stack",
-	 "segments sent again by measured connections that have ended; an instance does not tell them",
+	 "segments sent again by measured connections that have ended; the engine lwip does not tell them",
 	 emit_retransmits, 0},
 	{"dmm_stack_up", "gauge", "stack",
 	 "1: the instance of this stack runs and takes sockets; 0: it is down", emit_up, 0},

@@ -170,6 +170,7 @@ void carrier_engine_event(struct stack *s, struct flow *f, unsigned events, int 
 		return;
 	if (f->state == FLOW_RELEASED) {
 		f->lost = true; /* what it received before is still delivered */
+		f->failed = error;
 	} else if (error == ETIMEDOUT) {
 		STACK_COUNT(s, CONN_FAIL, 1);
 		carrier_silence(s, f);

@@ -46,6 +46,13 @@ enum engine_event {
 			       * received before can still be read. The host calls abort() */
 };
 
+/* What a connection was like so far. 0: none, or the engine does not know. */
+struct engine_info {
+	uint32_t srtt_us;  /* smoothed round trip (RFC 6298) */
+	uint32_t segments; /* sent, also those that only acknowledge */
+	uint32_t resent;   /* of these, again */
+};
+
 /* What the host offers. ctx is the host's own. */
 struct engine_host {
 	void *ctx;
@@ -132,6 +139,8 @@ struct engine_ops {
 	bool (*urgent)(struct engine_conn *c, size_t *ret);
 	/* The first len of them are done: opens the receive window. */
 	void (*consume)(struct engine_conn *c, size_t len);
+	/* For telemetry; also of a connection that failed. Fills all of *ret. */
+	void (*info)(const struct engine_conn *c, struct engine_info *ret);
 	/* FIN after what was sent. Receiving goes on. */
 	int (*shutdown)(struct engine_conn *c);
 	/* Graceful end: FIN if none was sent; bytes not consumed turn it into a reset. */

@@ -108,12 +108,14 @@ void flow_kill(struct stack *s, struct flow *f, const char *why)
 	if (s->c.debug)
 		flow_explain(f, why);
 	f->reset = true;
+	measure_flow(s, f);
 	flow_drop_engine(s, f, false);
 	flow_end(s, f);
 }
 
 void flow_finish(struct stack *s, struct flow *f)
 {
+	measure_flow(s, f);
 	relay_set_abortive(f->watch.fd, false);
 	flow_drop_engine(s, f, true);
 	flow_end(s, f);

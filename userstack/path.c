@@ -322,7 +322,7 @@ static void path_event(void *ctx, void *user, unsigned events, int error)
 		break;
 	case FLOW_JOINING:
 	case FLOW_OPEN:
-		relay_engine_event(s, f, events);
+		relay_engine_event(s, f, events, error);
 		break;
 	case FLOW_DEAD:
 		break;

@@ -192,6 +192,7 @@ static enum pump relay_from_app(struct stack *s, struct flow *f)
 			break;
 		}
 		STACK_COUNT(s, APP_RX_BYTES, (dmm_u64)n);
+		f->from_app += (uint64_t)n;
 		total += (size_t)n;
 		if (t.urgent)
 			STACK_COUNT(s, URGENT_TX, 1);
@@ -260,6 +261,7 @@ static enum pump relay_to_app(struct stack *s, struct flow *f)
 		if (n < 0)
 			return PUMP_DEAD;
 		STACK_COUNT(s, APP_TX_BYTES, (dmm_u64)n);
+		f->to_app += (uint64_t)n;
 		total += (size_t)n;
 		s->c.engine->consume(f->owned->conn, (size_t)n);
 		if ((size_t)n < want)
@@ -372,11 +374,13 @@ void relay_start(struct stack *s, struct flow *f)
 	flow_queue(s, f);
 }
 
-void relay_engine_event(struct stack *s, struct flow *f, unsigned events)
+void relay_engine_event(struct stack *s, struct flow *f, unsigned events, int error)
 {
 	if (events & ENGINE_EOF)
 		f->far_eof = true;
-	if (events & ENGINE_FAILED)
+	if (events & ENGINE_FAILED) {
 		f->lost = true;
+		f->failed = error;
+	}
 	flow_queue(s, f);
 }

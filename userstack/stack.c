@@ -155,6 +155,9 @@ static int open_tree(struct stack *s)
 	r = find_id(s);
 	if (r < 0)
 		return r;
+	r = samples_open(&s->samples, &s->tree);
+	if (r < 0)
+		return r;
 	s->rt = &s->tree.rt[s->id];
 	s->counters = &s->tree.instctr[s->id * DMM_INSTANCE_SPACE];
 	r = check_alone(s);
@@ -400,6 +403,7 @@ void stack_close(struct stack *s)
 	close_ptr(&s->signal_watch.fd);
 	close_ptr(&s->epoll);
 	close_ptr(&s->spare_fd);
+	samples_close(&s->samples);
 	if (s->tree_ok)
 		tree_close(&s->tree);
 	free(s);

@@ -21,6 +21,7 @@
 #include <sys/queue.h>
 
 #include "loader/hold.h"
+#include "loader/measure.h"
 #include "loader/tree.h"
 #include "loader/xdp.h"
 #include "userstack/engine.h"
@@ -73,6 +74,8 @@ struct flow {
 	bool far_eof;		 /* the engine: FIN received */
 	bool far_shut;		 /* the engine: FIN sent */
 	bool reset;		 /* for the counters: it ended by a reset */
+	uint64_t from_app, to_app; /* bytes */
+	int failed;		   /* errno of the engine connection; 0: it lives */
 };
 TAILQ_HEAD(flow_list, flow);
 
@@ -106,6 +109,7 @@ struct stack {
 	enum dmm_xdp_mode xdp_mode;
 	bool tree_ok;
 	struct tree tree;
+	struct samples samples;
 	volatile struct dmm_stack_rt *rt;
 	volatile dmm_u64 *counters; /* DMM_I_* */
 	struct hold *hold;
@@ -192,6 +196,9 @@ void flow_queue(struct stack *s, struct flow *f); /* it has work in this round, 
 /* Give the engine connection up: reset it, or leave it to a graceful end. */
 void flow_drop_engine(struct stack *s, struct flow *f, bool graceful);
 
+/* measure.c: what an open flow was like, if its rule is measured; before it ends */
+void measure_flow(struct stack *s, const struct flow *f);
+
 /* carrier.c: the client role */
 int carrier_open(struct stack *s);
 void carrier_close(struct stack *s);
@@ -216,7 +223,7 @@ void listen_close(struct stack *s);
 
 /* relay.c */
 void relay_start(struct stack *s, struct flow *f);
-void relay_engine_event(struct stack *s, struct flow *f, unsigned events);
+void relay_engine_event(struct stack *s, struct flow *f, unsigned events, int error);
 void relay_work(struct stack *s);
 /* Options of a carrier's socket; accepted sockets inherit them from the listener. */
 void relay_prepare(int fd);

@@ -96,5 +96,13 @@ check "and the samples" at_least "$(metrics | sed -n 's/^dmm_nrd_samples_total /
 sum_of() { metrics | sed -n "s/^$1 //p" | awk '{ n += $1 } END { print n + 0 }'; }
 check "and how long connects took" at_least "$(sum_of 'dmm_connect_duration_seconds_count{stack="edge0"}')" 10
 check "and how many failed" at_least "$(sum_of 'dmm_connect_failures_total{stack="bulk",failure="[a-z]*"}')" 1
+counted() { sum_of 'dmm_rtt_seconds_count{stack="edge0"}'; }
+if [ "$DMM_ENGINE" = native ]; then # lwip does not know them
+	check "and the round trips of the engine's connections" at_least "$(counted)" 10
+	check "and what was sent again, by stacks of both kinds" equal \
+		"$(metrics | grep -c '^dmm_retransmits_total{stack="\(edge0\|bulk\)"}')" 2
+	check "so that round trips are compared" jq_says '[.choices[0].stacks[].measured] |
+		all(. == "round trips")' <<<"$(policy -j nrd why cdn $FAR4)"
+fi
 check "no other rule is auto" refused policy nrd why web
 finish

@@ -248,6 +248,21 @@ static void pull(struct end *e, size_t max)
 	e->received += n;
 }
 
+/* What it does not know is 0. The wire takes no time, the engine's clock has its steps. */
+static void check_info(const struct end *e, unsigned loss)
+{
+	struct engine_info i = {~0u, ~0u, ~0u};
+
+	ops->info(e->conn, &i);
+	CU_ASSERT(i.srtt_us <= 1000000);
+	CU_ASSERT(i.resent <= i.segments);
+	if (strcmp(ops->name, "native"))
+		return;
+	CU_ASSERT(i.srtt_us > 0);
+	CU_ASSERT(i.segments > e->sent / 1500);
+	CU_ASSERT(loss ? i.resent > 0 : i.resent == 0);
+}
+
 static void bulk(const char *from, const char *to, unsigned loss)
 {
 	const uint64_t total = 3000000;
@@ -266,6 +281,8 @@ static void bulk(const char *from, const char *to, unsigned loss)
 	CU_ASSERT_EQUAL(end[0].received, total);
 	CU_ASSERT_EQUAL(end[1].received, total);
 	CU_ASSERT_FALSE(end[0].bad || end[1].bad || end[0].failed || end[1].failed);
+	check_info(&end[0], loss);
+	check_info(&end[1], loss);
 	ops->close(end[0].conn);
 	ops->close(end[1].conn);
 	for (i = 0; i < 200000 && !(end[0].released && end[1].released); i++)

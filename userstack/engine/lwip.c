@@ -484,6 +484,13 @@ static void lw_unlisten(struct engine_listener *l)
 	free(l);
 }
 
+/* lwIP counts segments of all connections together, and round trips by its clock of 500 ms. */
+static void lw_info(const struct engine_conn *c, struct engine_info *ret)
+{
+	(void)c;
+	*ret = (struct engine_info){0};
+}
+
 const struct engine_ops engine_lwip = {
 	.abi = ENGINE_ABI,
 	.name = "lwip",
@@ -502,6 +509,7 @@ const struct engine_ops engine_lwip = {
 	.peek = lw_peek,
 	.urgent = lw_urgent,
 	.consume = lw_consume,
+	.info = lw_info,
 	.shutdown = lw_shutdown,
 	.close = lw_close,
 	.abort = lw_abort,

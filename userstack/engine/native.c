@@ -282,6 +282,7 @@ const struct engine_ops engine_native = {
 	.peek = conn_peek,
 	.urgent = conn_urgent,
 	.consume = conn_consume,
+	.info = conn_info,
 	.shutdown = close_shutdown,
 	.close = close_close,
 	.abort = close_abort,

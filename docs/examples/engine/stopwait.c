@@ -734,6 +734,12 @@ static void stopwait_too_big(struct engine_conn *c, uint32_t seq, uint32_t mtu)
 	send_next(c);
 }
 
+static void stopwait_info(const struct engine_conn *c, struct engine_info *ret)
+{
+	(void)c;
+	*ret = (struct engine_info){0}; /* it counts nothing */
+}
+
 const struct engine_ops dmm_engine = {
 	.abi = ENGINE_ABI,
 	.name = "stopwait",
@@ -752,6 +758,7 @@ const struct engine_ops dmm_engine = {
 	.peek = stopwait_peek,
 	.urgent = stopwait_urgent,
 	.consume = stopwait_consume,
+	.info = stopwait_info,
 	.shutdown = stopwait_shutdown,
 	.close = stopwait_close,
 	.abort = stopwait_abort,

@@ -128,3 +128,8 @@ void conn_unreachable(struct engine_conn *c, uint32_t seq, int error)
 	if (c->state == TCP_SYN_SENT && seq == c->iss)
 		conn_fail(c, error);
 }
+
+void conn_info(const struct engine_conn *c, struct engine_info *ret)
+{
+	*ret = (struct engine_info){c->srtt_us, c->segments, c->resent};
+}

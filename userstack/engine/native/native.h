@@ -172,6 +172,7 @@ struct engine_conn {
 
 	/* time */
 	uint32_t srtt_us, rttvar_us, min_rtt_us;
+	uint32_t segments, resent; /* struct engine_info */
 	uint64_t min_rtt_at;
 	uint64_t sent_at;     /* when data was sent last */
 	uint64_t received_at; /* any segment */
@@ -315,6 +316,7 @@ ssize_t conn_send_urgent(struct engine_conn *c, const void *byte);
 unsigned conn_peek(struct engine_conn *c, struct iovec *iov, unsigned n);
 void conn_consume(struct engine_conn *c, size_t len);
 bool conn_urgent(struct engine_conn *c, size_t *ret);
+void conn_info(const struct engine_conn *c, struct engine_info *ret);
 void conn_unreachable(struct engine_conn *c, uint32_t seq, int error);
 
 /* fast/input.c, slow/input.c */

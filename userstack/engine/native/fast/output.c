@@ -61,6 +61,7 @@ static struct packet output_packet(struct engine_conn *c, uint32_t seq, uint8_t 
 		k.flags |= TCP_ECE;
 	if (c->timestamps)
 		packet_option_ts(&k, conn_ts(c), c->ts_recent);
+	c->segments++;
 	c->rcv_acked = c->rcv_nxt;
 	c->ack_now = false;
 	c->due[DUE_ACK] = NEVER;
@@ -156,6 +157,7 @@ bool output_again(struct engine_conn *c, struct sent *t)
 		sent_set_state(c, t, SENT_LOST);
 	t->at = c->e->now;
 	t->again = true;
+	c->resent++;
 	sent_set_state(c, t, SENT_FLYING);
 	if (!c->undo_again++)
 		c->undo_ts = conn_ts(c);

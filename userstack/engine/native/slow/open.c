@@ -30,6 +30,7 @@ void open_send_syn(struct engine_conn *c)
 		packet_option_ts(&k, conn_ts(c), c->ts_recent);
 	if (!answer || c->rcv_scale)
 		packet_option_scale(&k);
+	c->segments++;
 	c->sent_at = c->e->now;
 	conn_set_due(c, DUE_RETRANSMIT, c->e->now + (RTO_INITIAL << c->backoff));
 	packet_send(c->e, &k);

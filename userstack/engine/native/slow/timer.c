@@ -18,6 +18,7 @@ static void timer_syn(struct engine_conn *c)
 		return;
 	}
 	c->backoff++;
+	c->resent++;
 	open_send_syn(c);
 }
 

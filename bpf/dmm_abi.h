@@ -388,7 +388,7 @@ struct dmm_sock {
 	dmm_u8 proto;
 	dmm_u8 carrier; /* enum dmm_carrier */
 	dmm_u8 flags;	/* DMM_SF_* */
-	dmm_u8 pad;
+	dmm_u8 wanted;	/* the first of its stacks; DMM_MAX_STACKS: none was named */
 	dmm_u32 pid; /* that called connect() or listen() */
 	char comm[16];
 	char rule_name[DMM_NAME_LEN]; /* as indices change meaning with the generation */
@@ -686,6 +686,15 @@ static inline int dmm_sample_put(struct dmm_sample *slot, dmm_u64 n, const struc
 #define DMM_VERDICT_INDEX(stack, role, reason) \
 	(((dmm_u32)(stack)*DMM_ROLES + (role)) * DMM_REASON_SPACE + (reason))
 #define DMM_REASON_SPACE 16 /* room for enum dmm_reason */
+
+/* dmm_fallbacks[wanted, stack, reason]: how many sockets got this stack in place of the first that
+ * was named for them; wanted DMM_MAX_STACKS: none was. */
+#define DMM_FALLBACK_INDEX(wanted, stack, reason) \
+	(((dmm_u32)(wanted)*DMM_MAX_STACKS + (stack)) * DMM_REASON_SPACE + (reason))
+
+/* dmm_steered[rule, stack]: how many connecting TCP sockets of a measured rule got this stack.
+ * rule: DMM_MEASURE_NUMBER. */
+#define DMM_STEERED_INDEX(number, stack) ((dmm_u32)(number)*DMM_MAX_STACKS + (stack))
 
 #define DMM_ASSERT(name, cond) typedef char dmm_assert_##name[(cond) ? 1 : -1]
 DMM_ASSERT(addr, sizeof(struct dmm_addr) == 20);

@@ -50,6 +50,8 @@ DMM_ARRAY(dmm_monitor, struct dmm_monitor_slot, DMM_MONITOR_SLOTS, BPF_F_MMAPABL
 
 DMM_PERCPU(dmm_counters, DMM_C_COUNT);
 DMM_PERCPU(dmm_verdicts, DMM_MAX_STACKS *DMM_ROLES *DMM_REASON_SPACE);
+DMM_PERCPU(dmm_fallbacks, DMM_FALLBACK_INDEX(DMM_MAX_STACKS + 1, 0, 0));
+DMM_PERCPU(dmm_steered, DMM_STEERED_INDEX(DMM_MAX_MEASURED + 1, 0));
 DMM_PERCPU(dmm_hits, DMM_MAX_RULES + 1); /* the last: the default */
 DMM_PERCPU(dmm_holdctr, DMM_MAX_STACKS *DMM_HOLD_SPACE);
 DMM_PERCPU(dmm_xdpctr, DMM_MAX_STACKS *DMM_XDP_SPACE);
@@ -150,6 +152,17 @@ static __always_inline void count(enum dmm_counter c)
 static __always_inline void count_verdict(__u32 stack, __u32 role, __u32 reason)
 {
 	percpu_add(&dmm_verdicts, DMM_VERDICT_INDEX(stack, role, reason), 1);
+}
+
+/* Does nothing for a socket that got what was named first, or that a rule rejects. */
+static __always_inline void count_fallback(__u32 wanted, __u32 stack, __u32 reason)
+{
+	if (reason == DMM_REASON_RULE || reason == DMM_REASON_DEFAULT || reason == DMM_REASON_NRD ||
+	    reason == DMM_REASON_REJECTED)
+		return;
+	if (wanted > DMM_MAX_STACKS)
+		wanted = DMM_MAX_STACKS;
+	percpu_add(&dmm_fallbacks, DMM_FALLBACK_INDEX(wanted, stack, reason), 1);
 }
 
 /* v4-mapped form of an IPv4 address. */

@@ -257,6 +257,16 @@ static __always_inline bool choose(const struct selector *sel, struct choice *c)
 	return c->slot != NO_SLOT;
 }
 
+/* The stack that was named first, or DMM_MAX_STACKS. */
+static __always_inline __u32 wanted_of(const struct choice *c)
+{
+	if (c->slot == NO_SLOT)
+		return DMM_MAX_STACKS;
+	if (c->found & DMM_MEMO_FIXED)
+		return DMM_MEMO_STACK(c->found);
+	return c->n_use ? c->use & 0xff : DMM_MAX_STACKS;
+}
+
 /* The name of the rule, as indices change meaning with the generation. Zeros: none, or it is gone
  * already. */
 static __always_inline void rule_name(const struct choice *c, char *ret)

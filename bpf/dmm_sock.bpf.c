@@ -239,6 +239,7 @@ static __always_inline void keep_in_storage(struct dmm_sock *st, const struct wa
 	st->role = DMM_ROLE_CLIENT;
 	st->group = w->sel.group;
 	st->proto = w->sel.proto;
+	st->wanted = wanted_of(&w->choice);
 	st->pid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(st->comm, sizeof(st->comm));
 	rule_name(&w->choice, st->rule_name);
@@ -337,9 +338,10 @@ static __always_inline bool keep_in_slot(const struct walk *k)
 	return true;
 }
 
-__noinline int count_client(__u32 stack, __u32 reason)
+__noinline int count_client(__u32 stack, __u32 reason, __u32 wanted)
 {
 	count_verdict(stack % DMM_MAX_STACKS, DMM_ROLE_CLIENT, reason % DMM_REASON_SPACE);
+	count_fallback(wanted, stack % DMM_MAX_STACKS, reason % DMM_REASON_SPACE);
 	return 0;
 }
 
@@ -361,7 +363,7 @@ static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_so
 {
 	struct dmm_sock *st = NULL;
 
-	count_client(k->stack, k->why);
+	count_client(k->stack, k->why, wanted_of(&k->w->choice));
 	tell_monitor(k);
 	if (!k->fresh || k->outcome == GO_INSTANCE)
 		st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
@@ -391,6 +393,10 @@ static __always_inline void measure(const struct walk *k, struct bpf_sock *sk)
 	const struct work *w = k->w;
 	struct dmm_measured *m;
 
+	percpu_add(&dmm_steered,
+		   DMM_STEERED_INDEX(DMM_MEASURE_NUMBER(w->choice.measure),
+				     k->stack % DMM_MAX_STACKS),
+		   1);
 	m = bpf_sk_storage_get(&dmm_measured, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!m) {
 		count(DMM_C_MEASURE_FAIL);
@@ -429,6 +435,7 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 
 	count(DMM_C_CONNECTS);
 	k->outcome = GO_KERNEL;
+	w->choice.slot = NO_SLOT;
 	if (!sk)
 		return NULL;
 	look_at(k, sk);

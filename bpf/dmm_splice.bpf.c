@@ -243,6 +243,14 @@ static __always_inline __u32 why_plain(__u64 listener)
 	return l && l->off ? l->off : DMM_REASON_NO_ROUTE;
 }
 
+static __always_inline void count_server(const struct dmm_sock *st)
+{
+	__u32 stack = st->stack % DMM_MAX_STACKS, reason = st->reason % DMM_REASON_SPACE;
+
+	count_verdict(stack, DMM_ROLE_SERVER, reason);
+	count_fallback(st->wanted, stack, reason);
+}
+
 /* A connection that reached a managed listener by the kernel's own path. */
 static __always_inline void on_plain_accept(struct bpf_sock_ops *ctx, struct dmm_sock *st)
 {
@@ -263,7 +271,7 @@ static __always_inline void on_plain_accept(struct bpf_sock_ops *ctx, struct dmm
 	local_name(ctx, &st->local);
 	remote_name(ctx, &st->remote);
 	watch_state(ctx, false);
-	count_verdict(st->stack % DMM_MAX_STACKS, DMM_ROLE_SERVER, st->reason % DMM_REASON_SPACE);
+	count_server(st);
 	monitor_tell(st);
 }
 
@@ -311,8 +319,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ctx, bool instance)
 		st->carrier = DMM_CARRIER_TCP;
 		st->stack = flow->stack;
 		if (!instance) {
-			count_verdict(flow->stack % DMM_MAX_STACKS, DMM_ROLE_SERVER,
-				      st->reason % DMM_REASON_SPACE);
+			count_server(st);
 			monitor_tell(st);
 		}
 	} else {
@@ -463,6 +470,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm
 	c.cookie = bpf_get_socket_cookie(ctx);
 	if (!choose(&sel, &c)) {
 		count_verdict(DMM_STACK_KERNEL, DMM_ROLE_SERVER, DMM_REASON_NOT_MANAGED);
+		count_fallback(DMM_MAX_STACKS, DMM_STACK_KERNEL, DMM_REASON_NOT_MANAGED);
 		return;
 	}
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -494,6 +502,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm
 	st->role = DMM_ROLE_SERVER;
 	st->group = cg->group;
 	st->proto = IPPROTO_TCP;
+	st->wanted = wanted_of(&c);
 	st->local = sel.local;
 	listener_process(st);
 	if (k.priority)
@@ -502,7 +511,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm
 		st->carrier = DMM_CARRIER_TCP;
 		announce(ctx, sk, st, c.carrier);
 	}
-	count_verdict(st->stack % DMM_MAX_STACKS, DMM_ROLE_SERVER, st->reason % DMM_REASON_SPACE);
+	count_server(st);
 	monitor_tell(st);
 }
 

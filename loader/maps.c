@@ -110,6 +110,32 @@ static void settle_hits(struct tree *t, const struct image_view *old, const stru
 			bpf_map_update_elem(t->map[TREE_HITS], &i, zero, 0);
 }
 
+/* The same for the number that telemetry knows a rule by. */
+static void settle_steered(struct tree *t, const struct image_view *old, const struct dmm_class *c)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ dmm_u64 *zero = calloc((size_t)MAX(cpus, 1), sizeof(*zero));
+	const char *had[DMM_MAX_MEASURED + 1] = {NULL};
+	unsigned number;
+
+	for (dmm_u32 i = 0; i < old->hdr.rules; i++) {
+		number = DMM_MEASURE_NUMBER(old->rule[i].measure);
+		if (number <= DMM_MAX_MEASURED)
+			had[number] = old->rule[i].name;
+	}
+	for (dmm_u32 i = 0; zero && cpus > 0 && i < c->hdr.rules; i++) {
+		number = DMM_MEASURE_NUMBER(c->rule[i].measure);
+		if (!number || number > DMM_MAX_MEASURED ||
+		    (had[number] && strcmp(had[number], c->rule[i].name) == 0))
+			continue;
+		for (dmm_u32 s = 0; s < DMM_MAX_STACKS; s++) {
+			dmm_u32 key = DMM_STEERED_INDEX(number, s);
+
+			bpf_map_update_elem(t->map[TREE_STEERED], &key, zero, 0);
+		}
+	}
+}
+
 static bool same_group(const struct dmm_group_rec *a, const struct dmm_group_rec *b)
 {
 	return strcmp(a->name, b->name) == 0 && strcmp(a->cgroup, b->cgroup) == 0;
@@ -249,8 +275,10 @@ int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generati
 		if (c->group[i].name[0] && attach_allowed(t, &c->group[i]) < 0)
 			return -EINVAL;
 	r = build(t, c, &s);
-	if (r == 0)
-		settle_hits(t, &s.old, c); /* or a scrape would see them under another's name */
+	if (r == 0) { /* or a scrape would see them under another's name */
+		settle_hits(t, &s.old, c);
+		settle_steered(t, &s.old, c);
+	}
 	image_view_close(&s.old);
 	if (r < 0)
 		return r;

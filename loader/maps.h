@@ -86,6 +86,10 @@ int maps_regroup_flows(struct tree *t);
 int maps_counters(struct tree *t, dmm_u64 *ret);
 int maps_verdicts(struct tree *t, dmm_u64 *ret);
 int maps_hits(struct tree *t, dmm_u64 *ret); /* of the generation in force */
+/* Of one stack that was wanted, DMM_FALLBACK_INDEX(0, stack, reason); of one measured rule, by
+ * stack. */
+int maps_fallbacks(struct tree *t, unsigned wanted, dmm_u64 *ret);
+int maps_steered(struct tree *t, unsigned number, dmm_u64 *ret);
 int maps_hold_counters(struct tree *t, unsigned stack, dmm_u64 *ret);
 int maps_xdp_counters(struct tree *t, unsigned stack, dmm_u64 *ret);
 

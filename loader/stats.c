@@ -61,6 +61,17 @@ int maps_hits(struct tree *t, dmm_u64 *ret)
 	return r == 0 ? sum_range(t->map[TREE_HITS], DMM_MAX_RULES, 1, ret + DMM_MAX_RULES) : r;
 }
 
+int maps_fallbacks(struct tree *t, unsigned wanted, dmm_u64 *ret)
+{
+	return sum_range(t->map[TREE_FALLBACKS], DMM_FALLBACK_INDEX(wanted, 0, 0),
+			 DMM_FALLBACK_INDEX(1, 0, 0), ret);
+}
+
+int maps_steered(struct tree *t, unsigned number, dmm_u64 *ret)
+{
+	return sum_range(t->map[TREE_STEERED], DMM_STEERED_INDEX(number, 0), DMM_MAX_STACKS, ret);
+}
+
 int maps_hold_counters(struct tree *t, unsigned stack, dmm_u64 *ret)
 {
 	return sum_range(t->map[TREE_HOLDCTR], stack * DMM_HOLD_SPACE, DMM_H_COUNT, ret);

@@ -279,7 +279,7 @@ static void check_numbers(const struct check *c)
 		if (measure_wanted(&p->rules[i]) && ++measured == DMM_MAX_MEASURED + 1)
 			diag_error_at(
 				c->diags, &p->rules[i].pos,
-				"rule \"%s\": more than %d rules are auto; no more are possible",
+				"rule \"%s\": more than %d rules are measured; no more are possible",
 				p->rules[i].name, DMM_MAX_MEASURED);
 }
 
@@ -309,6 +309,7 @@ static bool same_use(const struct dmm_rule *a, const struct dmm_rule *b)
 {
 	return a->n_use == b->n_use && a->strict == b->strict && a->carrier == b->carrier &&
 	       a->disabled == b->disabled && a->capture == b->capture &&
+	       a->telemetry == b->telemetry &&
 	       memcmp(a->weight, b->weight, sizeof(a->weight)) == 0 &&
 	       memcmp(&a->nrd, &b->nrd, sizeof(a->nrd)) == 0 &&
 	       memcmp(a->use, b->use, a->n_use * sizeof(a->use[0])) == 0;

@@ -303,6 +303,13 @@ static void log_decisions(struct chooser *c)
 	}
 }
 
+static void note_sla(struct chooser *c)
+{
+	for (size_t i = 0; i < c->n_rules; i++)
+		c->sla_broken[DMM_MEASURE_NUMBER(c->class->rule[c->rule[i]].measure)] =
+			nrd_sla_broken(c->nrd, i);
+}
+
 void chooser_run(struct chooser *c, dmm_u64 now)
 {
 	if (now < chooser_next_ns(c))
@@ -312,6 +319,7 @@ void chooser_run(struct chooser *c, dmm_u64 now)
 	if (nrd_turn(c->nrd, now))
 		c->stale = true;
 	log_decisions(c);
+	note_sla(c);
 	nrd_choices(c->nrd, put_choice, c);
 	if (c->stale)
 		drop_choices(c);

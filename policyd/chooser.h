@@ -26,6 +26,7 @@ struct chooser {
 	dmm_u64 samples_n, samples_lost, sample_ns; /* read, missed; when one was read last */
 	/* decisions that were logged, by number of telemetry */
 	dmm_u32 decided[DMM_MAX_MEASURED + 1][NRD_ACTIONS];
+	dmm_u64 sla_broken[DMM_MAX_MEASURED + 1]; /* the same; as nrd_sla_broken() */
 	bool stale; /* the map may hold choices that are nobody's */
 };
 

@@ -186,7 +186,8 @@ static int take_word(int argc, char **argv, const struct words *w)
 		free(key);
 		return r < 0 ? r : 1;
 	}
-	if (strcmp(argv[0], "strict") == 0 || strcmp(argv[0], "capture") == 0) {
+	if (strcmp(argv[0], "strict") == 0 || strcmp(argv[0], "capture") == 0 ||
+	    strcmp(argv[0], "telemetry") == 0) {
 		r = put_key(w, argv[0], "true");
 		return r < 0 ? r : 1;
 	}

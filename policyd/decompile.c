@@ -75,6 +75,7 @@ static int read_rule(const struct dmm_class *c, const struct files *f, struct re
 	rule->strict = rec->strict;
 	rule->disabled = rec->off;
 	rule->capture = rec->capture;
+	rule->telemetry = rec->measure && !(rec->measure & DMM_MEASURE_AUTO);
 	rule->carrier = rec->carrier;
 	rule->origin = rec->origin;
 	rule->n_use = rec->n_use;

@@ -252,6 +252,8 @@ int fields_of_rule(const struct dmm_rule *rule, struct fields *ret)
 		r = add(ret, NULL, "disabled", FIELD_BOOL, "true");
 	if (r == 0 && rule->capture)
 		r = add(ret, NULL, "capture", FIELD_BOOL, "true");
+	if (r == 0 && rule->telemetry)
+		r = add(ret, NULL, "telemetry", FIELD_BOOL, "true");
 	return r;
 }
 

@@ -14,7 +14,7 @@ struct numbers {
 
 bool measure_wanted(const struct dmm_rule *r)
 {
-	return r->nrd.objective != NRD_NONE;
+	return r->telemetry || r->nrd.objective != NRD_NONE;
 }
 
 static int read_old(struct numbers *n, const struct dmm_class *prev)

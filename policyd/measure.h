@@ -5,7 +5,7 @@
 
 #include "policyd/policy.h"
 
-/* Is the rule measured? All rules are whose stack nRD chooses. */
+/* Is the rule measured? All are whose stack nRD chooses, others that say `telemetry: true`. */
 bool measure_wanted(const struct dmm_rule *r);
 
 /*

@@ -104,18 +104,63 @@ static void emit_steered(const struct family *f, const struct telemetry *t, FILE
 	}
 }
 
-static void emit_fallbacks(const struct family *f, const struct telemetry *t, FILE *out)
+/* An instance that is wanted may fall back to the kernel for any of these reasons: told from the
+ * start, so that a first one is seen as an increase. */
+static bool may_fall_back(const struct telemetry *t, unsigned wanted, unsigned stack)
+{
+	return wanted < DMM_MAX_STACKS && t->class->stack[wanted].kind == DMM_KIND_USERSPACE &&
+	       stack == DMM_STACK_KERNEL;
+}
+
+static void put_fallbacks(const struct family *f, const struct telemetry *t, unsigned wanted,
+			  unsigned stack, FILE *out)
 {
 	for (unsigned reason = 0; reason < DMM_REASON_COUNT; reason++) {
-		dmm_u64 sum = 0;
+		dmm_u64 v = t->fallback[DMM_FALLBACK_INDEX(wanted, stack, reason)];
 
 		if (reason == DMM_REASON_RULE || reason == DMM_REASON_DEFAULT ||
-		    reason == DMM_REASON_NRD || reason == DMM_REASON_REJECTED)
+		    reason == DMM_REASON_NRD || reason == DMM_REASON_REJECTED ||
+		    (v == 0 && !may_fall_back(t, wanted, stack)))
 			continue;
-		for (unsigned id = 0; id < DMM_MAX_STACKS; id++)
-			for (unsigned role = 0; role < DMM_ROLES; role++)
-				sum += t->verdict[DMM_VERDICT_INDEX(id, role, reason)];
-		put_u64_label(out, f->name, "reason", words_reason[reason], sum);
+		fprintf(out, "%s{", f->name);
+		put_label(out, "from", wanted < DMM_MAX_STACKS ? t->class->stack[wanted].name : "");
+		fputc(',', out);
+		put_label(out, "to", t->class->stack[stack].name);
+		fputc(',', out);
+		put_label(out, "reason", words_reason[reason]);
+		fprintf(out, "} %llu\n", v);
+	}
+}
+
+static void emit_fallbacks(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	for (unsigned wanted = 0; wanted <= DMM_MAX_STACKS; wanted++) {
+		if (wanted < DMM_MAX_STACKS && t->class->stack[wanted].kind == DMM_KIND_FREE)
+			continue;
+		FOR_EACH_STACK(t, id)
+		put_fallbacks(f, t, wanted, id, out);
+	}
+}
+
+static void emit_rule_steered(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	for (unsigned i = 0; i < t->class->hdr.rules; i++) {
+		unsigned number = DMM_MEASURE_NUMBER(t->class->rule[i].measure);
+
+		if (!number || number > DMM_MAX_MEASURED)
+			continue;
+		FOR_EACH_STACK(t, id)
+		{
+			dmm_u64 v = t->steered[DMM_STEERED_INDEX(number, id)];
+
+			if (v == 0)
+				continue;
+			fprintf(out, "%s{", f->name);
+			put_label(out, "rule", t->class->rule[i].name);
+			fputc(',', out);
+			put_label(out, "stack", t->class->stack[id].name);
+			fprintf(out, "} %llu\n", v);
+		}
 	}
 }
 
@@ -131,18 +176,38 @@ static void emit_default_hits(const struct family *f, const struct telemetry *t,
 	put_u64(out, f->name, t->hit[DMM_MAX_RULES]);
 }
 
+/* What telemetry calls a rule whose stack nRD chooses; 0: it does not. */
+static unsigned auto_number(const struct telemetry *t, unsigned i)
+{
+	unsigned number = DMM_MEASURE_NUMBER(t->class->rule[i].measure);
+
+	return t->class->rule[i].measure & DMM_MEASURE_AUTO && number <= DMM_MAX_MEASURED ? number
+											  : 0;
+}
+
 static void emit_decisions(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	for (unsigned i = 0; t->nrd.decided && i < t->class->hdr.rules; i++) {
-		unsigned number = DMM_MEASURE_NUMBER(t->class->rule[i].measure);
+		unsigned number = auto_number(t, i);
 
-		for (unsigned a = 0; number && number <= DMM_MAX_MEASURED && a < NRD_ACTIONS; a++) {
+		for (unsigned a = 0; number && a < NRD_ACTIONS; a++) {
 			fprintf(out, "%s{", f->name);
 			put_label(out, "rule", t->class->rule[i].name);
 			fputc(',', out);
 			put_label(out, "outcome", nrd_action_words[a]);
 			fprintf(out, "} %u\n", t->nrd.decided[number][a]);
 		}
+	}
+}
+
+static void emit_sla(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	for (unsigned i = 0; t->nrd.sla_broken && i < t->class->hdr.rules; i++) {
+		unsigned number = auto_number(t, i);
+
+		if (number && t->nrd.sla_broken[number] != NRD_NO_SLA)
+			put_u64_label(out, f->name, "rule", t->class->rule[i].name,
+				      t->nrd.sla_broken[number]);
 	}
 }
 
@@ -383,14 +448,19 @@ static const struct family families[] = {
 	 "when the policy in force was committed; 0: never", emit_commit_time, 0},
 	{"dmm_sockets_steered_total", "counter", "stack,role,reason",
 	 "sockets that got this stack, by role and by the reason why", emit_steered, 0},
-	{"dmm_fallbacks_total", "counter", "reason",
-	 "sockets that did not get the first stack of their rule, by the reason why", emit_fallbacks, 0},
+	{"dmm_fallbacks_total", "counter", "from,to,reason",
+	 "sockets that got a stack in place of the first of their rule, by the reason why; from is empty if none was named", emit_fallbacks, 0},
+	{"dmm_rule_steered_total", "counter", "rule,stack",
+	 "connecting TCP sockets of a rule that is measured, by the stack that they got", emit_rule_steered, 0},
 	{"dmm_rule_hits_total", "counter", "rule",
 	 "sockets that a rule matched; starts over when a commit gives the rule another place", emit_hits, 0},
 	{"dmm_default_hits_total", "counter", "",
 	 "sockets that no rule matched", emit_default_hits, 0},
 	{"dmm_nrd_decisions_total", "counter", "rule,outcome",
 	 "decisions of nRD about a rule that is auto, since dmm-policyd started", emit_decisions, 0},
+	{"dmm_sla_violations_total", "counter", "rule",
+	 "seconds in which the stack that nRD uses for a rule, or for a prefix of it, certainly broke the rule's sla, since dmm-policyd started",
+	 emit_sla, 0},
 	{"dmm_nrd_samples_total", "counter", "", "samples of connections that nRD has read",
 	 emit_samples, 0},
 	{"dmm_nrd_samples_missed_total", "counter", "",

@@ -85,6 +85,7 @@ struct dmm_rule {
 	bool strict;	/* no kernel stack when the list is exhausted: connect() fails */
 	bool disabled;	/* what matches stays on the kernel stack, reason admin-off */
 	bool capture;	/* the same, reason capture: for tcpdump to see it */
+	bool telemetry; /* its connections are measured; those of nRD's rules are anyway: false */
 	dmm_u8 carrier; /* DMM_CARRIER_TCP (default) or DMM_CARRIER_SPLICE */
 };
 

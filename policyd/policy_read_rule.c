@@ -143,6 +143,8 @@ const struct key policy_rule_keys[POLICY_RULE_KEYS] = {
 		   "true: what matches stays on the kernel stack, as with `rule disable`"),
 	KEY_STRING("capture", key_read_bool, struct dmm_rule, capture, "true or false",
 		   "true: the same, for tcpdump to see it"),
+	KEY_STRING("telemetry", key_read_bool, struct dmm_rule, telemetry, "true or false",
+		   "true: its connecting TCP sockets are measured, as those of auto rules always are"),
 };
 
 int policy_read_rule(const char *file, struct policy_diags *diags, const struct node *v,
@@ -166,6 +168,8 @@ int policy_read_rule(const char *file, struct policy_diags *diags, const struct 
 	r = keys_read(&at, policy_rule_keys, POLICY_RULE_KEYS, v, ret, &mask);
 	if (v->type != NODE_MAP || r == -ENOMEM)
 		return r;
+	if (ret->nrd.objective)
+		ret->telemetry = false; /* it is measured anyway */
 	uses = keys_seen(mask, policy_rule_keys, POLICY_RULE_KEYS, "use");
 	rejects = keys_seen(mask, policy_rule_keys, POLICY_RULE_KEYS, "reject");
 	if (!uses && !rejects)

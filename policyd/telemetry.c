@@ -146,6 +146,24 @@ static void supervisor_read(struct telemetry *t, const struct supervisor *sup)
 	}
 }
 
+/* Of what the policy has: most of the numbers are nobody's. */
+static int steering_read(struct telemetry *t, struct tree *tree)
+{
+	int r = maps_fallbacks(tree, DMM_MAX_STACKS,
+			       &t->fallback[DMM_FALLBACK_INDEX(DMM_MAX_STACKS, 0, 0)]);
+
+	for (unsigned id = 0; r == 0 && id < DMM_MAX_STACKS; id++)
+		if (t->class->stack[id].kind != DMM_KIND_FREE)
+			r = maps_fallbacks(tree, id, &t->fallback[DMM_FALLBACK_INDEX(id, 0, 0)]);
+	for (dmm_u32 i = 0; r == 0 && i < t->class->hdr.rules; i++) {
+		unsigned number = DMM_MEASURE_NUMBER(t->class->rule[i].measure);
+
+		if (number && number <= DMM_MAX_MEASURED)
+			r = maps_steered(tree, number, &t->steered[DMM_STEERED_INDEX(number, 0)]);
+	}
+	return r;
+}
+
 int telemetry_read(struct telemetry *ret, struct tree *t, const struct dmm_class *class,
 		   dmm_u64 generation, const struct supervisor *sup)
 {
@@ -162,6 +180,9 @@ int telemetry_read(struct telemetry *ret, struct tree *t, const struct dmm_class
 	if (r < 0)
 		return r;
 	r = maps_hits(t, ret->hit);
+	if (r < 0)
+		return r;
+	r = steering_read(ret, t);
 	if (r < 0)
 		return r;
 	for (unsigned id = 0; id < DMM_MAX_STACKS; id++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One snapshot of everything that is measured, gathered from the maps and from /proc. What reads it
- * (metrics, JSON, health, nRD) touches no map itself. About 700 KiB: allocate it.
+ * (metrics, JSON, health, nRD) touches no map itself. About 1.2 MiB: allocate it.
  */
 #ifndef DMM_POLICYD_TELEMETRY_H
 #define DMM_POLICYD_TELEMETRY_H
@@ -49,6 +49,8 @@ struct telemetry {
 	dmm_u64 counter[DMM_C_COUNT];
 	dmm_u64 verdict[DMM_MAX_STACKS * DMM_ROLES * DMM_REASON_SPACE];
 	dmm_u64 hit[DMM_MAX_RULES + 1]; /* the last: the default */
+	dmm_u64 fallback[DMM_FALLBACK_INDEX(DMM_MAX_STACKS + 1, 0, 0)];
+	dmm_u64 steered[DMM_STEERED_INDEX(DMM_MAX_MEASURED + 1, 0)];
 	struct telemetry_stack stack[DMM_MAX_STACKS];
 	struct telemetry_map_usage map[TELEMETRY_MAPS];
 	struct maps_program program[TELEMETRY_PROGRAMS];
@@ -58,6 +60,7 @@ struct telemetry {
 		double age_s;		 /* of the last one; negative: none yet */
 		/* decisions by number of telemetry, of class; NULL: no daemon */
 		const dmm_u32 (*decided)[NRD_ACTIONS];
+		const dmm_u64 *sla_broken; /* the same; as nrd_sla_broken() */
 	} nrd;
 	struct {
 		double cpu_s, start_s; /* start: seconds since 1970 */

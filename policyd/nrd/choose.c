@@ -356,8 +356,19 @@ static void guard(struct nrd *n, struct path *p)
 		confirm(n, p, v == VERDICT_WORSE ? reason : REASON_TIME);
 }
 
+static void count_sla(struct path *p)
+{
+	struct evidence e;
+
+	if (!settings(p)->sla_us || !choice_now(p)->arm.fresh)
+		return;
+	choose_evidence(p, p->now, &e);
+	p->rule->sla_broken += judge_breaks_sla(settings(p), &e);
+}
+
 void choose_turn(struct nrd *n, struct path *p)
 {
+	count_sla(p);
 	if (p->other != NRD_STACK_NONE && p->choice[p->other].arm.fresh)
 		p->turns++;
 	if (!escape(n, p)) {

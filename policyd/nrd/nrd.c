@@ -156,6 +156,13 @@ const struct nrd_rule *nrd_rule(const struct nrd *n, size_t number)
 	return number < n->n_rules ? &n->rule[number]->c : NULL;
 }
 
+dmm_u64 nrd_sla_broken(const struct nrd *n, size_t number)
+{
+	const struct rule *r = number < n->n_rules ? n->rule[number] : NULL;
+
+	return r && r->c.set.sla_us ? r->sla_broken : NRD_NO_SLA;
+}
+
 /* ---- reports ---- */
 
 static enum report_refusal take(struct nrd *n, struct report *r)

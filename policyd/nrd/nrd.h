@@ -119,6 +119,11 @@ struct nrd_choice {
 void nrd_choices(const struct nrd *n, void (*each)(void *ctx, const struct nrd_choice *c),
 		 void *ctx);
 
+/* In how many turns so far the stack in use broke the sla, with confidence: of the rule's own path
+ * and of each prefix that decides for itself. NRD_NO_SLA: it has none. */
+#define NRD_NO_SLA (~0ULL)
+dmm_u64 nrd_sla_broken(const struct nrd *n, size_t number);
+
 /* What is thought of the stacks of a rule, now, for an address (NULL: of the rule's own). */
 struct nrd_view {
 	const char *phase; /* "steady", "trial", "guard" */

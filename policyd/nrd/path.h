@@ -58,6 +58,7 @@ struct rule {
 	struct nrd_rule c;
 	unsigned number;
 	struct path *all; /* the path of prefixes that do not decide for themselves */
+	dmm_u64 sla_broken;
 };
 
 struct nrd {

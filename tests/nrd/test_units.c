@@ -359,6 +359,38 @@ static void test_resume(void)
 	nrd_free(n);
 }
 
+/* A turn counts in which the stack in use breaks the sla for certain; without news none does. */
+static void test_sla(void)
+{
+	struct nrd *n = nrd_new(10, 1);
+	struct nrd_rule rules[2] = {rule_of("a"), rule_of("b")};
+	dmm_u64 t = 1, before;
+
+	rules[0].set.sla_permille = 900;
+	rules[0].set.sla_us = 700; /* the first stack has 1000, the second 500 */
+	rules[0].set.dwell_ms = 3600000;
+	CU_ASSERT_EQUAL(nrd_configure(n, rules, 2), 0);
+	CU_ASSERT_EQUAL(nrd_sla_broken(n, 0), 0);
+	CU_ASSERT_EQUAL(nrd_sla_broken(n, 1), NRD_NO_SLA);
+	CU_ASSERT_EQUAL(nrd_sla_broken(n, 2), NRD_NO_SLA);
+	for (unsigned i = 0; i < 5; i++, t += 1000000000ULL) {
+		struct report r = report_of(100, 0, 1000);
+
+		CU_ASSERT_EQUAL(nrd_report(n, &r), REPORT_TAKEN);
+		nrd_turn(n, t);
+	}
+	before = nrd_sla_broken(n, 0);
+	CU_ASSERT(before >= 4 && before <= 10); /* the rule's path, and that of the prefix */
+	for (unsigned i = 0; i < 5; i++)
+		nrd_turn(n, t += 1000000000ULL);
+	CU_ASSERT_EQUAL(nrd_sla_broken(n, 0), before);
+	rules[0].set.sla_us = 2000;
+	CU_ASSERT_EQUAL(nrd_configure(n, rules, 2), 0);
+	run_seconds(n, t, 5, 0, 0, 100);
+	CU_ASSERT_EQUAL(nrd_sla_broken(n, 0), 0);
+	nrd_free(n);
+}
+
 static void test_configure(void)
 {
 	struct nrd *n = nrd_new(10, 1);
@@ -561,6 +593,7 @@ int main(void)
 		{"a report that says too much", test_report_bound},
 		{"reports that are refused", test_refused},
 		{"what was in use goes on", test_resume},
+		{"turns that break an sla", test_sla},
 		{"rules come, go and stay", test_configure},
 		{"decisions tell what went into them", test_log},
 		{"the table is bounded", test_table},

@@ -241,6 +241,7 @@ static void gen_rules_more(struct rng *r, struct dmm_policy *p)
 		gen_weights(r, &p->rules[i]);
 		gen_auto(r, &p->rules[i]);
 		p->rules[i].capture = rng_below(r, 4) == 0;
+		p->rules[i].telemetry = !p->rules[i].nrd.objective && rng_below(r, 4) == 0;
 	}
 }
 

@@ -155,6 +155,9 @@ static void test_good_sets(void)
 	CU_ASSERT_EQUAL(r->weight[2], 95);
 	CU_ASSERT_FALSE(r->capture);
 	CU_ASSERT_TRUE(p->rules[1].capture);
+	CU_ASSERT_FALSE(r->telemetry);
+	CU_ASSERT_TRUE(p->rules[1].telemetry);
+	CU_ASSERT_FALSE(p->rules[2].telemetry); /* auto: it is measured anyway */
 	check_auto(p);
 	policy_free(p);
 	policy_diags_fini(&d);
@@ -267,6 +270,7 @@ static void check_same_rule(const struct dmm_rule *a, const struct dmm_rule *b)
 	CU_ASSERT_EQUAL(a->strict, b->strict);
 	CU_ASSERT_EQUAL(a->disabled, b->disabled);
 	CU_ASSERT_EQUAL(a->capture, b->capture);
+	CU_ASSERT_EQUAL(a->telemetry, b->telemetry);
 	CU_ASSERT_EQUAL(a->carrier, b->carrier);
 }
 

@@ -69,9 +69,9 @@ static void test_words(void)
 	check_words("name=x use=kernel group=web strict=false local=2001:db8::/32",
 		    "x group=web local=2001:db8::/32 use=kernel");
 	check_words("x uid 0,1000-1999,daemon program nginx,curl remote databases,10.0.0.0/8 "
-		    "remote_port web,22 use weights=edge0:5,kernel:95 capture",
+		    "remote_port web,22 use weights=edge0:5,kernel:95 capture telemetry",
 		    "x remote=databases,10.0.0.0/8 remote_port=web,22 uid=0,1000-1999,1 "
-		    "program=nginx,curl weights=edge0:5,kernel:95 capture=true");
+		    "program=nginx,curl weights=edge0:5,kernel:95 capture=true telemetry=true");
 	check_words("x weights edge0:5,kernel:0x5f", "x weights=edge0:5,kernel:95");
 	check_words("x use=weights=a:1", "x weights=a:1");
 	check_words("x auto edge0,kernel", "x auto=edge0,kernel");

@@ -127,10 +127,18 @@ int chooser_configure(struct chooser *c, const struct dmm_class *class)
 		memset(c->auto_of, 0, sizeof(c->auto_of));
 	}
 	c->stale = true;
+	if (c->gather)
+		c->gather->n = 0; /* rules have other numbers now */
 	return r;
 }
 
 /* ---- what was measured ---- */
+
+/* Other hosts have the rule, too. */
+static bool is_shared(const struct chooser *c, unsigned rule)
+{
+	return c->class->rule[c->rule[rule]].origin == DMM_ORIGIN_NRD;
+}
 
 static void flush_reports(struct chooser *c)
 {
@@ -139,6 +147,8 @@ static void flush_reports(struct chooser *c)
 			continue;
 		c->report[i].source = 0; /* this host; here it says that the place is taken */
 		report_settle(&c->report[i]);
+		if (c->gather && is_shared(c, c->report[i].rule))
+			gather_add(c->gather, &c->report[i]);
 		nrd_report(c->nrd, &c->report[i]);
 		c->report[i] = (struct report){0};
 	}

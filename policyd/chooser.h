@@ -8,6 +8,7 @@
 #define DMM_POLICYD_CHOOSER_H
 
 #include "loader/measure.h"
+#include "policyd/nrd/gather.h"
 #include "policyd/nrd/nrd.h"
 #include "policyd/policy.h"
 
@@ -18,6 +19,7 @@ struct chooser {
 	struct samples samples;
 	struct report *report; /* of this turn, a hash table */
 	unsigned n_reports;
+	struct gather *gather; /* the same, of shared rules, until they are told; NULL: nobody is */
 	dmm_u32 *rule; /* by number of the auto rule: its place in the class */
 	size_t n_rules;
 	dmm_u16 auto_of[DMM_MAX_MEASURED + 1]; /* by number of telemetry: that of the auto rule + 1;

@@ -156,6 +156,7 @@ int ctl_group_list(const struct ctl *c, int argc, char **argv);
 int ctl_flows(const struct ctl *c, int argc, char **argv);
 int ctl_top(const struct ctl *c, int argc, char **argv);
 int ctl_monitor(const struct ctl *c, int argc, char **argv);
+int ctl_nrd_status(const struct ctl *c, int argc, char **argv);
 int ctl_nrd_why(const struct ctl *c, int argc, char **argv);
 int ctl_nrd_history(const struct ctl *c, int argc, char **argv);
 int ctl_stats(const struct ctl *c, int argc, char **argv);

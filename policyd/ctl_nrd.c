@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* nrd why, nrd history: what the daemon's nRD decided, and what for. Only the daemon knows. */
+/* nrd status, nrd why, nrd history: what the daemon's nRD decided, and what for. Only the daemon knows. */
 #include <string.h>
 
 #include "lib/base/addr.h"
@@ -123,4 +123,49 @@ int ctl_nrd_history(const struct ctl *c, int argc, char **argv)
 	(void)argc;
 	(void)argv;
 	return print_answer(c, ctl_ask_daemon("/v1/nrd/history"), "decisions", print_decision);
+}
+
+static long long count_of(const json_t *o, const char *key)
+{
+	return (long long)json_integer_value(json_object_get(o, key));
+}
+
+static void print_etcd(const json_t *e)
+{
+	const json_t *age = json_object_get(e, "advice_age_s");
+	char text[TABLE_TEXT];
+
+	printf("etcd: host %s, %s by %s\n", text_of(e, "host"), text_of(e, "text"),
+	       text_of(e, "endpoint"));
+	printf("told %lld reports; took %lld pieces of advice", count_of(e, "reports"),
+	       count_of(e, "advice"));
+	if (json_is_number(age))
+		printf(", the last %s ago",
+		       text_age((uint64_t)(1e9 * json_number_value(age)), text));
+	if (*text_of(e, "advice_error"))
+		printf("; the last one was refused: %s", text_of(e, "advice_error"));
+	putchar('\n');
+}
+
+int ctl_nrd_status(const struct ctl *c, int argc, char **argv)
+{
+	json_t *o = ctl_ask_daemon("/v1/nrd/status");
+	const json_t *etcd = json_object_get(o, "etcd");
+
+	(void)argc;
+	(void)argv;
+	if (!o)
+		return CTL_FAILED;
+	if (c->given & CTL_JSON)
+		return ctl_print_json(c, o);
+	printf("%lld auto rules, %lld prefixes; %lld samples of connections, %lld missed; %lld "
+	       "decisions\n",
+	       count_of(o, "rules"), count_of(o, "prefixes"), count_of(o, "samples"),
+	       count_of(o, "missed"), count_of(o, "decisions"));
+	if (json_is_object(etcd))
+		print_etcd(etcd);
+	else
+		puts("etcd: not used");
+	json_decref(o);
+	return ferror(stdout) ? CTL_FAILED : CTL_OK;
 }

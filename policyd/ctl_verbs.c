@@ -64,6 +64,7 @@ const struct ctl_verb ctl_verbs[] = {
 	 ctl_top, 0},
 	{"monitor", "[verdicts|states|commits]…", "what happens, as it happens",
 	 CTL_STACK | CTL_GROUP | CTL_RULE | CTL_PID | CTL_COUNT, 0, 3, ctl_monitor, CTL_N_EVENT},
+	{"nrd status", "", "what nRD looks at, and whether etcd is heard", 0, 0, 0, ctl_nrd_status, 0},
 	{"nrd why", "RULE [PREFIX]", "which stack nRD has chosen for a rule that is auto, and why",
 	 0, 1, 2, ctl_nrd_why, CTL_N_RULE},
 	{"nrd history", "", "the last decisions of nRD", 0, 0, 0, ctl_nrd_history, 0},

@@ -151,6 +151,7 @@ int daemon_measure(struct daemon *d)
 	d->telemetry->nrd.missed = d->chooser.samples_lost;
 	d->telemetry->nrd.age_s =
 		d->chooser.sample_ns ? (double)(now_ns() - d->chooser.sample_ns) / 1e9 : -1;
+	share_measure(d);
 	d->telemetry->nrd.decided = d->chooser.decided;
 	d->telemetry->nrd.sla_broken = d->chooser.sla_broken;
 	return r;

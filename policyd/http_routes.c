@@ -254,6 +254,46 @@ static void get_nrd_history(const struct http_request *q, struct http_reply *ret
 	reply_json(ret, 200, json_pack("{s:o}", "decisions", list));
 }
 
+static json_t *etcd_status(const struct share *s)
+{
+	const struct host *h = &s->host;
+	char said[512];
+	json_t *o;
+
+	if (!s->e)
+		return json_null();
+	host_say(h, said, sizeof(said));
+	o = json_pack("{s:s, s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "host", s->name,
+		      "endpoint", etcd_endpoint(s->e), "connected", h->connected, "text", said,
+		      "changed", (json_int_t)h->changed_s, "revision", (json_int_t)h->applied,
+		      "refused_revision", (json_int_t)h->refused, "reports",
+		      (json_int_t)h->reports, "advice", (json_int_t)s->advice, "advice_refused",
+		      (json_int_t)h->advice_refused, "advice_error", h->advice_why);
+	if (o)
+		json_object_set_new(o, "advice_age_s",
+				    s->advised_ns ? json_real((double)(now_ns() - s->advised_ns) /
+							      1e9)
+						  : json_null());
+	return o;
+}
+
+static void get_nrd_status(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	struct daemon *d = ctx;
+	struct nrd_counters c;
+
+	(void)q;
+	daemon_follow(d);
+	nrd_counters(d->chooser.nrd, &c);
+	reply_json(ret, 200,
+		   json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "rules",
+			     (json_int_t)d->chooser.n_rules, "prefixes", (json_int_t)c.paths,
+			     "samples", (json_int_t)d->chooser.samples_n, "missed",
+			     (json_int_t)d->chooser.samples_lost, "decisions",
+			     (json_int_t)c.decisions, "clock_jumps", (json_int_t)c.clock_jumps,
+			     "etcd", etcd_status(&d->share)));
+}
+
 /* Follow what is in the maps at once; with ?file=1, put the configuration file in force first. */
 static void post_reload(const struct http_request *q, struct http_reply *ret, void *ctx)
 {
@@ -318,6 +358,7 @@ const struct http_route daemon_routes[] = {
 	{"GET", "/v1/stacks", false, get_stacks},
 	{"GET", "/v1/groups", false, get_groups},
 	{"GET", "/v1/stats", false, get_stats},
+	{"GET", "/v1/nrd/status", false, get_nrd_status},
 	{"GET", "/v1/nrd/why", false, get_nrd_why},
 	{"GET", "/v1/nrd/history", false, get_nrd_history},
 	{"GET", "/v1/history", false, get_history},

@@ -227,6 +227,15 @@ static void emit_sample_age(const struct family *f, const struct telemetry *t, F
 		fprintf(out, "%s %.3f\n", f->name, t->nrd.age_s);
 }
 
+static void emit_etcd(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	const dmm_u64 value[] = {t->etcd.connected, t->etcd.revision, t->etcd.refused,
+				 t->etcd.reports,   t->etcd.advice,   t->etcd.advice_refused};
+
+	if (t->etcd.used)
+		put_u64(out, f->name, value[f->index]);
+}
+
 static void emit_active(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	FOR_EACH_STACK(t, id)
@@ -467,6 +476,18 @@ static const struct family families[] = {
 	 "samples that were written again before they were read", emit_missed, 0},
 	{"dmm_nrd_sample_age_seconds", "gauge", "", "how long ago the last sample was read",
 	 emit_sample_age, 0},
+	{"dmm_etcd_connected", "gauge", "", "1: etcd is heard; this one and the next only where it is used",
+	 emit_etcd, 0},
+	{"dmm_etcd_policy_revision", "gauge", "", "revision of the shared policy in force; 0: none yet",
+	 emit_etcd, 1},
+	{"dmm_etcd_policy_refused_revision", "gauge", "",
+	 "revision that was refused whole; 0: none since the last one that was taken", emit_etcd, 2},
+	{"dmm_etcd_reports_total", "counter", "", "reports of connections that other hosts were told",
+	 emit_etcd, 3},
+	{"dmm_etcd_advice_total", "counter", "", "pieces of advice that were taken, to be tried",
+	 emit_etcd, 4},
+	{"dmm_etcd_advice_refused_total", "counter", "", "documents of advice that were refused whole",
+	 emit_etcd, 5},
 	{"dmm_sockets_active", "gauge", "stack",
 	 "open sockets that have this stack, listeners included", emit_active, 0},
 	{"dmm_connect_duration_seconds", "histogram", "stack,le",

@@ -3,12 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/daemon.h"
 #include "policyd/fleet/shared.h"
 #include "policyd/history.h"
+#include "policyd/index.h"
 
 #define FACTS_NS 30000000000ULL
 #define FAREWELL_MS 300 /* etcd has that long to hear that this host goes */
@@ -98,6 +100,53 @@ void share_merge(struct daemon *d, struct dmm_policy *p)
 	host_facts_fini(&facts);
 }
 
+static bool elsewhere(void *ctx, const char *rule)
+{
+	size_t ignored;
+
+	return !index_get_name(ctx, rule, &ignored);
+}
+
+static int advise(void *ctx, const char *text, char reterr[256])
+{
+	struct daemon *d = ctx;
+	struct index names = {0};
+	int r = d->class ? 0 : -EAGAIN;
+
+	for (dmm_u32 i = 0; r >= 0 && i < d->class->hdr.rules; i++)
+		if (class_live(d->class, i))
+			r = index_put_name(&names, d->class->rule[i].name, i, NULL);
+	if (r >= 0)
+		r = document_take_advice(d->chooser.nrd, &d->share.advisers, text, strlen(text),
+					 (dmm_u64)time(NULL), elsewhere, &names, &d->share.advice,
+					 reterr);
+	else
+		snprintf(reterr, 256, "%s", strerror(-r));
+	index_fini(&names);
+	if (r == 0)
+		d->share.advised_ns = now_ns();
+	return r;
+}
+
+/* Tell the others what the connections of shared rules were like. */
+static void report(struct daemon *d, uint64_t now)
+{
+	struct share *s = &d->share;
+	struct gather *g = d->chooser.gather;
+	dmm_u64 now_s = (dmm_u64)time(NULL);
+	char *text;
+
+	if (!g || !g->n || s->host.report || now < s->host.report_ns ||
+	    !hold_held(&s->host.hold, now))
+		return;
+	s->sequence = MAX(s->sequence + 1, now_s); /* a later daemon's are higher */
+	text = document_write(d->chooser.nrd, g->report, g->n, s->name, s->sequence, now_s,
+			      HOST_REPORT_MAX);
+	g->n = 0;
+	if (text)
+		host_report(&s->host, text);
+}
+
 /* Tell who we are, if that is not what was told. */
 static void look_at_facts(struct daemon *d, const struct dmm_policy *p)
 {
@@ -139,12 +188,14 @@ int share_configure(struct daemon *d, const struct etcd_settings *set, const str
 		r = etcd_open(&s->e, d->epfd, &s->set);
 	if (r == 0)
 		r = host_init(&s->host, s->e, s->set.prefix, s->name,
-			      strdup(s->facts ? s->facts : "{}"), s->set.lease_s, state, apply, d);
+			      strdup(s->facts ? s->facts : "{}"), s->set.lease_s, state, apply,
+			      advise, d);
 	if (r < 0) {
 		log_err("etcd: not used: %s", strerror(-r));
 		share_close(d);
 		return r;
 	}
+	d->chooser.gather = calloc(1, sizeof(*d->chooser.gather)); /* without memory nothing is told */
 	log_info("etcd: this is host %s below %s", s->name, s->set.prefix);
 	return 0;
 }
@@ -170,7 +221,22 @@ void share_close(struct daemon *d)
 		etcd_close(s->e);
 	}
 	free(s->facts);
+	free(d->chooser.gather);
+	d->chooser.gather = NULL;
 	*s = (struct share){0};
+}
+
+void share_measure(struct daemon *d)
+{
+	const struct host *h = &d->share.host;
+
+	d->telemetry->etcd.used = d->share.e != NULL;
+	d->telemetry->etcd.connected = h->connected;
+	d->telemetry->etcd.revision = h->applied;
+	d->telemetry->etcd.refused = h->refused;
+	d->telemetry->etcd.reports = h->reports;
+	d->telemetry->etcd.advice = d->share.advice;
+	d->telemetry->etcd.advice_refused = h->advice_refused;
 }
 
 void share_run(struct daemon *d, uint64_t now)
@@ -191,6 +257,7 @@ void share_run(struct daemon *d, uint64_t now)
 		policy_free(p);
 	}
 	etcd_run(s->e);
+	report(d, now);
 	host_run(&s->host, now);
 	etcd_run(s->e); /* what it asks goes out at once */
 }

@@ -63,6 +63,10 @@ struct telemetry {
 		const dmm_u64 *sla_broken; /* the same; as nrd_sla_broken() */
 	} nrd;
 	struct {
+		bool used, connected;
+		dmm_u64 revision, refused, reports, advice, advice_refused;
+	} etcd;
+	struct {
 		double cpu_s, start_s; /* start: seconds since 1970 */
 		dmm_u64 rss_bytes, virtual_bytes, fds, max_fds;
 	} self;

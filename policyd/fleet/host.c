@@ -152,16 +152,47 @@ static void report(struct host *h, uint64_t now)
 	h->report = NULL;
 }
 
+/* ---- advice ---- */
+
+static void on_advice_begin(void *ctx)
+{
+	(void)ctx;
+}
+
+static void on_advice(void *ctx, const char *key, const char *value)
+{
+	struct host *h = ctx;
+	int r;
+
+	if (*key || !*value) /* another key that begins so, or it was taken back */
+		return;
+	h->advice_why[0] = '\0';
+	r = h->advise(h->ctx, value, h->advice_why);
+	h->advised += r == 0;
+	h->advice_refused += r < 0;
+	if (r < 0)
+		log_warn("nrd: advice is refused whole: %s", h->advice_why);
+}
+
+static void on_advice_whole(void *ctx, dmm_u64 revision)
+{
+	(void)ctx;
+	(void)revision;
+}
+
+static const struct follow_ops advice_ops = {on_advice_begin, on_advice, on_advice_whole};
+
 /* ---- the whole ---- */
 
 int host_init(struct host *h, struct etcd *e, const char *prefix, const char *name, char *facts,
-	      dmm_u32 lease_s, const char *state, host_apply_fn apply_fn, void *ctx)
+	      dmm_u32 lease_s, const char *state, host_apply_fn apply_fn, host_advise_fn advise,
+	      void *ctx)
 {
 	dmm_u64 revision = 0, cluster = 0;
 	char key[192];
 	int r = 0;
 
-	*h = (struct host){.e = e, .apply = apply_fn, .ctx = ctx};
+	*h = (struct host){.e = e, .apply = apply_fn, .advise = advise, .ctx = ctx};
 	snprintf(h->state, sizeof(h->state), "%s", state);
 	snprintf(h->report_key, sizeof(h->report_key), "%s/reports/%s", prefix, name);
 	if (state[0])
@@ -177,12 +208,15 @@ int host_init(struct host *h, struct etcd *e, const char *prefix, const char *na
 	hold_init(&h->hold, e, key, facts, lease_s);
 	snprintf(key, sizeof(key), "%s/policy/", prefix);
 	follow_init(&h->follow, e, key, &follow_ops, h, revision, cluster);
+	snprintf(key, sizeof(key), "%s/advice", prefix);
+	follow_init(&h->advice, e, key, &advice_ops, h, 0, 0);
 	return 0;
 }
 
 void host_fini(struct host *h)
 {
 	follow_fini(&h->follow);
+	follow_fini(&h->advice);
 	hold_fini(&h->hold);
 	if (h->e)
 		etcd_cancel(h->e, h->report_key);
@@ -212,6 +246,7 @@ void host_run(struct host *h, uint64_t now)
 {
 	hold_run(&h->hold, now);
 	follow_run(&h->follow, now);
+	follow_run(&h->advice, now);
 	report(h, now);
 	if (h->due && now >= h->apply_ns)
 		apply(h, now);
@@ -225,6 +260,7 @@ uint64_t host_next_ns(const struct host *h)
 	if (!h->hold.busy)
 		next = MIN(next, h->hold.next_ns);
 	next = MIN(next, follow_next_ns(&h->follow));
+	next = MIN(next, follow_next_ns(&h->advice));
 	if (h->due)
 		next = MIN(next, h->apply_ns);
 	return next;

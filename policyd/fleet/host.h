@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A host among others: it registers below <prefix>/hosts/ for as long as it lives, takes the policy
- * below <prefix>/policy/ as it changes, and tells its reports below <prefix>/reports/. Without etcd
- * it keeps the last policy that it took, over restarts too, and says so.
+ * below <prefix>/policy/ as it changes, tells its reports below <prefix>/reports/, and hears what is
+ * advised in <prefix>/advice. Without etcd it keeps the last policy that it took, over restarts too, and says so.
  */
 #ifndef DMM_POLICYD_FLEET_HOST_H
 #define DMM_POLICYD_FLEET_HOST_H
@@ -23,11 +23,15 @@
 typedef int (*host_apply_fn)(void *ctx, const struct texts *documents, dmm_u64 revision,
 			     char reterr[320]);
 
+/* A document of advice. 0, or -errno with the reason in reterr: it was refused whole. */
+typedef int (*host_advise_fn)(void *ctx, const char *text, char reterr[256]);
+
 struct host {
 	struct etcd *e;
 	struct hold hold;
 	struct follow follow;
 	host_apply_fn apply;
+	host_advise_fn advise;
 	void *ctx;
 	char state[PATH_MAX]; /* file; "": none */
 	char report_key[192];
@@ -47,6 +51,10 @@ struct host {
 	bool reporting;
 	uint64_t report_ns; /* the next not before */
 	dmm_u64 reports;
+
+	struct follow advice;
+	dmm_u64 advised, advice_refused; /* documents */
+	char advice_why[256];		 /* that the last one was refused; "": it was taken */
 };
 
 /*
@@ -54,7 +62,7 @@ struct host {
  * is there as `good` at once, not in force yet. 0 or -ENOMEM.
  */
 int host_init(struct host *h, struct etcd *e, const char *prefix, const char *name, char *facts,
-	      dmm_u32 lease_s, const char *state, host_apply_fn apply, void *ctx);
+	      dmm_u32 lease_s, const char *state, host_apply_fn apply, host_advise_fn advise, void *ctx);
 void host_fini(struct host *h); /* before etcd_close() */
 
 void host_run(struct host *h, uint64_t now);

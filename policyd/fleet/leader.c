@@ -246,11 +246,14 @@ static void write_advice(struct leader *l, uint64_t now, dmm_u64 now_s)
 	_cleanup_free_ char *text = NULL;
 	char key[192];
 	json_t *root;
+	bool same;
 
 	l->advice_ns = now + LEADER_ADVICE_NS;
 	nrd_choices(l->nrd, add_choice, &a);
 	l->advice = json_dumps(a.list, JSON_COMPACT);
-	if (!l->advice || strcmp(l->advice, l->advised ? l->advised : "[]") == 0) {
+	same = l->advice && strcmp(l->advice, l->advised ? l->advised : "[]") == 0;
+	/* who comes later takes none that is old */
+	if (!l->advice || (same && (!l->advised || now_s - l->advised_s < DOCUMENT_OLD_S / 2))) {
 		json_decref(a.list);
 		free(l->advice);
 		l->advice = NULL;
@@ -258,6 +261,7 @@ static void write_advice(struct leader *l, uint64_t now, dmm_u64 now_s)
 	}
 	/* A later leader's numbers are higher. */
 	l->sequence = MAX(l->sequence + 1, now_s);
+	l->advised_s = now_s;
 	root = json_pack("{s:i, s:s, s:I, s:I, s:o}", "nrd", DOCUMENT_VERSION, "host", "dmm-nrd",
 			 "sequence", (json_int_t)l->sequence, "issued", (json_int_t)now_s, "advice",
 			 a.list);

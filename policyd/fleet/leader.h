@@ -43,7 +43,7 @@ struct leader {
 	dmm_u64 taken, refused; /* reports */
 
 	char *advice, *advised; /* to be written, and as it is; NULL: none */
-	dmm_u64 sequence;
+	dmm_u64 sequence, advised_s; /* of the last advice: its number, and when */
 	uint64_t advice_ns;
 };
 

@@ -11,7 +11,7 @@
 
 struct advice {
 	unsigned rule, stack;
-	bool has_remote;
+	bool has_remote, elsewhere;
 	dmm_u8 remote[16];
 };
 
@@ -24,6 +24,8 @@ struct document {
 	size_t n_advice;
 	const char *host;
 	dmm_u64 sequence, issued;
+	document_elsewhere_fn elsewhere; /* NULL: every rule has to be known */
+	void *ctx;
 };
 
 __attribute__((format(printf, 2, 3))) static int refuse(const struct document *d, const char *fmt,
@@ -200,7 +202,14 @@ static int read_advice(struct document *d, const json_t *o, struct advice *ret)
 {
 	static const char *const keys[] = {"rule", "stack", "remote", NULL};
 	int r = known_keys(d, o, "advice", keys);
+	const char *rule;
 
+	if (r == 0 && d->elsewhere)
+		r = text(d, o, "rule", DMM_NAME_LEN, &rule);
+	ret->elsewhere = r == 0 && d->elsewhere && nrd_find(d->n, rule) < 0 &&
+			 d->elsewhere(d->ctx, rule);
+	if (ret->elsewhere)
+		return 0;
 	if (r == 0)
 		r = choice(d, o, &ret->rule, &ret->stack);
 	ret->has_remote = json_object_get(o, "remote") != NULL;
@@ -299,8 +308,11 @@ static int host_of(const struct document *d, struct document_hosts *hosts, dmm_u
 	return (int)i;
 }
 
-static void tell(struct nrd *n, struct document *d, struct document_hosts *hosts, unsigned host)
+/* Returns how much there was to tell. */
+static size_t tell(struct nrd *n, struct document *d, struct document_hosts *hosts, unsigned host)
 {
+	size_t told = d->n_reports;
+
 	snprintf(hosts->host[host].name, sizeof(hosts->host[host].name), "%s", d->host);
 	hosts->host[host].sequence = d->sequence;
 	hosts->host[host].issued = d->issued;
@@ -309,16 +321,30 @@ static void tell(struct nrd *n, struct document *d, struct document_hosts *hosts
 		d->report[i].source = host + 1; /* 0 is this host itself */
 		nrd_report(n, &d->report[i]);
 	}
-	for (size_t i = 0; i < d->n_advice; i++)
+	for (size_t i = 0; i < d->n_advice; i++) {
+		if (d->advice[i].elsewhere)
+			continue;
 		nrd_advise(n, d->advice[i].rule,
 			   d->advice[i].has_remote ? d->advice[i].remote : NULL,
 			   d->advice[i].stack);
+		told++;
+	}
+	return told;
 }
 
 int document_take(struct nrd *n, struct document_hosts *hosts, const char *text_, size_t len,
 		  dmm_u64 now_s, char reterr[256])
 {
-	struct document d = {.n = n, .err = reterr};
+	dmm_u64 ignored = 0;
+
+	return document_take_advice(n, hosts, text_, len, now_s, NULL, NULL, &ignored, reterr);
+}
+
+int document_take_advice(struct nrd *n, struct document_hosts *hosts, const char *text_, size_t len,
+			 dmm_u64 now_s, document_elsewhere_fn elsewhere, void *ctx,
+			 dmm_u64 *ret_taken, char reterr[256])
+{
+	struct document d = {.n = n, .err = reterr, .elsewhere = elsewhere, .ctx = ctx};
 	json_error_t error;
 	json_t *root;
 	int r, host = 0;
@@ -334,7 +360,7 @@ int document_take(struct nrd *n, struct document_hosts *hosts, const char *text_
 	if (r == 0)
 		r = host = host_of(&d, hosts, now_s);
 	if (r >= 0)
-		tell(n, &d, hosts, (unsigned)host);
+		*ret_taken += tell(n, &d, hosts, (unsigned)host);
 	free(d.report);
 	free(d.advice);
 	json_decref(root);

@@ -42,4 +42,16 @@ struct document_hosts {
 int document_take(struct nrd *n, struct document_hosts *hosts, const char *text, size_t len,
 		  dmm_u64 now_s, char reterr[256]);
 
+/* The same of a document that is for many hosts: what it advises of rules which `elsewhere` says
+ * are not this host's is left out. *ret_taken grows by what was not. */
+typedef bool (*document_elsewhere_fn)(void *ctx, const char *rule);
+int document_take_advice(struct nrd *n, struct document_hosts *hosts, const char *text, size_t len,
+			 dmm_u64 now_s, document_elsewhere_fn elsewhere, void *ctx,
+			 dmm_u64 *ret_taken, char reterr[256]);
+
+/* The document of a host with these reports, whose rules are those of n, to be freed; at most `max`
+ * bytes: the last ones are left out. NULL: no memory. */
+char *document_write(const struct nrd *n, const struct report *reports, size_t n_reports,
+		     const char *host, dmm_u64 sequence, dmm_u64 issued, size_t max);
+
 #endif

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/base/addr.h"
 #include "lib/base/util.h"
 #include "policyd/nrd/document.h"
+#include "policyd/nrd/gather.h"
 #include "tests/nrd/sim.h"
 #include "tests/unit/unit.h"
 
@@ -226,6 +228,106 @@ static void test_advice(void)
 	nrd_free(n);
 }
 
+/* ---- what this host tells, and is advised ---- */
+
+static struct report one_report(const char *ip, unsigned stack)
+{
+	struct report r = {.stack = stack, .connections = 3, .segments = 50, .resent = 2};
+
+	addr_parse_ip(ip, r.remote);
+	r.failed[DMM_FAIL_TIMEOUT] = 1;
+	hist_add(&r.hist[REPORT_CONNECT], 300);
+	hist_add(&r.hist[REPORT_CONNECT], 500);
+	hist_add(&r.hist[REPORT_SRTT], 400);
+	return r;
+}
+
+static void test_written(void)
+{
+	struct gather *g = calloc(1, sizeof(*g));
+	struct report r = one_report("10.1.2.0", 2);
+	struct nrd_counters c;
+	struct nrd_view v;
+	char *text;
+
+	start();
+	gather_add(g, &r);
+	gather_add(g, &r); /* one path: one report */
+	r = one_report("fd00::", 0);
+	gather_add(g, &r);
+	CU_ASSERT_EQUAL(g->n, 2);
+	CU_ASSERT_EQUAL(g->report[0].connections, 6);
+	text = document_write(n, g->report, g->n, "b", 5, NOW, 65536);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(text);
+	CU_ASSERT_EQUAL(take(text), 0);
+	CU_ASSERT_STRING_EQUAL(said, "");
+	free(text);
+	nrd_counters(n, &c);
+	CU_ASSERT_EQUAL(c.reports, 2);
+	CU_ASSERT_EQUAL(nrd_view(n, 0, NULL, &v), 0);
+	CU_ASSERT_EQUAL(v.arm[2].connections, 6);
+	CU_ASSERT_EQUAL(v.arm[2].failed, 2);
+	CU_ASSERT_EQUAL(v.arm[0].connections, 3);
+	/* no rule or stack that is not there, no more than there is room for */
+	g->report[0].stack = 3;
+	g->report[1].rule = 1;
+	text = document_write(n, g->report, g->n, "b", 6, NOW, 65536);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(strstr(text, "\"reports\":[]"));
+	free(text);
+	for (unsigned i = 0; i < 2 * GATHER_MAX; i++) {
+		r.remote[15] = (dmm_u8)i;
+		gather_add(g, &r);
+	}
+	CU_ASSERT_EQUAL(g->n, GATHER_MAX);
+	text = document_write(n, g->report, g->n, "b", 6, NOW, 3000);
+	CU_ASSERT(strlen(text) <= 3000 && strlen(text) > 2000);
+	CU_ASSERT_EQUAL(take(text), 0);
+	free(text);
+	free(g);
+	nrd_free(n);
+}
+
+static bool is_other(void *ctx, const char *rule)
+{
+	return strcmp(rule, ctx) == 0;
+}
+
+static int take_advice(const char *list, unsigned number, dmm_u64 *ret_taken)
+{
+	char text[512];
+
+	snprintf(text, sizeof(text),
+		 "{\"nrd\": 1, \"host\": \"a\", \"sequence\": %u, \"issued\": 1790000000, "
+		 "\"advice\": [%s]}",
+		 number, list);
+	said[0] = '\0';
+	return document_take_advice(n, &hosts, text, strlen(text), NOW, is_other, "other", ret_taken,
+				    said);
+}
+
+/* Of a rule that other hosts have nothing is taken; of the operator's nothing of the whole. */
+static void test_advice_elsewhere(void)
+{
+	dmm_u64 taken = 0;
+
+	start();
+	CU_ASSERT_EQUAL(take_advice("{\"rule\": \"other\", \"stack\": \"x\"}, "
+				    "{\"rule\": \"cdn\", \"stack\": \"bulk\"}",
+				    1, &taken),
+			0);
+	CU_ASSERT_EQUAL(taken, 1);
+	CU_ASSERT_EQUAL(take_advice("{\"rule\": \"cdn\", \"stack\": \"bulk\"}, "
+				    "{\"rule\": \"own\", \"stack\": \"kernel\"}",
+				    2, &taken),
+			-EINVAL);
+	CU_ASSERT_STRING_EQUAL(said, "rule \"own\" was not left to nRD");
+	CU_ASSERT_EQUAL(take_advice("{\"rule\": 7, \"stack\": \"kernel\"}", 3, &taken), -EINVAL);
+	CU_ASSERT_EQUAL(take_advice("{\"rule\": \"other\", \"key\": 1}", 4, &taken), -EINVAL);
+	CU_ASSERT_EQUAL(taken, 1);
+	CU_ASSERT_EQUAL(hosts.host[0].sequence, 1);
+	nrd_free(n);
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -234,6 +336,8 @@ int main(void)
 		{"too large", test_large},
 		{"too many hosts", test_hosts},
 		{"advice", test_advice},
+		{"what a host writes another takes", test_written},
+		{"advice of rules that are elsewhere", test_advice_elsewhere},
 		CU_TEST_INFO_NULL,
 	};
 

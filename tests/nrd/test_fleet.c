@@ -91,6 +91,14 @@ static void node_wake(void *ctx)
 				 n->reports ? n->host.report_ns : memory_now() + SECOND_NS));
 }
 
+static int node_advise(void *ctx, const char *text, char reterr[256])
+{
+	(void)ctx;
+	(void)text;
+	(void)reterr;
+	return 0;
+}
+
 static void node_start(struct node *n, const char *name, uint64_t at_ns)
 {
 	*n = (struct node){0};
@@ -100,7 +108,7 @@ static void node_start(struct node *n, const char *name, uint64_t at_ns)
 		strdup("{\"version\":1,\"name\":\"a-host-among-others\",\"dmm\":\"0.1.0\","
 		       "\"stacks\":[\"edge0\",\"rdma0\"],\"addresses\":[\"10.0.0.1\",\"fd00::1\"],"
 		       "\"rdma\":[\"mlx5_0\"]}"),
-		LEASE_S, "", node_apply, n);
+		LEASE_S, "", node_apply, node_advise, n);
 	memory_wake(n->e, node_wake, n);
 	memory_wake_at(n->e, at_ns);
 }

@@ -51,6 +51,9 @@ static void make_snapshot(void)
 	decided[1][NRD_TAKE] = 15;
 	sla_broken[1] = 14;
 	t.nrd.decided = decided;
+	t.etcd.used = t.etcd.connected = true;
+	t.etcd.revision = 16;
+	t.etcd.advice_refused = 17;
 	t.nrd.sla_broken = sla_broken;
 	t.stack[1].up = true;
 	t.stack[1].cpu_ns = 1230000000;
@@ -163,6 +166,9 @@ static void test_values(void)
 		"dmm_nrd_decisions_total{rule=\"web\",outcome=\"take\"} 15\n",
 		"dmm_rule_hits_total{rule=\"web\"} 5\n",
 		"dmm_default_hits_total 6\n",
+		"dmm_etcd_connected 1\n",
+		"dmm_etcd_policy_revision 16\n",
+		"dmm_etcd_advice_refused_total 17\n",
 		"dmm_stack_up{stack=\"edge0\"} 1\n",
 		"dmm_instance_port_receive_bytes_total{stack=\"edge0\"} 18446744073709551615\n",
 		"dmm_hold_syns_held_total{stack=\"edge0\"} 8\n",

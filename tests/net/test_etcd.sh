@@ -7,7 +7,7 @@
 # shellcheck disable=SC2317 # functions are called by check
 # shellcheck source=tests/net/lib.sh
 . "$(dirname "$0")/lib.sh"
-need etcd etcdctl
+need etcd etcdctl openssl
 setup "$@"
 DMM_NRD=$(program dmm-nrd)
 [ "$DMM_BASELINE" != 1 ] || skip_all "only with DMM"
@@ -35,6 +35,7 @@ leader() { # the number of the member that leads
 put() { wait_for ctl put "/dmm/$1" "$2"; }
 
 # ---- hosts ----
+refuses() { ! "$@" >/dev/null 2>&1; }
 hosts=(a b c)
 on() { # on HOST COMMAND...
 	local h=$1
@@ -55,6 +56,7 @@ for h in "${hosts[@]}"; do
 	mkdir "$TMP/$h"
 	cat >"$TMP/$h.yaml" <<-YAML
 		groups: {web: {cgroup: $CGROUP/$h}}
+		stacks: {plain: {kind: kernel, priority: 1}}
 		rules:
 		  - {name: own, match: {group: web, remote_port: 22}, use: kernel}
 		daemon:
@@ -90,6 +92,25 @@ check "one for some hosts to these" wait_for has c '["own","only-c","one-1","two
 check "and not to others" has a '["own","one-1","two-1"]'
 ctl del /dmm/policy/c >/dev/null
 check "and it goes" wait_for pair_seen 1
+
+# what hosts tell of shared rules, and what they are advised
+put policy/auto '{version: 1, rules: [{name: shared, match: {group: web, remote_port: 90}, use: {auto: [kernel, plain]}}]}'
+wait_for has a '["own","shared","one-1","two-1"]'
+on a "$DMM_RUN_PROGRAM" -g web -- bash -c 'for _ in {1..20}; do : <>/dev/tcp/'$FAR4'/90; done' 2>/dev/null || true
+told() { ctl get /dmm/reports/host-a --print-value-only | jq -e '.host == "host-a" and (.reports[0] |
+	.rule == "shared" and .remote == "10.55.0.0" and .failed.refused == 20)' >/dev/null; }
+check "a host tells what its connections were like" wait_for told
+advice() { echo "{\"nrd\": 1, \"host\": \"dmm-nrd\", \"sequence\": $1, \"issued\": $(date +%s), \"advice\": [
+	{\"rule\": \"elsewhere\", \"stack\": \"x\"}, {\"rule\": \"$2\", \"stack\": \"plain\"}]}"; }
+put advice "$(advice 1 shared)"
+status() { on a "$DMM_POLICY" -j nrd status | jq -c '[.rules, .etcd.reports, .etcd.advice, .etcd.advice_refused]'; }
+advised() { [ "$(status)" = "$1" ]; }
+check "it takes advice, but for rules that it does not have" wait_for advised '[1,1,1,0]'
+put advice "$(advice 2 own)"
+check "and none about a rule of its operator" wait_for said a 'advice is refused whole: rule "own" was not left to nRD'
+check "so says nrd status" equal "$(status)" '[1,1,1,1]'
+ctl del /dmm/policy/auto >/dev/null
+wait_for pair_seen 1
 
 # refused whole, and the policy that was there stays
 refused() { for h in "${hosts[@]}"; do said "$h" "$1" || return 1; done; }
@@ -208,6 +229,48 @@ echo '{version: 1, rules: [{nam: x}]}' >"$TMP/shared2/bad.yaml"
 kill -HUP "${nrd_pid[2]}"
 check "documents with an error are not written" wait_for nrd_said 2 'not taken; those before stay'
 end "${nrd_pid[2]}"
+
+# by TLS with certificates of both ends, user and password
+pki() { # pki NAME SUBJECT-ALTERNATIVE-NAME
+	openssl req -quiet -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$1" -keyout "$TMP/$1.key" 2>/dev/null |
+		openssl x509 -req -CA "$TMP/ca.pem" -CAkey "$TMP/ca.key" -CAcreateserial -days 2 -out "$TMP/$1.pem" \
+			-extfile <(echo "subjectAltName=$2"; echo "extendedKeyUsage=serverAuth,clientAuth") 2>/dev/null
+}
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=ca -keyout "$TMP/ca.key" \
+	-out "$TMP/ca.pem" 2>/dev/null
+pki server IP:127.0.0.1
+pki client DNS:host-d
+spawn etcd-tls in_near etcd --name t --data-dir "$TMP/etcd-tls" --listen-client-urls https://127.0.0.1:2479 \
+	--advertise-client-urls https://127.0.0.1:2479 --listen-peer-urls http://127.0.0.1:2480 \
+	--initial-advertise-peer-urls http://127.0.0.1:2480 --initial-cluster t=http://127.0.0.1:2480 \
+	--cert-file "$TMP/server.pem" --key-file "$TMP/server.key" --trusted-ca-file "$TMP/ca.pem" --client-cert-auth
+tls() { in_near env ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2479 --cacert "$TMP/ca.pem" --cert "$TMP/client.pem" \
+	--key "$TMP/client.key" --command-timeout=3s "$@"; }
+wait_for tls endpoint health
+for word in 'user add root:all' 'role add root' 'user grant-role root root' 'user add dmm:secret' 'role add dmm' \
+	'role grant-permission --prefix=true dmm readwrite /dmm/' 'user grant-role dmm dmm' 'auth enable'; do
+	# shellcheck disable=SC2086
+	tls $word >/dev/null 2>>"$TMP/tls.log" || true # a root role may be there
+done
+mkdir "$TMP/d"
+echo secret >"$TMP/password"
+chmod 600 "$TMP/password"
+cat >"$TMP/d.yaml" <<-YAML
+	groups: {web: {cgroup: $CGROUP/d}}
+	daemon:
+	  etcd: {endpoints: [https://127.0.0.1:2479], name: host-d, lease: 3s, ca: $TMP/ca.pem, cert: $TMP/client.pem,
+	         key: $TMP/client.key, user: dmm, password_file: $TMP/password}
+YAML
+host d
+as_root() { tls --user root:all "$@"; }
+secure() { as_root get /dmm/hosts/host-d --print-value-only | jq -e '.name == "host-d"' >/dev/null; }
+check "a host registers by TLS, with certificate, user and password" wait_for secure
+as_root put /dmm/policy/one '{version: 1, rules: [{name: secure, match: {group: web}, use: kernel}]}' >/dev/null
+check "and takes the policy" wait_for has d '["secure"]'
+check "without the password nothing is told" refuses tls get /dmm/hosts/host-d
+end "${host_pid[d]}"
+on d "$DMM_POLICYD" --teardown >>"$TMP/teardown.log" 2>&1
+unset 'host_pid[d]'
 
 kill "${host_pid[a]}"
 check "a host that goes takes its registration along" wait_for registered 2

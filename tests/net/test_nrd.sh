@@ -16,6 +16,10 @@ start_policyd <<-YAML
 	  edge0: {engine: $DMM_ENGINE, port: {driver: xsk, interface: near0}}
 	  bulk: {kind: kernel, mark: 7}
 	rules:
+	  - name: looked-at
+	    match: {group: web, proto: tcp, remote_port: 8081}
+	    use: [edge0, kernel]
+	    telemetry: true
 	  - name: cdn
 	    match: {group: web, proto: tcp}
 	    use: {auto: [bulk, edge0], objective: cost, dwell: 1s, cooldown: 10m, canary: 50%}
@@ -104,5 +108,10 @@ if [ "$DMM_ENGINE" = native ]; then # lwip does not know them
 	check "so that round trips are compared" jq_says '[.choices[0].stacks[].measured] |
 		all(. == "round trips")' <<<"$(policy -j nrd why cdn $FAR4)"
 fi
+for host in $FAR4 $FAR4 127.0.0.1; do run_managed web "$HAZARD" connect $host 8081 >/dev/null; done
+check "the stacks of a rule that is only measured are counted" equal "$(metrics | grep '^dmm_rule_steered_total{rule="looked-at"' |
+	sort | tr '\n' ' ')" 'dmm_rule_steered_total{rule="looked-at",stack="edge0"} 2 dmm_rule_steered_total{rule="looked-at",stack="kernel"} 1 '
+check "as is which stack gave way to which" equal "$(sum_of 'dmm_fallbacks_total{from="edge0",to="kernel",reason="no-route"}')" 1
+check "nRD has no decisions of it" refused policy nrd why looked-at
 check "no other rule is auto" refused policy nrd why web
 finish

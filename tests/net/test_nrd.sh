@@ -105,8 +105,8 @@ if [ "$DMM_ENGINE" = native ]; then # lwip does not know them
 	check "and the round trips of the engine's connections" at_least "$(counted)" 10
 	check "and what was sent again, by stacks of both kinds" equal \
 		"$(metrics | grep -c '^dmm_retransmits_total{stack="\(edge0\|bulk\)"}')" 2
-	check "so that round trips are compared" jq_says '[.choices[0].stacks[].measured] |
-		all(. == "round trips")' <<<"$(policy -j nrd why cdn $FAR4)"
+	check "so that round trips are compared" jq_says '.decisions | any(.action == "take" and
+		([.before, .after] | all(.measured == "round trips")))' <<<"$(policy -j nrd history)"
 fi
 for host in $FAR4 $FAR4 127.0.0.1; do run_managed web "$HAZARD" connect $host 8081 >/dev/null; done
 check "the stacks of a rule that is only measured are counted" equal "$(metrics | grep '^dmm_rule_steered_total{rule="looked-at"' |

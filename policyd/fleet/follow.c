@@ -46,7 +46,7 @@ static void tell(struct follow *f, const json_t *kv, bool gone)
 	_cleanup_free_ char *key = kv_text(kv, "key"), *value = NULL;
 	size_t len = strlen(f->prefix);
 
-	if (!key || strncmp(key, f->prefix, len) != 0 || !key[len])
+	if (!key || strncmp(key, f->prefix, len) != 0)
 		return;
 	value = gone ? NULL : kv_text(kv, "value");
 	f->ops->change(f->ctx, key + len, gone ? "" : value ? value : UNREADABLE);

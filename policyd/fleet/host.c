@@ -24,7 +24,7 @@ static void on_begin(void *ctx)
 static void on_change(void *ctx, const char *key, const char *value)
 {
 	struct host *h = ctx;
-	int r = texts_follow_put(&h->told, key, value);
+	int r = *key ? texts_follow_put(&h->told, key, value) : 0;
 
 	if (r < 0) { /* the whole revision cannot be taken, nor those that build on it */
 		log_err("shared policy: document %s: %s", key, strerror(-r));

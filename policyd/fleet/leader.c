@@ -27,7 +27,7 @@ static void on_change(void *ctx, const char *key, const char *value)
 {
 	struct leader *l = ctx;
 
-	if (texts_follow_put(&l->have, key, value) < 0)
+	if (*key && texts_follow_put(&l->have, key, value) < 0)
 		log_err("policy/%s: more is there than can be kept", key);
 }
 
@@ -180,7 +180,7 @@ static void on_report(void *ctx, const char *key, const char *value)
 	char why[256] = "no memory";
 	int r = -EINVAL;
 
-	if (!*value)
+	if (!*key || !*value)
 		return; /* the host is gone; what it told stays true */
 	if (speaks_for(value, key))
 		r = document_take(l->nrd, shard_of(l, key), value, strlen(value), l->now_s, why);

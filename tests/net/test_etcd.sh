@@ -230,9 +230,9 @@ kill -HUP "${nrd_pid[2]}"
 check "documents with an error are not written" wait_for nrd_said 2 'not taken; those before stay'
 end "${nrd_pid[2]}"
 
-# by TLS with certificates of both ends, user and password
+# by TLS with certificates of both ends, user and password; etcd wants certificates without a common name then
 pki() { # pki NAME SUBJECT-ALTERNATIVE-NAME
-	openssl req -quiet -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$1" -keyout "$TMP/$1.key" 2>/dev/null |
+	openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/O=$1" -keyout "$TMP/$1.key" 2>/dev/null |
 		openssl x509 -req -CA "$TMP/ca.pem" -CAkey "$TMP/ca.key" -CAcreateserial -days 2 -out "$TMP/$1.pem" \
 			-extfile <(echo "subjectAltName=$2"; echo "extendedKeyUsage=serverAuth,clientAuth") 2>/dev/null
 }

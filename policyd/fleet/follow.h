@@ -11,7 +11,8 @@
 
 struct follow_ops {
 	void (*begin)(void *ctx); /* all keys follow; what is not among them is gone */
-	/* key: behind the prefix, "" for a key that is the prefix. value "": it is gone, or is no text. */
+	/* key: behind the prefix, "" for a key that is the prefix. value "": it is gone, or is no
+	 * text. */
 	void (*change)(void *ctx, const char *key, const char *value);
 	void (*whole)(void *ctx, dmm_u64 revision); /* this is the state of that revision */
 };

@@ -389,7 +389,7 @@ struct dmm_sock {
 	dmm_u8 carrier; /* enum dmm_carrier */
 	dmm_u8 flags;	/* DMM_SF_* */
 	dmm_u8 wanted;	/* the first of its stacks; DMM_MAX_STACKS: none was named */
-	dmm_u32 pid; /* that called connect() or listen() */
+	dmm_u32 pid;	/* that called connect() or listen() */
 	char comm[16];
 	char rule_name[DMM_NAME_LEN]; /* as indices change meaning with the generation */
 	struct dmm_addr remote;	      /* as the application knows it; of a listener: unknown */

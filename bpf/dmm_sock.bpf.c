@@ -393,10 +393,10 @@ static __always_inline void measure(const struct walk *k, struct bpf_sock *sk)
 	const struct work *w = k->w;
 	struct dmm_measured *m;
 
-	percpu_add(&dmm_steered,
-		   DMM_STEERED_INDEX(DMM_MEASURE_NUMBER(w->choice.measure),
-				     k->stack % DMM_MAX_STACKS),
-		   1);
+	percpu_add(
+		&dmm_steered,
+		DMM_STEERED_INDEX(DMM_MEASURE_NUMBER(w->choice.measure), k->stack % DMM_MAX_STACKS),
+		1);
 	m = bpf_sk_storage_get(&dmm_measured, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!m) {
 		count(DMM_C_MEASURE_FAIL);

@@ -15,7 +15,8 @@
 
 int samples_open(struct samples *ret, const struct tree *t)
 {
-	void *p = mmap(NULL, SLOTS_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, t->map[TREE_SAMPLES], 0);
+	void *p =
+		mmap(NULL, SLOTS_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, t->map[TREE_SAMPLES], 0);
 
 	if (p == MAP_FAILED)
 		return -errno;

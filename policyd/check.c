@@ -277,10 +277,10 @@ static void check_numbers(const struct check *c)
 			      "%zu rules; at most %d are possible", p->n_rules, DMM_MAX_RULES);
 	for (size_t i = 0; i < p->n_rules; i++)
 		if (measure_wanted(&p->rules[i]) && ++measured == DMM_MAX_MEASURED + 1)
-			diag_error_at(
-				c->diags, &p->rules[i].pos,
-				"rule \"%s\": more than %d rules are measured; no more are possible",
-				p->rules[i].name, DMM_MAX_MEASURED);
+			diag_error_at(c->diags, &p->rules[i].pos,
+				      "rule \"%s\": more than %d rules are measured; no more are "
+				      "possible",
+				      p->rules[i].name, DMM_MAX_MEASURED);
 }
 
 static int check_rules(struct check *c)

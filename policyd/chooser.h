@@ -20,7 +20,7 @@ struct chooser {
 	struct report *report; /* of this turn, a hash table */
 	unsigned n_reports;
 	struct gather *gather; /* the same, of shared rules, until they are told; NULL: nobody is */
-	dmm_u32 *rule; /* by number of the auto rule: its place in the class */
+	dmm_u32 *rule;	       /* by number of the auto rule: its place in the class */
 	size_t n_rules;
 	dmm_u16 auto_of[DMM_MAX_MEASURED + 1]; /* by number of telemetry: that of the auto rule + 1;
 						  0: none */
@@ -29,7 +29,7 @@ struct chooser {
 	/* decisions that were logged, by number of telemetry */
 	dmm_u32 decided[DMM_MAX_MEASURED + 1][NRD_ACTIONS];
 	dmm_u64 sla_broken[DMM_MAX_MEASURED + 1]; /* the same; as nrd_sla_broken() */
-	bool stale; /* the map may hold choices that are nobody's */
+	bool stale;				  /* the map may hold choices that are nobody's */
 };
 
 /* 0 or -errno. The tree stays open. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* nrd status, nrd why, nrd history: what the daemon's nRD decided, and what for. Only the daemon knows. */
+/* nrd status, nrd why, nrd history: what the daemon's nRD decided, and what for. Only the daemon
+ * knows. */
 #include <string.h>
 
 #include "lib/base/addr.h"

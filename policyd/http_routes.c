@@ -266,14 +266,14 @@ static json_t *etcd_status(const struct share *s)
 	o = json_pack("{s:s, s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "host", s->name,
 		      "endpoint", etcd_endpoint(s->e), "connected", h->connected, "text", said,
 		      "changed", (json_int_t)h->changed_s, "revision", (json_int_t)h->applied,
-		      "refused_revision", (json_int_t)h->refused, "reports",
-		      (json_int_t)h->reports, "advice", (json_int_t)s->advice, "advice_refused",
+		      "refused_revision", (json_int_t)h->refused, "reports", (json_int_t)h->reports,
+		      "advice", (json_int_t)s->advice, "advice_refused",
 		      (json_int_t)h->advice_refused, "advice_error", h->advice_why);
 	if (o)
 		json_object_set_new(o, "advice_age_s",
-				    s->advised_ns ? json_real((double)(now_ns() - s->advised_ns) /
-							      1e9)
-						  : json_null());
+				    s->advised_ns
+					    ? json_real((double)(now_ns() - s->advised_ns) / 1e9)
+					    : json_null());
 	return o;
 }
 

@@ -143,8 +143,9 @@ const struct key policy_rule_keys[POLICY_RULE_KEYS] = {
 		   "true: what matches stays on the kernel stack, as with `rule disable`"),
 	KEY_STRING("capture", key_read_bool, struct dmm_rule, capture, "true or false",
 		   "true: the same, for tcpdump to see it"),
-	KEY_STRING("telemetry", key_read_bool, struct dmm_rule, telemetry, "true or false",
-		   "true: its connecting TCP sockets are measured, as those of auto rules always are"),
+	KEY_STRING(
+		"telemetry", key_read_bool, struct dmm_rule, telemetry, "true or false",
+		"true: its connecting TCP sockets are measured, as those of auto rules always are"),
 };
 
 int policy_read_rule(const char *file, struct policy_diags *diags, const struct node *v,

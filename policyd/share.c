@@ -195,7 +195,8 @@ int share_configure(struct daemon *d, const struct etcd_settings *set, const str
 		share_close(d);
 		return r;
 	}
-	d->chooser.gather = calloc(1, sizeof(*d->chooser.gather)); /* without memory nothing is told */
+	d->chooser.gather =
+		calloc(1, sizeof(*d->chooser.gather)); /* without memory nothing is told */
 	log_info("etcd: this is host %s below %s", s->name, s->set.prefix);
 	return 0;
 }

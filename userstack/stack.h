@@ -64,16 +64,16 @@ struct flow {
 	uint8_t *left; /* read from the carrier, not taken by the engine; NULL: nothing */
 	size_t left_off, left_len;
 	bool held, in_work;
-	bool lost;		 /* the engine connection failed */
-	bool readable, writable; /* the carrier, until EAGAIN */
-	bool hup, error;	 /* the carrier: FIN seen; reset seen */
-	bool fresh;		 /* epoll just said: bytes, and no urgent one among them */
-	bool left_urgent;	 /* the last byte of left is urgent */
-	bool app_eof;		 /* the application sent FIN: all of it was read */
-	bool app_shut;		 /* we sent FIN to the application */
-	bool far_eof;		 /* the engine: FIN received */
-	bool far_shut;		 /* the engine: FIN sent */
-	bool reset;		 /* for the counters: it ended by a reset */
+	bool lost;		   /* the engine connection failed */
+	bool readable, writable;   /* the carrier, until EAGAIN */
+	bool hup, error;	   /* the carrier: FIN seen; reset seen */
+	bool fresh;		   /* epoll just said: bytes, and no urgent one among them */
+	bool left_urgent;	   /* the last byte of left is urgent */
+	bool app_eof;		   /* the application sent FIN: all of it was read */
+	bool app_shut;		   /* we sent FIN to the application */
+	bool far_eof;		   /* the engine: FIN received */
+	bool far_shut;		   /* the engine: FIN sent */
+	bool reset;		   /* for the counters: it ended by a reset */
 	uint64_t from_app, to_app; /* bytes */
 	int failed;		   /* errno of the engine connection; 0: it lives */
 };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A host among others: it registers below <prefix>/hosts/ for as long as it lives, takes the policy
- * below <prefix>/policy/ as it changes, tells its reports below <prefix>/reports/, and hears what is
- * advised in <prefix>/advice. Without etcd it keeps the last policy that it took, over restarts too, and says so.
+ * below <prefix>/policy/ as it changes, tells its reports below <prefix>/reports/, and hears what
+ * is advised in <prefix>/advice. Without etcd it keeps the last policy that it took, over restarts
+ * too, and says so.
  */
 #ifndef DMM_POLICYD_FLEET_HOST_H
 #define DMM_POLICYD_FLEET_HOST_H
@@ -62,7 +63,8 @@ struct host {
  * is there as `good` at once, not in force yet. 0 or -ENOMEM.
  */
 int host_init(struct host *h, struct etcd *e, const char *prefix, const char *name, char *facts,
-	      dmm_u32 lease_s, const char *state, host_apply_fn apply, host_advise_fn advise, void *ctx);
+	      dmm_u32 lease_s, const char *state, host_apply_fn apply, host_advise_fn advise,
+	      void *ctx);
 void host_fini(struct host *h); /* before etcd_close() */
 
 void host_run(struct host *h, uint64_t now);

@@ -42,7 +42,7 @@ struct leader {
 	dmm_u64 now_s;		/* of this round */
 	dmm_u64 taken, refused; /* reports */
 
-	char *advice, *advised; /* to be written, and as it is; NULL: none */
+	char *advice, *advised;	     /* to be written, and as it is; NULL: none */
 	dmm_u64 sequence, advised_s; /* of the last advice: its number, and when */
 	uint64_t advice_ns;
 };

@@ -59,7 +59,8 @@ char *document_write(const struct nrd *n, const struct report *reports, size_t n
 			 list);
 	text = root ? json_dumps(root, JSON_COMPACT) : NULL;
 	while (text && strlen(text) > max && json_array_size(list)) {
-		size_t have = json_array_size(list), keep = MIN(have * max / strlen(text), have - 1);
+		size_t have = json_array_size(list),
+		       keep = MIN(have * max / strlen(text), have - 1);
 
 		while (have > keep)
 			json_array_remove(list, --have);

@@ -301,8 +301,8 @@ static int take_advice(const char *list, unsigned number, dmm_u64 *ret_taken)
 		 "\"advice\": [%s]}",
 		 number, list);
 	said[0] = '\0';
-	return document_take_advice(n, &hosts, text, strlen(text), NOW, is_other, "other", ret_taken,
-				    said);
+	return document_take_advice(n, &hosts, text, strlen(text), NOW, is_other, "other",
+				    ret_taken, said);
 }
 
 /* Of a rule that other hosts have nothing is taken; of the operator's nothing of the whole. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A made-up snapshot as Prometheus text: every line is well-formed, no series comes twice. With --table, the families as rows of a Markdown table; with --text, the
- * text (for promtool).
+ * A made-up snapshot as Prometheus text: every line is well-formed, no series comes twice. With
+ * --table, the families as rows of a Markdown table; with --text, the text (for promtool).
  */
 #include <ctype.h>
 #include <stdio.h>

@@ -256,7 +256,8 @@ static void raw_frame(uint8_t *p, const uint8_t dst[6], const struct dmm_addr *l
 static int blast(char **argv)
 {
 	struct dmm_addr local = address(argv[3], PORT_RAW), remote = address(argv[4], PORT_RAW);
-	struct port_config pc = {.interface = argv[0], .ifindex = (int)if_nametoindex(argv[0])};
+	struct port_config pc = {
+		.interface = argv[0], .ifindex = (int)if_nametoindex(argv[0]), .queues = 1};
 	uint64_t begin, end, now, frames = 0;
 	uint8_t frame[FRAME_RAW] = {0}, mac[6], *p;
 	struct port *port;

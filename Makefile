@@ -23,6 +23,7 @@ check: packages
 bench: packages all
 	DMM_BUILD=$(abspath $(BUILD)) tests/bench/run.sh
 	DMM_BUILD=$(abspath $(BUILD)) tests/bench/inside.sh
+	DMM_BUILD=$(abspath $(BUILD)) tests/bench/loss.sh
 
 install: all
 	meson install -C $(BUILD)

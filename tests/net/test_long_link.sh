@@ -4,34 +4,10 @@
 # corrupts: every byte arrives, in both directions, whoever calls. The rates are told, not judged.
 # shellcheck source=tests/net/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=tests/net/long_link.sh
+. "$here/long_link.sh"
 need nginx ethtool
-IMPAIR=$(program impair)
-MID=dmm-mid-$ID
 SIZE=${SIZE:-2000000}
-
-# near0 and far0 end in a third host, which has no addresses; a program carries the frames.
-link_hosts() {
-	local ns
-	ip netns add "$MID"
-	ip netns exec "$MID" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
-	ip link add near0 netns "$NEAR" type veth peer name mid0 netns "$MID"
-	ip link add far0 netns "$FAR" type veth peer name mid1 netns "$MID"
-	in_near ethtool -K near0 tx off tso off gso off >/dev/null
-	# without probing the kernel has no way out of a black hole
-	for ns in "$NEAR" "$FAR"; do
-		ip netns exec "$ns" sysctl -qw net.ipv4.tcp_mtu_probing=1 net.ipv4.tcp_no_metrics_save=1
-	done
-	in_far ethtool -K far0 tx off tso off gso off >/dev/null
-	ip -n "$MID" link set mid0 up
-	ip -n "$MID" link set mid1 up
-	impair
-}
-impair() { # impair OPTION...: the link is like this from now on
-	[ -z "${IMPAIR_PID:-}" ] || end "$IMPAIR_PID"
-	spawn impair nsenter --net="/run/netns/$MID" -- "$IMPAIR" mid0 mid1 "$@"
-	IMPAIR_PID=$SPAWNED
-	wait_for grep -q ready "$TMP/impair.log"
-}
 
 # timed TEXT FILE EXPECTED COMMAND...: what the command writes to FILE is EXPECTED
 timed() {
@@ -58,12 +34,7 @@ both_ways() { # both_ways TEXT: download, upload; managed client, then managed s
 }
 
 setup "$@"
-# the kernel with CUBIC whatever its default is, for those who compare
-for host in "$NEAR near0 $NEAR4" "$FAR far0 $FAR4"; do
-	read -r ns dev ip <<<"$host"
-	ip -n "$ns" route replace 10.55.0.0/24 dev "$dev" proto kernel scope link src "$ip" congctl cubic
-	ip -n "$ns" -6 route replace fd55::/64 dev "$dev" proto kernel metric 256 congctl cubic
-done
+kernel_cubic
 config | start_policyd
 far_nginx
 nginx_config near-nginx "$TMP/near-www" "$NEAR4:8081"

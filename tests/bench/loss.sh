@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Loss: what one connection carries over a link that loses packets at random, and how two share one. The
+# far host, on the kernel stack, receives; near sends by
+#
+#   kernel  the kernel's CUBIC
+#   native  an instance of the native engine, on the same interface
+#
+# A slice each in turns, in a random order within a round; medians, and the median of the ratios within a
+# round. ROUNDS and SECONDS_EACH make it longer; LOSSES (per thousand) and RTTS (ms) choose.
+. "$(dirname "$0")/../net/lib.sh"
+# shellcheck source=tests/net/long_link.sh
+. "$here/long_link.sh"
+
+ROUNDS=${ROUNDS:-5}
+SECONDS_EACH=${SECONDS_EACH:-5}
+RATE=100 # Mbit/s
+need ethtool
+setup
+kernel_cubic
+LOAD=$(program load)
+results=$TMP/results
+config | start_policyd
+spawn kernel in_near "$LOAD" serve $NEAR4 7701
+spawn native run_managed web "$LOAD" serve $NEAR4 7702
+wait_for near_listens 7701
+wait_for near_listens 7702
+sleep 1 # the instance has heard of the listener
+declare -A port=([kernel]=7701 [native]=7702)
+
+# one SYSTEM SECONDS FIELD=VALUE...: a line of JSON
+one() {
+	local system=$1 seconds=$2
+	shift 2
+	in_far "$LOAD" recv 1 "$seconds" $NEAR4 "${port[$system]}" |
+		jq -c --arg s "$system" --argjson r "$round" "{system: \$s, round: \$r, mbit: (.bytes_per_s * 8 / 1e6)$(printf ', %s' "$@")}" \
+			>>"$results"
+}
+
+echo "rounds: $ROUNDS, ${SECONDS_EACH}s each; kernel $(uname -r), $RATE Mbit/s"
+mark
+for round in $(seq "$ROUNDS"); do
+	for loss in ${LOSSES:-1 10 30}; do
+		for rtt in ${RTTS:-1 20 100}; do
+			for system in $(shuf -e kernel native); do
+				impair delay="$(jq -n "$rtt / 2")" rate=$RATE queue=512 loss="$loss" seed="$round"
+				one "$system" "$SECONDS_EACH" "loss: $loss" "rtt: $rtt"
+			done
+		done
+	done
+	# a bottleneck, nothing is lost but what finds no room in its queue
+	for flows in ${FLOWS:-1 4}; do
+		impair delay=10 rate=50 queue=256 seed="$round"
+		for i in $(seq "$flows"); do
+			for system in kernel native; do
+				one "$system" $((4 * ${SECONDS_EACH%.*})) "flows: $flows" &
+				pids+=($!)
+			done
+		done
+		wait "${pids[@]: -2 * flows}"
+	done
+	echo "round $round of $ROUNDS done" >&2
+done
+[ "$(since connections_accepted)" -ge "$ROUNDS" ] || echo "the instance carried nothing"
+
+jq -rs '
+def median: sort | if length % 2 == 1 then .[length / 2 | floor] else (.[length / 2 - 1] + .[length / 2]) / 2 end;
+def show: . * 100 | round / 100 | tostring;
+def mean: add / length;
+def of($s): map(select(.system == $s));
+(["loss", "RTT", "kernel", "native", "native / kernel"] | @tsv),
+([.[] | select(.loss)] | group_by([.loss, .rtt])[] | . as $cell |
+ ["\(.[0].loss / 10) %", "\(.[0].rtt) ms"] + [("kernel", "native") as $s | of($s) | map(.mbit) | median | show] +
+ [of("native") | map(. as $n | $n.mbit / ($cell | of("kernel") | map(select(.round == $n.round))[0].mbit)) | median | show] | @tsv),
+([.[] | select(.flows)] | group_by(.flows)[] | . as $cell |
+ ["\(.[0].flows) each", "20 ms"] + [("kernel", "native") as $s | of($s) | map(.mbit) | mean | show] +
+ [group_by(.round) | map((of("native") | map(.mbit) | mean) / (of("kernel") | map(.mbit) | mean)) | median | show] | @tsv)' \
+	"$results" | column -t -s "$(printf '\t')"
+finished=1
+exit 0

@@ -20,7 +20,8 @@
 	X(REJECTED, "rejected", "a rule rejects this socket") \
 	X(CAPTURE, "capture", "a rule keeps it where tcpdump sees it") \
 	X(INTERNAL, "internal", "no socket storage, or a policy that names nothing usable") \
-	X(NRD, "nrd", "nRD chose this stack among those of a rule")
+	X(NRD, "nrd", "nRD chose this stack among those of a rule") \
+	X(CHANGING, "policy-changing", "the policy was written over again and again meanwhile")
 
 /* Counters of the BPF programs, summed over CPUs. X(NAME, metric, meaning) */
 #define DMM_COUNTERS(X) \

@@ -151,13 +151,26 @@ __noinline __u32 fixed_stack(__u32 slot, __u32 id)
 	return DMM_MEMO_FIXED | id << DMM_MEMO_STACK_SHIFT;
 }
 
+/* What was read before this was there before what is read after it. On x86 it is, unless the
+ * compiler changes the order; elsewhere an atomic operation is the barrier that there is. */
+static __always_inline void loads_ordered(void)
+{
+#ifdef __TARGET_ARCH_x86
+	barrier();
+#else
+	__u64 own = 0;
+
+	__sync_val_compare_and_swap(&own, 0, 0);
+#endif
+}
+
 /* Was what was read from the slot of the generation whole? A commit says before it writes. */
 static __always_inline bool slot_was_whole(const struct choice *c)
 {
 	struct dmm_meta *meta;
 	__u32 key = 0;
 
-	barrier();
+	loads_ordered();
 	meta = bpf_map_lookup_elem(&dmm_meta, &key);
 	return meta && *(volatile __u64 *)&meta->building <= c->generation + 1;
 }
@@ -247,13 +260,18 @@ static __always_inline int choose_once(const struct selector *sel, struct choice
 /*
  * Decide in the generation in force. The generation is read once: all that follows is of one slot.
  * A commit that begins to write the slot again meanwhile is noticed (struct dmm_meta), and the
- * decision is made anew. False: there is no policy yet.
+ * decision is made anew. False: there is none, c->why says the reason: no policy yet, or all tries
+ * were in vain.
  */
 static __always_inline bool choose(const struct selector *sel, struct choice *c)
 {
+	int i = 0;
+
 	c->slot = NO_SLOT;
-	for (int i = 0; i < CHOOSE_TRIES && choose_once(sel, c); i++)
-		;
+	while (i < CHOOSE_TRIES && choose_once(sel, c))
+		i++;
+	if (c->slot == NO_SLOT)
+		c->why = i < CHOOSE_TRIES ? DMM_REASON_NOT_MANAGED : DMM_REASON_CHANGING;
 	return c->slot != NO_SLOT;
 }
 

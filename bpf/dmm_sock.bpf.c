@@ -445,9 +445,12 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 	w->sel.role = DMM_ROLE_CLIENT;
 	w->sel.proto = ctx->protocol;
 	w->sel.local.port = sk->src_port;
-	if (cg->group == DMM_GROUP_NONE || !choose(&w->sel, &w->choice)) {
+	if (cg->group == DMM_GROUP_NONE) {
 		w->choice.rule = DMM_RULE_NONE;
 		k->why = DMM_REASON_NOT_MANAGED;
+	} else if (!choose(&w->sel, &w->choice)) {
+		w->choice.rule = DMM_RULE_NONE;
+		k->why = w->choice.why;
 	} else if (cg->flags & DMM_CG_OFF) {
 		k->why = DMM_REASON_ADMIN_OFF;
 	} else if (w->choice.keep) {

@@ -469,8 +469,8 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm
 	sel.proto = IPPROTO_TCP;
 	c.cookie = bpf_get_socket_cookie(ctx);
 	if (!choose(&sel, &c)) {
-		count_verdict(DMM_STACK_KERNEL, DMM_ROLE_SERVER, DMM_REASON_NOT_MANAGED);
-		count_fallback(DMM_MAX_STACKS, DMM_STACK_KERNEL, DMM_REASON_NOT_MANAGED);
+		count_verdict(DMM_STACK_KERNEL, DMM_ROLE_SERVER, c.why);
+		count_fallback(DMM_MAX_STACKS, DMM_STACK_KERNEL, c.why);
 		return;
 	}
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);

@@ -12,6 +12,7 @@ static __noinline void answer(const struct selector *sel, __u64 cookie, struct a
 	ret->rule = choose(sel, &c) ? c.rule : 0xfffffffe;
 	ret->use = c.use;
 	ret->found = c.found;
+	ret->why = c.why;
 }
 
 SEC("syscall")

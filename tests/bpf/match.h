@@ -8,6 +8,7 @@
 struct answer {
 	dmm_u64 use;	     /* stacks, one in a byte */
 	dmm_u32 rule, found; /* found: DMM_MEMO_*; fixed: use is not filled in */
+	dmm_u32 why, pad;    /* enum dmm_reason */
 };
 
 struct question {

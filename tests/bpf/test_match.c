@@ -312,6 +312,31 @@ static void test_torn(void)
 	free(text);
 }
 
+/* A slot that is written over whenever it is looked at: a reason of its own, and nothing else. */
+static void test_changing(void)
+{
+	struct dmm_class *c = class_new();
+	struct policy_diags d = {0};
+	struct dmm_policy *p = NULL;
+	struct eval_socket s = {.proto = IPPROTO_TCP, .role = DMM_ROLE_CLIENT};
+	struct question q = {0};
+	dmm_u64 building;
+
+	CU_ASSERT_EQUAL_FATAL(policy_parse_text("t", "rules: [{use: kernel}]", 22, &p, &d), 0);
+	CU_ASSERT_EQUAL_FATAL(class_compile(p, NULL, c), 0);
+	put_in_force(c);
+	building = tree.meta->building;
+	tree.meta->building = tree.meta->generation + 2;
+	CU_ASSERT_EQUAL(ask(&s, &q), 0);
+	CU_ASSERT_EQUAL(q.first.why, DMM_REASON_CHANGING);
+	CU_ASSERT_EQUAL(q.again.why, DMM_REASON_CHANGING);
+	tree.meta->building = building;
+	CU_ASSERT_EQUAL(ask(&s, &q), 0);
+	CU_ASSERT_EQUAL(q.first.why, DMM_REASON_RULE);
+	policy_free(p);
+	class_free(c);
+}
+
 static int setup(void)
 {
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-match-%d", getpid());
@@ -338,6 +363,7 @@ int main(void)
 		{"the same after edits of single rules", test_edited},
 		{"hits", test_hits},
 		{"entries of two writers", test_torn},
+		{"a slot that is always written over", test_changing},
 		CU_TEST_INFO_NULL,
 	};
 	int r = bpf_skip();

@@ -552,6 +552,14 @@ int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_r
 	return 0;
 }
 
+bool attach_has_links(const struct tree *t, const struct dmm_group_rec *rec)
+{
+	char dir[PATH_MAX + 64];
+
+	group_dir(t, rec, dir, sizeof(dir));
+	return access(dir, F_OK) == 0;
+}
+
 int attach_detach(struct tree *t, const struct dmm_group_rec *rec)
 {
 	struct dmm_group_rec cur, none = {};

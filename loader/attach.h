@@ -28,6 +28,9 @@ int attach_more(struct tree *t, const struct dmm_group_rec *rec, dmm_u8 needs);
  */
 void attach_trim(struct tree *t, const dmm_u8 needs[DMM_MAX_GROUPS]);
 
+/* Is anything of the group attached? Not, if what detached it was cut off. */
+bool attach_has_links(const struct tree *t, const struct dmm_group_rec *rec);
+
 /* Undo attach_group(), and remove the directories that it made; members go on unmanaged. What the
  * maps hold of its listeners and connects goes too: nobody would withdraw it any more. */
 int attach_detach(struct tree *t, const struct dmm_group_rec *rec);

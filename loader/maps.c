@@ -167,6 +167,18 @@ struct settling {
 	bool attached[DMM_MAX_GROUPS];
 };
 
+/* What was killed while it took a group away left its record: that is taken away now, or the group
+ * would pass for attached. */
+static void end_unlinked(struct tree *t, struct dmm_group_rec *groups)
+{
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++) {
+		if (!groups[i].name[0] || attach_has_links(t, &groups[i]))
+			continue;
+		attach_detach(t, &groups[i]);
+		groups[i] = (struct dmm_group_rec){0};
+	}
+}
+
 /* Attach what is new in c, and what its groups need now. On failure undo the first. */
 static int attach_new(struct tree *t, const struct dmm_class *c, struct settling *s)
 {
@@ -263,7 +275,10 @@ static int build(struct tree *t, const struct dmm_class *c, struct settling *s)
 	if (r < 0)
 		log_err("cannot write the policy to %s: %s; the one in force stays", t->path,
 			strerror(-r));
-	return r == 0 ? attach_new(t, c, s) : r;
+	if (r < 0)
+		return r;
+	end_unlinked(t, s->group);
+	return attach_new(t, c, s);
 }
 
 int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generation)

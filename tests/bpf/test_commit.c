@@ -37,6 +37,7 @@ static struct dmm_class *one, *two;
 /* ---- faults ---- */
 
 static enum { NOTHING, FAIL, KILL } fault;
+static int fault_errno = ENOMEM;
 static unsigned calls, fault_at; /* counted from 1 while there is a fault to come */
 
 long syscall(long number, ...)
@@ -54,7 +55,7 @@ long syscall(long number, ...)
 	if (number == SYS_bpf && fault != NOTHING && ++calls == fault_at) {
 		if (fault == KILL)
 			kill(getpid(), SIGKILL);
-		errno = ENOMEM;
+		errno = fault_errno;
 		return -1;
 	}
 	return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -62,8 +63,10 @@ long syscall(long number, ...)
 
 /* ---- two policies that have little in common ---- */
 
-/* n rules for remote ports from `first` on, for a stack; the names end with the stack. */
-static struct dmm_class *make(const char *stack, unsigned n, unsigned first)
+/* n rules for remote ports from `first` on, for a stack; the names end with the stack. A group is
+ * of one of them alone, another of both. */
+static struct dmm_class *make(const char *stack, unsigned n, unsigned first,
+			      const struct dmm_class *prev)
 {
 	struct dmm_class *c = class_new();
 	struct policy_diags d = {0};
@@ -72,7 +75,11 @@ static struct dmm_class *make(const char *stack, unsigned n, unsigned first)
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
 
-	fprintf(out, "stacks: {%s: {kind: kernel, mark: %u}}\nrules:\n", stack, n);
+	fprintf(out,
+		"groups: {%1$s: {cgroup: dmm-commit-%2$d/%1$s}, both: {cgroup: "
+		"dmm-commit-%2$d/both}}\n"
+		"stacks: {%1$s: {kind: kernel, mark: %3$u}}\nrules:\n",
+		stack, getpid(), n);
 	for (unsigned i = 0; i < n; i++)
 		fprintf(out,
 			"  - {name: r%u-%s, match: {remote: 10.%u.%u.0/24, remote_port: %u}, use: "
@@ -80,7 +87,7 @@ static struct dmm_class *make(const char *stack, unsigned n, unsigned first)
 			i, stack, i / 200, i % 200, first + i, stack);
 	fprintf(out, "default: %s\n", stack);
 	fclose(out);
-	if (policy_parse_text("t", text, len, &p, &d) < 0 || class_compile(p, NULL, c) < 0)
+	if (policy_parse_text("t", text, len, &p, &d) < 0 || class_compile(p, prev, c) < 0)
 		abort();
 	policy_free(p);
 	policy_diags_fini(&d);
@@ -96,7 +103,7 @@ static bool either(const struct answer *a, const struct eval_socket *s)
 /* What the kernel decides is c's answer, for some sockets of either policy. */
 static bool kernel_decides_by(const struct dmm_class *c)
 {
-	for (unsigned i = 0; i < 3000; i += 37) {
+	for (unsigned i = 0; i < 1100; i += 13) {
 		struct question q = {.proto = 6};
 		LIBBPF_OPTS(bpf_test_run_opts, o, .ctx_in = &q, .ctx_size_in = sizeof(q));
 		struct eval_socket s = {.proto = 6};
@@ -114,15 +121,35 @@ static bool kernel_decides_by(const struct dmm_class *c)
 	return true;
 }
 
+/* Whoever is in a group of the policy is managed by it. */
+static bool attached(const struct dmm_class *c)
+{
+	char file[160];
+
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++) {
+		snprintf(file, sizeof(file), "%s/links/%s/dmm_connect4", path, c->group[i].name);
+		if (c->group[i].name[0] && access(file, F_OK) < 0)
+			return false;
+	}
+	return true;
+}
+
+/* Groups are attached before the switch and detached after it: they may be those of both. */
+static bool same_policy(struct dmm_class *now, const struct dmm_class *c)
+{
+	memcpy(now->group, c->group, sizeof(now->group));
+	return class_equal(now, c);
+}
+
 /* Which of the two is in force, all of it; NULL: neither. */
 static struct dmm_class *in_force(void)
 {
 	struct dmm_class *now = class_new(), *is = NULL;
 
 	if (maps_read(&tree, now, NULL) == 0)
-		is = class_equal(now, one) ? one : class_equal(now, two) ? two : NULL;
+		is = same_policy(now, one) ? one : same_policy(now, two) ? two : NULL;
 	class_free(now);
-	return is && kernel_decides_by(is) ? is : NULL;
+	return is && attached(is) && kernel_decides_by(is) ? is : NULL;
 }
 
 static struct dmm_class *other(const struct dmm_class *c)
@@ -139,6 +166,7 @@ static void start_from(struct dmm_class *c)
 
 /* ---- tests ---- */
 
+/* Memory or room is what lacks. */
 static void test_fail(void)
 {
 	unsigned failed = 0, borne = 0;
@@ -151,6 +179,7 @@ static void test_fail(void)
 		CU_ASSERT_PTR_NOT_NULL_FATAL(before);
 		calls = 0;
 		fault_at = at;
+		fault_errno = at % 2 ? ENOMEM : E2BIG;
 		fault = FAIL;
 		r = maps_commit(&tree, other(before), NULL);
 		fault = NOTHING;
@@ -274,8 +303,8 @@ static int setup(void)
 	skel = match_bpf__open();
 	if (!skel || tree_reuse_maps(&tree, skel->obj) < 0 || match_bpf__load(skel) < 0)
 		return -1;
-	one = make("a", 2000, 1000);
-	two = make("b", 3000, 20000);
+	one = make("a", 700, 1000, NULL);
+	two = make("b", 1100, 20000, one);
 	return 0;
 }
 

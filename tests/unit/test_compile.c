@@ -4,6 +4,7 @@
 
 #include "lib/base/util.h"
 #include "policyd/check.h"
+#include "policyd/image.h"
 #include "tests/unit/policy_gen.h"
 
 static struct dmm_policy *parse(const char *text)
@@ -196,6 +197,22 @@ static void test_limits(void)
 	class_free(c);
 }
 
+/* An image beyond its limit is refused before any memory is asked for, and stays as it is. */
+static void test_too_large(void)
+{
+	struct image im = {0};
+	dmm_u32 at = 7;
+
+	CU_ASSERT_EQUAL(image_append(&im, (size_t)DMM_MAX_CELLS + 1, &at), -E2BIG);
+	CU_ASSERT_EQUAL(image_append(&im, 3, &at), 0);
+	CU_ASSERT_EQUAL(at, 0);
+	CU_ASSERT_EQUAL(image_append(&im, DMM_MAX_CELLS - 2, &at), -E2BIG);
+	CU_ASSERT_EQUAL(im.n, 3);
+	CU_ASSERT_EQUAL(image_append(&im, 1, &at), 0);
+	CU_ASSERT_EQUAL(at, 3);
+	image_fini(&im);
+}
+
 /* The tables of rules that match the same are taken over, and are what they would be. */
 static void test_same_match(void)
 {
@@ -362,6 +379,7 @@ int main(void)
 		{"ids of the past are taken again when needed", test_ids_wrap},
 		{"round trips of random policies", test_round_trip},
 		{"limits", test_limits},
+		{"an image that is too large", test_too_large},
 		{"rules that match what they matched before", test_same_match},
 		{"garbage in the maps", test_garbage},
 		{"differences", test_diff},

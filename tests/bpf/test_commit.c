@@ -149,7 +149,7 @@ static struct dmm_class *in_force(void)
 	if (maps_read(&tree, now, NULL) == 0)
 		is = same_policy(now, one) ? one : same_policy(now, two) ? two : NULL;
 	class_free(now);
-	return is && attached(is) && kernel_decides_by(is) ? is : NULL;
+	return is && kernel_decides_by(is) ? is : NULL;
 }
 
 static struct dmm_class *other(const struct dmm_class *c)
@@ -227,6 +227,7 @@ static void test_kill(void)
 		status = commit_in_child(other(before), at, 0);
 		after = in_force();
 		CU_ASSERT_PTR_NOT_NULL_FATAL(after);
+		CU_ASSERT_TRUE_FATAL(attached(after));
 		if (WIFEXITED(status)) {
 			CU_ASSERT_EQUAL(WEXITSTATUS(status), 0);
 			CU_ASSERT_PTR_EQUAL(after, other(before));
@@ -252,6 +253,7 @@ static void test_kill_anywhere(void)
 		commit_in_child(other(before), 0, 1 + rng_below(&r, i % 2 ? 3000 : 30000));
 		after = in_force();
 		CU_ASSERT_PTR_NOT_NULL_FATAL(after);
+		CU_ASSERT_TRUE_FATAL(attached(after));
 		old += after == before;
 		new += after != before;
 	}

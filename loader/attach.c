@@ -441,18 +441,23 @@ static void trim(struct tree *t, const struct dmm_group_rec *rec, dmm_u8 needs)
 
 void attach_trim(struct tree *t, const dmm_u8 needs[DMM_MAX_GROUPS])
 {
-	bool busy[DMM_MAX_GROUPS] = {false}, any = false;
+	bool busy[DMM_MAX_GROUPS] = {false}, any = false, all = true;
 	struct dmm_group_rec rec[DMM_MAX_GROUPS] = {0};
 	char dir[PATH_MAX + 64];
+	int r;
 
 	for (dmm_u32 i = 1; i < DMM_MAX_GROUPS; i++) {
-		if (maps_group(t, i, &rec[i]) < 0)
+		r = maps_group(t, i, &rec[i]);
+		if (r < 0) {
+			all &= r == -ENOENT;
 			continue;
+		}
 		group_dir(t, &rec[i], dir, sizeof(dir));
 		busy[i] = !spares_hook(dir, needs[i]);
 		any |= !busy[i];
 	}
-	remove_unknown(t, rec);
+	if (all) /* else a group that could not be read would pass for one that is gone */
+		remove_unknown(t, rec);
 	/* a socket that was decided before the switch says so when the program has ended */
 	if (!any || maps_wait_readers(t) < 0 || maps_flows(t, find_busy, busy) < 0)
 		return;

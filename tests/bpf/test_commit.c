@@ -174,7 +174,7 @@ static void test_fail(void)
 
 	start_from(one);
 	for (unsigned at = 1;; at++) {
-		struct dmm_class *before = in_force();
+		struct dmm_class *before = in_force(), *after;
 
 		CU_ASSERT_PTR_NOT_NULL_FATAL(before);
 		calls = 0;
@@ -187,7 +187,9 @@ static void test_fail(void)
 			break;
 		failed += r < 0;
 		borne += r == 0; /* after the switch, or one that can be done without */
-		CU_ASSERT_PTR_EQUAL_FATAL(in_force(), r < 0 ? before : other(before));
+		after = in_force();
+		CU_ASSERT_PTR_EQUAL_FATAL(after, r < 0 ? before : other(before));
+		CU_ASSERT_TRUE_FATAL(attached(after));
 	}
 	CU_ASSERT_EQUAL(r, 0);
 	CU_ASSERT(failed > 10);

@@ -9,8 +9,8 @@ format=$(command -v clang-format-14 || command -v clang-format) || {
 }
 mapfile -t files < <(git ls-files '*.c' '*.h' 2>/dev/null || find bpf lib loader userstack policyd tests -name '*.[ch]')
 bad=0
-for f in "${files[@]}"; do
-	"$format" --dry-run -Werror "$f" 2>/dev/null || { echo "$f: run $format -i"; bad=1; }
-	[ "$(grep -c 'SPDX-License-Identifier' "$f")" = 1 ] || { echo "$f: one SPDX line"; bad=1; }
-done
+"$format" --dry-run -Werror "${files[@]}" 2>&1 | grep -o '^[^:]*:[0-9]*:.*error: .*' && bad=1
+[ "${PIPESTATUS[0]}" = 0 ] || bad=1
+grep -c 'SPDX-License-Identifier' "${files[@]}" | grep -v ':1$' && bad=1
+[ $bad = 0 ] || echo "run $format -i; one SPDX line a file"
 exit $bad

@@ -256,6 +256,7 @@ int ctl_words_rule(int argc, char **argv, struct dmm_rule *ret, struct ctl_place
 		r = diag_error(diags, "", 0, 0, "the rule needs a name");
 	if (r == 0)
 		r = policy_read_rule("", diags, w.rule, 1, ret);
+	ret->origin = DMM_ORIGIN_OPERATOR; /* whatever it says: it is added by hand */
 	node_free(w.rule);
 	node_free(w.match);
 	node_free(w.use);

@@ -267,6 +267,8 @@ json_t *json_policy(const struct dmm_policy *p)
 		set(item, "name", TEXT(p->rules[i].name));
 		fields_of_rule(&p->rules[i], &f);
 		set_fields(item, &f);
+		if (p->rules[i].origin == DMM_ORIGIN_NRD)
+			set(item, "origin", json_string("nrd"));
 		json_array_append_new(part, item);
 	}
 	set(o, "rules", part);

@@ -270,6 +270,39 @@ static void emit_instance_cpu(const struct family *f, const struct telemetry *t,
 	}
 }
 
+static void emit_heartbeat(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	{
+		if (!t->stack[id].up)
+			continue;
+		fprintf(out, "%s{", f->name);
+		put_label(out, "stack", t->class->stack[id].name);
+		fprintf(out, "} %.3f\n", (double)t->stack[id].heartbeat_age_ns / 1e9);
+	}
+}
+
+static void emit_link_up(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	if (t->stack[id].link.known)
+		put_stack(f, t, id, t->stack[id].link.up, out);
+}
+
+static void emit_link_speed(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	if (t->stack[id].link.speed_bytes)
+		put_stack(f, t, id, t->stack[id].link.speed_bytes, out);
+}
+
+static void emit_pressure(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	for (unsigned i = 0; t->pressure_known && i < PRESSURES; i++)
+		fprintf(out, "%s{resource=\"%s\"} %.6f\n", f->name, pressure_words[i],
+			(double)t->pressure_us[i] / 1e6);
+}
+
 /* The text before the sample: name, the ending of it, stack and one more label. */
 static void put_stack_label(const struct family *f, const char *ending, const struct telemetry *t,
 			    unsigned id, const char *label, const char *value, FILE *out)
@@ -331,6 +364,31 @@ static void emit_rtt(const struct family *f, const struct telemetry *t, FILE *ou
 		put_histogram(f, t, id, t->stack[id].measured.srtt, out);
 }
 
+static void put_directions(const struct family *f, const struct telemetry *t, unsigned id,
+			   dmm_u64 receive, dmm_u64 transmit, FILE *out)
+{
+	put_stack_label(f, "", t, id, "direction", "receive", out);
+	fprintf(out, "%llu\n", receive);
+	put_stack_label(f, "", t, id, "direction", "transmit", out);
+	fprintf(out, "%llu\n", transmit);
+}
+
+static void emit_link_drops(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	if (t->stack[id].link.known)
+		put_directions(f, t, id, t->stack[id].link.rx_drops, t->stack[id].link.tx_drops,
+			       out);
+}
+
+static void emit_link_errors(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	if (t->stack[id].link.known)
+		put_directions(f, t, id, t->stack[id].link.rx_errors, t->stack[id].link.tx_errors,
+			       out);
+}
+
 static void emit_bytes(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	FOR_EACH_STACK(t, id)
@@ -340,12 +398,9 @@ static void emit_bytes(const struct family *f, const struct telemetry *t, FILE *
 
 		if (!instance && !s->measured.ended)
 			continue;
-		put_stack_label(f, "", t, id, "direction", "receive", out);
-		fprintf(out, "%llu\n",
-			instance ? s->counter[DMM_I_APP_TX_BYTES] : s->measured.rx_bytes);
-		put_stack_label(f, "", t, id, "direction", "transmit", out);
-		fprintf(out, "%llu\n",
-			instance ? s->counter[DMM_I_APP_RX_BYTES] : s->measured.tx_bytes);
+		put_directions(
+			f, t, id, instance ? s->counter[DMM_I_APP_TX_BYTES] : s->measured.rx_bytes,
+			instance ? s->counter[DMM_I_APP_RX_BYTES] : s->measured.tx_bytes, out);
 	}
 }
 
@@ -511,6 +566,21 @@ static const struct family families[] = {
 	 "times that an instance was killed because it did not answer", emit_hangs, 0},
 	{"dmm_instance_cpu_seconds_total", "counter", "stack",
 	 "CPU time of the instance that runs now, user and system", emit_instance_cpu, 0},
+	{"dmm_instance_heartbeat_age_seconds", "gauge", "stack",
+	 "how long ago the instance that is up gave a sign of life; at 5 s it counts as hanging",
+	 emit_heartbeat, 0},
+	{"dmm_link_up", "gauge", "stack",
+	 "1: the interface of this stack is up and has a carrier; no sample of one that is not there",
+	 emit_link_up, 0},
+	{"dmm_link_speed_bytes", "gauge", "stack",
+	 "bytes a second of that interface, where it has a speed", emit_link_speed, 0},
+	{"dmm_link_drops_total", "counter", "stack,direction",
+	 "packets that the kernel dropped at that interface, of whomever they are",
+	 emit_link_drops, 0},
+	{"dmm_link_errors_total", "counter", "stack,direction", "errors of that interface",
+	 emit_link_errors, 0},
+	{"dmm_pressure_waiting_seconds_total", "counter", "resource",
+	 "how long some task of the host waited for cpu, io or memory (PSI)", emit_pressure, 0},
 	DMM_INSTANCE_COUNTERS(ROW_INSTANCE)
 	DMM_HOLD_COUNTERS(ROW_HOLD)
 	DMM_XDP_COUNTERS(ROW_XDP)

@@ -246,6 +246,7 @@ int policy_parse_rule(const char *text, struct dmm_rule *ret, struct policy_diag
 	if (!root)
 		return diag_error(reterr, "", 0, 0, "an empty rule");
 	r = policy_read_rule("", reterr, root, 1, ret);
+	ret->origin = DMM_ORIGIN_OPERATOR;
 	if (r < 0)
 		policy_rule_fini(ret);
 	node_free(root);

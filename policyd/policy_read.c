@@ -214,6 +214,8 @@ static int read_rules(const struct keys_at *at, const struct key *k, const struc
 			return r;
 		if (r < 0)
 			err = r;
+		else if (rule->origin == DMM_ORIGIN_NRD) /* it does not become the operator's */
+			policy_rule_fini(&p->rules[--p->n_rules]);
 	}
 	return err;
 }

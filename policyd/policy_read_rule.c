@@ -13,6 +13,7 @@
 const char *const policy_role_words[] = {"client", "server", NULL};
 const char *const policy_reject_words[] = {"refused", "unreachable", "permission", NULL};
 const char *const policy_carrier_words[] = {"tcp", "splice", NULL};
+static const char *const origin_words[] = {"operator", "nrd", NULL}; /* enum dmm_origin */
 static const char *const proto_words[] = {"tcp", "udp", NULL};
 
 static int read_roles(const struct keys_at *at, const struct key *k, const struct node *v,
@@ -146,6 +147,8 @@ const struct key policy_rule_keys[POLICY_RULE_KEYS] = {
 	KEY_STRING(
 		"telemetry", key_read_bool, struct dmm_rule, telemetry, "true or false",
 		"true: its connecting TCP sockets are measured, as those of auto rules always are"),
+	KEY_WORD("origin", key_read_index, struct dmm_rule, origin, origin_words, "operator or nrd",
+		 "nrd: shared by hosts, as `show -j` tells; a file's are left out, etcd has them"),
 };
 
 int policy_read_rule(const char *file, struct policy_diags *diags, const struct node *v,

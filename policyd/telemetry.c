@@ -164,6 +164,27 @@ static int steering_read(struct telemetry *t, struct tree *tree)
 	return r;
 }
 
+static void links_read(struct telemetry *t)
+{
+	char name[DMM_MAX_STACKS][16] = {{0}};
+	struct link_state link[DMM_MAX_STACKS];
+	dmm_u64 now = now_ns();
+
+	for (unsigned id = 0; id < DMM_MAX_STACKS; id++) {
+		struct telemetry_stack *s = &t->stack[id];
+
+		if (t->class->stack[id].kind != DMM_KIND_USERSPACE)
+			continue;
+		memcpy(name[id], t->class->stack[id].interface, sizeof(name[id]) - 1);
+		if (s->rt.heartbeat_ns && s->rt.heartbeat_ns < now)
+			s->heartbeat_age_ns = now - s->rt.heartbeat_ns;
+	}
+	if (link_read(name, DMM_MAX_STACKS, link) < 0)
+		return; /* unknown, as all was zeroed */
+	for (unsigned id = 0; id < DMM_MAX_STACKS; id++)
+		t->stack[id].link = link[id];
+}
+
 int telemetry_read(struct telemetry *ret, struct tree *t, const struct dmm_class *class,
 		   dmm_u64 generation, const struct supervisor *sup)
 {
@@ -198,6 +219,8 @@ int telemetry_read(struct telemetry *ret, struct tree *t, const struct dmm_class
 		return r;
 	ret->n_program = (unsigned)r;
 	maps_usage_read(ret, t);
+	links_read(ret);
+	ret->pressure_known = pressure_read(ret->pressure_us);
 	if (sup)
 		supervisor_read(ret, sup);
 	self_read(ret);

@@ -8,6 +8,7 @@
 
 #include "loader/maps.h"
 #include "loader/measure.h"
+#include "policyd/link.h"
 #include "policyd/nrd/nrd.h"
 
 struct supervisor;
@@ -35,10 +36,12 @@ struct telemetry_stack {
 	bool up;      /* takes new sockets: a kernel stack always does */
 	bool running; /* userspace: has a process */
 	struct dmm_stack_rt rt;
-	dmm_u64 restarts, hangs; /* since the daemon started */
-	char why[96];		 /* how its instance ended last, "" */
-	dmm_u64 cpu_ns;		 /* of the process that runs now */
-	dmm_u64 active;		 /* open sockets with this stack, listeners included */
+	dmm_u64 restarts, hangs;  /* since the daemon started */
+	struct link_state link;	  /* userspace: of its interface */
+	dmm_u64 heartbeat_age_ns; /* of the instance that is up */
+	char why[96];		  /* how its instance ended last, "" */
+	dmm_u64 cpu_ns;		  /* of the process that runs now */
+	dmm_u64 active;		  /* open sockets with this stack, listeners included */
 	dmm_u64 counter[DMM_I_COUNT], hold[DMM_H_COUNT], xdp[DMM_X_COUNT];
 	struct dmm_measures measured; /* connections of rules that are measured */
 };
@@ -62,6 +65,8 @@ struct telemetry {
 		const dmm_u32 (*decided)[NRD_ACTIONS];
 		const dmm_u64 *sla_broken; /* the same; as nrd_sla_broken() */
 	} nrd;
+	bool pressure_known;
+	dmm_u64 pressure_us[PRESSURES];
 	struct {
 		bool used, connected;
 		dmm_u64 revision, refused, reports, advice, advice_refused;

@@ -159,6 +159,10 @@ check "no generation has half of a change" whole
 # by hand, and from the file: the operator's are first, the shared ones stay
 on a "$DMM_POLICY" add hand group web remote_port 25 use kernel >/dev/null
 check "a rule that is added by hand comes before the shared ones" has a "[\"own\",\"hand\",\"one-$n\",\"two-$n\"]"
+on a "$DMM_POLICY" -j show | jq .policy >"$TMP/a-as-told.json"
+check "show -j tells whose a rule is" equal "$(jq -c '[.rules[].origin]' "$TMP/a-as-told.json")" '[null,null,"nrd","nrd"]'
+on a "$DMM_POLICY" apply -f "$TMP/a-as-told.json" >/dev/null
+check "which does not become the operator's when that is applied" wait_for has a "[\"own\",\"hand\",\"one-$n\",\"two-$n\"]"
 on a "$DMM_POLICY" apply -f "$TMP/a.yaml" >/dev/null
 check "a file that is applied loses none" wait_for has a "[\"own\",\"one-$n\",\"two-$n\"]"
 

@@ -112,6 +112,11 @@ for host in $FAR4 $FAR4 127.0.0.1; do run_managed web "$HAZARD" connect $host 80
 check "the stacks of a rule that is only measured are counted" equal "$(metrics | grep '^dmm_rule_steered_total{rule="looked-at"' |
 	sort | tr '\n' ' ')" 'dmm_rule_steered_total{rule="looked-at",stack="edge0"} 2 dmm_rule_steered_total{rule="looked-at",stack="kernel"} 1 '
 check "as is which stack gave way to which" equal "$(sum_of 'dmm_fallbacks_total{from="edge0",to="kernel",reason="no-route"}')" 1
+link_of() { metrics | sed -n 's/^dmm_link_up{stack="edge0"} //p'; }
+check "metrics tell that the link is up" equal "$(link_of)" 1
+ip -n "$FAR" link set far0 down
+check "and that it has no carrier" equal "$(link_of)" 0
+ip -n "$FAR" link set far0 up
 check "nRD has no decisions of it" refused policy nrd why looked-at
 check "no other rule is auto" refused policy nrd why web
 finish

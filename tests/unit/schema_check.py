@@ -242,7 +242,7 @@ WRONG = {
     "ca": ["a", "", 1, "/a\nb", "/" + "x" * 400],
 }
 WRONG.update(local=WRONG["remote"], local_port=WRONG["remote_port"], default=WRONG["use"],
-             disabled=WRONG["strict"], capture=WRONG["strict"], telemetry=WRONG["strict"], cooldown=WRONG["dwell"])
+             origin=["etcd", "", 1], disabled=WRONG["strict"], capture=WRONG["strict"], telemetry=WRONG["strict"], cooldown=WRONG["dwell"])
 # Not of a rule: {} is a policy's default no more than it is a use.
 WRONG["default"] = [v for v in WRONG["use"] if not isinstance(v, dict)]
 

@@ -56,6 +56,10 @@ static void make_snapshot(void)
 	t.etcd.advice_refused = 17;
 	t.nrd.sla_broken = sla_broken;
 	t.stack[1].up = true;
+	t.stack[1].heartbeat_age_ns = 250000000;
+	t.stack[1].link = (struct link_state){true, true, 125000000, 1, 2, 3, 4};
+	t.pressure_known = true;
+	t.pressure_us[PRESSURE_IO] = 1500000;
 	t.stack[1].cpu_ns = 1230000000;
 	t.stack[1].counter[DMM_I_RX_BYTES] = ~0ULL;
 	t.stack[1].hold[DMM_H_HELD] = 8;
@@ -169,6 +173,12 @@ static void test_values(void)
 		"dmm_etcd_connected 1\n",
 		"dmm_etcd_policy_revision 16\n",
 		"dmm_etcd_advice_refused_total 17\n",
+		"dmm_instance_heartbeat_age_seconds{stack=\"edge0\"} 0.250\n",
+		"dmm_link_up{stack=\"edge0\"} 1\n",
+		"dmm_link_speed_bytes{stack=\"edge0\"} 125000000\n",
+		"dmm_link_drops_total{stack=\"edge0\",direction=\"transmit\"} 2\n",
+		"dmm_link_errors_total{stack=\"edge0\",direction=\"receive\"} 3\n",
+		"dmm_pressure_waiting_seconds_total{resource=\"io\"} 1.500000\n",
 		"dmm_stack_up{stack=\"edge0\"} 1\n",
 		"dmm_instance_port_receive_bytes_total{stack=\"edge0\"} 18446744073709551615\n",
 		"dmm_hold_syns_held_total{stack=\"edge0\"} 8\n",

@@ -274,6 +274,18 @@ static void check_same_rule(const struct dmm_rule *a, const struct dmm_rule *b)
 	CU_ASSERT_EQUAL(a->carrier, b->carrier);
 }
 
+/* What was told of a shared rule does not make it the operator's. */
+static void test_origin(void)
+{
+	struct dmm_policy *p = parse("rules: [{name: a, use: kernel, origin: nrd}, "
+				     "{name: b, use: kernel, origin: operator}]");
+
+	CU_ASSERT_EQUAL_FATAL(p->n_rules, 1);
+	CU_ASSERT_STRING_EQUAL(p->rules[0].name, "b");
+	CU_ASSERT_EQUAL(p->rules[0].origin, DMM_ORIGIN_OPERATOR);
+	policy_free(p);
+}
+
 static void test_names_given(void)
 {
 	struct dmm_policy *p = parse("rules: [{use: kernel}, {name: rule-3, use: kernel}, "
@@ -550,6 +562,7 @@ int main(void)
 		{"files with mistakes, and what is said about them", test_golden},
 		{"every key of the language", test_good},
 		{"sets, users, programs, weights, capture", test_good_sets},
+		{"rules that hosts share", test_origin},
 		{"empty texts", test_empty},
 		{"rules without names", test_names_given},
 		{"text and back", test_text_round_trip},

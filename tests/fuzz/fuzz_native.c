@@ -353,8 +353,8 @@ static void give(uint8_t which)
 	tcp[13] = flags;
 	put16(tcp + 14, how & 128 ? take16() : 60000);
 	put32(tcp + 16, flags & TCP_URG ? take16() : 0);
-	for (uint32_t i = 0; i < len; i++)
-		tcp[20 + opt + i] = (uint8_t)(seq + i);
+	for (uint32_t i = 0; i < len; i++) /* a SYN has the first number */
+		tcp[20 + opt + i] = (uint8_t)(seq + !!(flags & TCP_SYN) + i);
 	engine_native.input(f.e, pkt, ip + 20 + opt + len, f.now);
 	f.next = f.now;
 }

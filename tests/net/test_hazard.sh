@@ -29,27 +29,39 @@ differs() { # differs TEXT HAZARD: prints why
 	esac
 }
 
-# hazards TEXT VERB OPTION ADDRESS PORT COMMAND...: each line of the program is a check
+# hazards TEXT VERB OPTION ADDRESS PORT COMMAND...: begin; they wait for most of their time, so that
+# several go at once
+declare -A running=()
 hazards() {
-	local text=$1 verb=$2 mode=$3 address=$4 port=$5 line name why
+	local text=$1 verb=$2 mode=$3 address=$4 port=$5
 	shift 5
 	[[ $text =~ ${DMM_HAZARD_RUNS:-.} ]] || return 0
 	"$@" "$HAZARD" "$verb" "$mode" -n "$iterations" -s "$seed" -t 120 -B 10.77.0.1 -U 10.66.0.1 \
-		"$address" "$port" "${only[@]}" >"$TMP/hazards" 2>&1 || true
-	while read -r line; do
-		case $line in
-		*'# skip'*) ;;
-		ok*) ok "$text: ${line#ok }" ;;
-		'not ok'*)
-			name=${line#not ok } name=${name%%:*}
-			why=$(case $text in kernel*) ;; *) differs "$text" "$name" ;; esac)
-			if [ -n "$why" ]; then skip "$text: $name: $why"; else not_ok "$text: ${line#not ok }"; fi
-			;;
-		*passed*) echo "# $text: $line" ;;
-		*) not_ok "$text: $line" ;;
-		esac
-	done <"$TMP/hazards"
-	grep -q ' passed' "$TMP/hazards" || not_ok "$text: the program did not finish"
+		"$address" "$port" "${only[@]}" >"$TMP/hazards $text" 2>&1 &
+	running[$text]=$!
+}
+# judge TEXT...: each line of these is a check, when they have ended
+judge() {
+	local text line name why
+
+	for text in "$@"; do
+		[ -n "${running[$text]:-}" ] || continue
+		wait "${running[$text]}" || true
+		while read -r line; do
+			case $line in
+			*'# skip'*) ;;
+			ok*) ok "$text: ${line#ok }" ;;
+			'not ok'*)
+				name=${line#not ok } name=${name%%:*}
+				why=$(case $text in kernel*) ;; *) differs "$text" "$name" ;; esac)
+				if [ -n "$why" ]; then skip "$text: $name: $why"; else not_ok "$text: ${line#not ok }"; fi
+				;;
+			*passed*) echo "# $text: $line" ;;
+			*) not_ok "$text: $line" ;;
+			esac
+		done <"$TMP/hazards $text"
+		grep -q ' passed' "$TMP/hazards $text" || not_ok "$text: the program did not finish"
+	done
 }
 total() { # a check over a whole run
 	[ -n "${DMM_HAZARD_RUNS:-}${DMM_HAZARD:-}" ] || check "$@"
@@ -71,6 +83,7 @@ servers=()
 for mode in -b -N; do
 	hazards "kernel client $mode" run $mode $FAR4 7000 in_near
 done
+judge "kernel client -b" "kernel client -N"
 
 memory() { # of the instance, kB; its peak
 	awk '/VmHWM/ { print $2 }' "/proc/$(instance_pid)/status"
@@ -89,6 +102,7 @@ for CARRIER in tcp splice; do
 		mark
 		hazards "$CARRIER client $mode" run $mode $FAR4 7000 run_managed web
 		hazards "$CARRIER client $mode IPv6" run $mode $FAR6 7001 run_managed web
+		judge "$CARRIER client $mode" "$CARRIER client $mode IPv6"
 		total "$CARRIER client $mode: by the instance" \
 			at_least "$(since connections_established)" "$iterations"
 		case $CARRIER$mode in
@@ -104,6 +118,7 @@ for CARRIER in tcp splice; do
 		mark
 		hazards "$CARRIER server $mode" reverse -b $NEAR4 $port in_far
 		hazards "$CARRIER server $mode IPv6" reverse -b $NEAR6 $((port + 1)) in_far
+		judge "$CARRIER server $mode" "$CARRIER server $mode IPv6"
 		total "$CARRIER server $mode: by the instance" \
 			at_least "$(since connections_accepted)" "$iterations"
 	done

@@ -213,12 +213,9 @@ int dmm_plain_stacks(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct dmm_plain *p = ctx->value;
 	struct dmm_flow_stack s = {};
-	__u8 stack;
 
-	if (!p || !plain_stack(p, &s))
-		return 0;
-	stack = s.stack;
-	bpf_seq_write(ctx->meta->seq, &stack, sizeof(stack));
+	if (p && plain_stack(p, &s))
+		bpf_seq_write(ctx->meta->seq, &s.stack, sizeof(s.stack));
 	return 0;
 }
 
@@ -357,19 +354,9 @@ static __always_inline struct sock *sock_of(struct bpf_iter__task_file *ctx)
 /* Its slot, or NULL. */
 static __always_inline struct dmm_plain *plain_of(struct sock *sk)
 {
-	__u64 cookie = sk->__sk_common.skc_cookie.counter, address = 0;
-	struct dmm_plain *p;
-	__u32 at;
+	__u64 cookie = sk->__sk_common.skc_cookie.counter;
 
-	bpf_probe_read_kernel(&address, sizeof(address), &sk);
-	if (!cookie)
-		return NULL;
-	for (__u32 way = 0; way < DMM_PLAIN_WAYS; way++) {
-		p = plain_way(address, way, &at);
-		if (p && plain_cookie(p) == cookie)
-			return p;
-	}
-	return NULL;
+	return cookie ? plain_find(address_of(sk), cookie) : NULL;
 }
 
 SEC("iter/task_file")

@@ -250,15 +250,6 @@ static __always_inline void keep_in_storage(struct dmm_sock *st, const struct wa
 	}
 }
 
-/* A pointer as a number, which the verifier lets nobody calculate with otherwise. */
-static __always_inline __u64 address_of(const void *sk)
-{
-	__u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), &sk);
-	return address;
-}
-
 /* Who had the same struct sock before is gone. */
 static __always_inline bool plain_is_free(const struct dmm_plain *p, __u64 cookie, __u64 sk)
 {
@@ -299,14 +290,10 @@ __noinline __u32 plain_claim(__u64 sk, __u64 cookie, __u32 fresh)
 
 __noinline int plain_forget(__u64 sk, __u64 cookie)
 {
-	struct dmm_plain *p;
-	__u32 at;
+	struct dmm_plain *p = plain_find(sk, cookie);
 
-	for (__u32 way = 0; way < DMM_PLAIN_WAYS; way++) {
-		p = plain_way(sk, way, &at);
-		if (p && plain_cookie(p) == cookie)
-			p->sk = 0;
-	}
+	if (p)
+		p->sk = 0;
 	return 0;
 }
 
@@ -430,25 +417,23 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 	struct bpf_sock_addr *ctx = k->ctx;
 	struct bpf_sock *sk = ctx->sk;
 	struct work *w = k->w;
-
-	bool measured = false;
+	bool measured = false, again;
 
 	count(DMM_C_CONNECTS);
 	k->outcome = GO_KERNEL;
 	w->choice.slot = NO_SLOT;
+	w->choice.why = DMM_REASON_NOT_MANAGED;
 	if (!sk)
 		return NULL;
 	look_at(k, sk);
+	again = !k->fresh;
 	w->choice.cookie = bpf_get_socket_cookie(ctx);
 	w->since_ns = bpf_ktime_get_coarse_ns(); /* to show an age: a tick is fine enough */
 	w->sel.group = cg->group;
 	w->sel.role = DMM_ROLE_CLIENT;
 	w->sel.proto = ctx->protocol;
 	w->sel.local.port = sk->src_port;
-	if (cg->group == DMM_GROUP_NONE) {
-		w->choice.rule = DMM_RULE_NONE;
-		k->why = DMM_REASON_NOT_MANAGED;
-	} else if (!choose(&w->sel, &w->choice)) {
+	if (cg->group == DMM_GROUP_NONE || !choose(&w->sel, &w->choice)) {
 		w->choice.rule = DMM_RULE_NONE;
 		k->why = w->choice.why;
 	} else if (cg->flags & DMM_CG_OFF) {
@@ -463,11 +448,12 @@ static __always_inline struct dmm_sock *on_connect(struct walk *k)
 			k->outcome = GO_UNDECIDED;
 			decide(k);
 		}
-		measured = w->choice.measure && k->outcome != GO_REFUSED;
+		measured = w->choice.measure && w->sel.proto == IPPROTO_TCP &&
+			   k->outcome != GO_REFUSED;
 	}
-	if (w->sel.proto == IPPROTO_TCP && measured)
+	if (measured)
 		measure(k, sk);
-	else if (w->sel.proto == IPPROTO_TCP && !k->fresh) /* what it was measured as before */
+	else if (again && w->sel.proto == IPPROTO_TCP) /* what it was measured as before */
 		bpf_sk_storage_delete(&dmm_measured, sk);
 	return keep(k, sk);
 }

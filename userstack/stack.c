@@ -23,7 +23,6 @@
 
 #define EVENTS 128
 #define RX_BUDGET 256
-#define LOOK_EVERY 16 /* turns of who never sleeps and has no carriers, for one look at epoll */
 #define TICK_NS 1000000000ULL
 #define BEAT_NS (DMM_HEARTBEAT_NS / 2)
 #define COMPLAIN_NS 10000000000ULL
@@ -458,15 +457,6 @@ static bool turn(struct stack *s, unsigned events)
 	return frames >= RX_BUDGET;
 }
 
-/* The port is looked at in every turn. What else descriptors tell does not hurry while there is no
- * carrier. */
-static bool may_skip_look(struct stack *s)
-{
-	if (s->c.poll != DMM_POLL_BUSY || !TAILQ_EMPTY(&s->flows))
-		return false;
-	return ++s->turns % LOOK_EVERY;
-}
-
 int stack_run(struct stack *s)
 {
 	struct epoll_event ev[EVENTS];
@@ -475,7 +465,7 @@ int stack_run(struct stack *s)
 
 	while (!s->stopping) {
 		timeout = timeout_ms(s, more);
-		n = may_skip_look(s) ? 0 : epoll_wait(s->epoll, ev, EVENTS, timeout);
+		n = epoll_wait(s->epoll, ev, EVENTS, timeout);
 		s->now = now_ns();
 		if (timeout)
 			STACK_COUNT(s, WAKEUPS, 1);

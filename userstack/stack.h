@@ -128,7 +128,6 @@ struct stack {
 
 	uint64_t now;
 	struct spin spin;
-	unsigned turns;
 	uint64_t engine_next, net_next, tick_due;
 	uint32_t port_lo, port_hi; /* local ports of client connections */
 	uint32_t port_next[32];	   /* one for some of the destinations */

@@ -100,21 +100,18 @@ static const char *name_at(const struct dmm_class_hdr *hdr, const struct dmm_rul
 }
 
 /* A rule that has the place of another does not have its hits. */
-static void settle_hits(struct tree *t, const struct image_view *old, const struct dmm_class *c)
+static void settle_hits(struct tree *t, const struct image_view *old, const struct dmm_class *c,
+			const dmm_u64 *zero)
 {
-	int cpus = libbpf_num_possible_cpus();
-	_cleanup_free_ dmm_u64 *zero = calloc((size_t)MAX(cpus, 1), sizeof(*zero));
-
-	for (dmm_u32 i = 0; zero && cpus > 0 && (i < old->hdr.rules || i < c->hdr.rules); i++)
+	for (dmm_u32 i = 0; i < old->hdr.rules || i < c->hdr.rules; i++)
 		if (strcmp(name_at(&old->hdr, old->rule, i), name_at(&c->hdr, c->rule, i)) != 0)
 			bpf_map_update_elem(t->map[TREE_HITS], &i, zero, 0);
 }
 
 /* The same for the number that telemetry knows a rule by. */
-static void settle_steered(struct tree *t, const struct image_view *old, const struct dmm_class *c)
+static void settle_steered(struct tree *t, const struct image_view *old, const struct dmm_class *c,
+			   const dmm_u64 *zero)
 {
-	int cpus = libbpf_num_possible_cpus();
-	_cleanup_free_ dmm_u64 *zero = calloc((size_t)MAX(cpus, 1), sizeof(*zero));
 	const char *had[DMM_MAX_MEASURED + 1] = {NULL};
 	unsigned number;
 
@@ -123,7 +120,7 @@ static void settle_steered(struct tree *t, const struct image_view *old, const s
 		if (number <= DMM_MAX_MEASURED)
 			had[number] = old->rule[i].name;
 	}
-	for (dmm_u32 i = 0; zero && cpus > 0 && i < c->hdr.rules; i++) {
+	for (dmm_u32 i = 0; i < c->hdr.rules; i++) {
 		number = DMM_MEASURE_NUMBER(c->rule[i].measure);
 		if (!number || number > DMM_MAX_MEASURED ||
 		    (had[number] && strcmp(had[number], c->rule[i].name) == 0))
@@ -134,6 +131,18 @@ static void settle_steered(struct tree *t, const struct image_view *old, const s
 			bpf_map_update_elem(t->map[TREE_STEERED], &key, zero, 0);
 		}
 	}
+}
+
+/* Before the switch, or a scrape would see counts under another's name. */
+static void settle_counts(struct tree *t, const struct image_view *old, const struct dmm_class *c)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ dmm_u64 *zero = calloc((size_t)MAX(cpus, 1), sizeof(*zero));
+
+	if (!zero || cpus <= 0)
+		return;
+	settle_hits(t, old, c, zero);
+	settle_steered(t, old, c, zero);
 }
 
 static bool same_group(const struct dmm_group_rec *a, const struct dmm_group_rec *b)
@@ -290,10 +299,8 @@ int maps_commit(struct tree *t, const struct dmm_class *c, dmm_u64 *ret_generati
 		if (c->group[i].name[0] && attach_allowed(t, &c->group[i]) < 0)
 			return -EINVAL;
 	r = build(t, c, &s);
-	if (r == 0) { /* or a scrape would see them under another's name */
-		settle_hits(t, &s.old, c);
-		settle_steered(t, &s.old, c);
-	}
+	if (r == 0)
+		settle_counts(t, &s.old, c);
 	image_view_close(&s.old);
 	if (r < 0)
 		return r;

@@ -67,6 +67,14 @@ static void put_stack(const struct family *f, const struct telemetry *t, unsigne
 	put_u64_label(out, f->name, "stack", t->class->stack[id].name, v);
 }
 
+static void put_stack_seconds(const struct family *f, const struct telemetry *t, unsigned id,
+			      int decimals, dmm_u64 ns, FILE *out)
+{
+	fprintf(out, "%s{", f->name);
+	put_label(out, "stack", t->class->stack[id].name);
+	fprintf(out, "} %.*f\n", decimals, (double)ns / 1e9);
+}
+
 static void emit_build(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	(void)t;
@@ -263,23 +271,14 @@ static void emit_hangs(const struct family *f, const struct telemetry *t, FILE *
 static void emit_instance_cpu(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	FOR_EACH_INSTANCE(t, id)
-	{
-		fprintf(out, "%s{", f->name);
-		put_label(out, "stack", t->class->stack[id].name);
-		fprintf(out, "} %.2f\n", (double)t->stack[id].cpu_ns / 1e9);
-	}
+	put_stack_seconds(f, t, id, 2, t->stack[id].cpu_ns, out);
 }
 
 static void emit_heartbeat(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	FOR_EACH_INSTANCE(t, id)
-	{
-		if (!t->stack[id].up)
-			continue;
-		fprintf(out, "%s{", f->name);
-		put_label(out, "stack", t->class->stack[id].name);
-		fprintf(out, "} %.3f\n", (double)t->stack[id].heartbeat_age_ns / 1e9);
-	}
+	if (t->stack[id].up)
+		put_stack_seconds(f, t, id, 3, t->stack[id].heartbeat_age_ns, out);
 }
 
 static void emit_link_up(const struct family *f, const struct telemetry *t, FILE *out)

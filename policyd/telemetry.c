@@ -104,6 +104,7 @@ static int stack_read(struct telemetry *t, struct tree *tree, unsigned id)
 {
 	struct telemetry_stack *s = &t->stack[id];
 	dmm_u8 kind = t->class->stack[id].kind;
+	dmm_u64 now = now_ns();
 	int r;
 
 	s->up = kind == DMM_KIND_KERNEL;
@@ -114,6 +115,8 @@ static int stack_read(struct telemetry *t, struct tree *tree, unsigned id)
 	if (r < 0 || kind == DMM_KIND_KERNEL)
 		return r;
 	s->up = maps_stack_up(tree, id);
+	if (s->rt.heartbeat_ns && s->rt.heartbeat_ns < now)
+		s->heartbeat_age_ns = now - s->rt.heartbeat_ns;
 	for (unsigned i = 0; i < DMM_I_COUNT; i++)
 		s->counter[i] = tree->instctr[id * DMM_INSTANCE_SPACE + i];
 	r = maps_hold_counters(tree, id, s->hold);
@@ -168,17 +171,10 @@ static void links_read(struct telemetry *t)
 {
 	char name[DMM_MAX_STACKS][16] = {{0}};
 	struct link_state link[DMM_MAX_STACKS];
-	dmm_u64 now = now_ns();
 
-	for (unsigned id = 0; id < DMM_MAX_STACKS; id++) {
-		struct telemetry_stack *s = &t->stack[id];
-
-		if (t->class->stack[id].kind != DMM_KIND_USERSPACE)
-			continue;
-		memcpy(name[id], t->class->stack[id].interface, sizeof(name[id]) - 1);
-		if (s->rt.heartbeat_ns && s->rt.heartbeat_ns < now)
-			s->heartbeat_age_ns = now - s->rt.heartbeat_ns;
-	}
+	for (unsigned id = 0; id < DMM_MAX_STACKS; id++)
+		if (t->class->stack[id].kind == DMM_KIND_USERSPACE)
+			memcpy(name[id], t->class->stack[id].interface, sizeof(name[id]) - 1);
 	if (link_read(name, DMM_MAX_STACKS, link) < 0)
 		return; /* unknown, as all was zeroed */
 	for (unsigned id = 0; id < DMM_MAX_STACKS; id++)

@@ -38,8 +38,7 @@ int arm_count(struct arm *a, struct report *r, dmm_u64 *random, bool *ret_bounde
 	p->segments += r->segments;
 	p->resent += r->resent;
 	for (unsigned m = 0; m < REPORT_METRICS; m++)
-		for (unsigned i = 0; i < HIST_BUCKETS; i++)
-			p->hist[m].count[i] += r->hist[m].count[i];
+		hist_sum(&p->hist[m], &r->hist[m]);
 	a->fresh = true;
 	return 0;
 }

@@ -24,8 +24,7 @@ static void sum_up(struct report *to, const struct report *r)
 	to->segments += r->segments;
 	to->resent += r->resent;
 	for (unsigned m = 0; m < REPORT_METRICS; m++)
-		for (unsigned i = 0; i < HIST_BUCKETS; i++)
-			to->hist[m].count[i] += r->hist[m].count[i];
+		hist_sum(&to->hist[m], &r->hist[m]);
 }
 
 void gather_add(struct gather *g, const struct report *r)

@@ -16,6 +16,12 @@ void hist_add(struct hist *h, dmm_u64 value)
 	h->count[hist_bucket(value)]++;
 }
 
+void hist_sum(struct hist *h, const struct hist *more)
+{
+	for (unsigned i = 0; i < HIST_BUCKETS; i++)
+		h->count[i] += more->count[i];
+}
+
 dmm_u64 hist_total(const struct hist *h)
 {
 	dmm_u64 n = 0;

@@ -20,6 +20,7 @@ unsigned hist_bucket(dmm_u64 value);
 double hist_edge(unsigned bucket); /* the least value of the bucket */
 
 void hist_add(struct hist *h, dmm_u64 value);
+void hist_sum(struct hist *h, const struct hist *more); /* h has the counts of both */
 dmm_u64 hist_total(const struct hist *h);
 
 /* The value below which the share 0 … 1 of the counts lies; those of a bucket are taken as spread

@@ -3,6 +3,8 @@
 
 #include "lib/base/util.h"
 #include "policyd/json.h"
+#include "policyd/nrd/hist.h"
+#include "policyd/nrd/report.h"
 #include "policyd/words.h"
 
 #define ROW_NAME(name, text, help) text,
@@ -69,6 +71,43 @@ static json_t *instances(const struct telemetry *t)
 	return o;
 }
 
+/* [[least value in us, count], …], of buckets that hold something. */
+static json_t *histogram(const dmm_u64 bucket[DMM_HIST_BUCKETS])
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < DMM_HIST_BUCKETS; i++)
+		if (bucket[i])
+			json_array_append_new(
+				list, json_pack("[f, I]", hist_edge(i), (json_int_t)bucket[i]));
+	return list;
+}
+
+/* What connections of measured rules were like, by stack. */
+static json_t *measured(const struct telemetry *t)
+{
+	json_t *o = json_object();
+
+	for (unsigned id = 0; id < DMM_MAX_STACKS; id++) {
+		const struct dmm_measures *m = &t->stack[id].measured;
+		json_t *failed = json_object(), *one;
+
+		for (unsigned i = 0; i < DMM_FAILURES; i++)
+			json_object_set_new(failed, report_failure_words[i],
+					    json_integer((json_int_t)m->failed[i]));
+		one = json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "connections",
+				(json_int_t)m->connections, "failed", failed, "ended",
+				(json_int_t)m->ended, "receive_bytes", (json_int_t)m->rx_bytes,
+				"transmit_bytes", (json_int_t)m->tx_bytes, "segments",
+				(json_int_t)m->segments, "resent", (json_int_t)m->resent,
+				"connect_us", histogram(m->connect), "rtt_us", histogram(m->srtt));
+		if (t->class->stack[id].kind != DMM_KIND_FREE && m->connections)
+			json_object_set(o, t->class->stack[id].name, one);
+		json_decref(one);
+	}
+	return o;
+}
+
 static json_t *usage(const struct telemetry *t)
 {
 	json_t *o = json_object();
@@ -87,9 +126,9 @@ json_t *json_stats(const struct telemetry *t)
 	json_t *counters = json_object();
 
 	set_rows(counters, counter_word, ARRAY_SIZE(counter_word), t->counter);
-	return json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o}", "generation",
+	return json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "generation",
 			 (json_int_t)t->generation, "committed_ns", (json_int_t)t->committed_ns,
 			 "counters", counters, "verdicts", verdicts(t), "rules", rules(t),
 			 "default_hits", (json_int_t)t->hit[DMM_MAX_RULES], "instances",
-			 instances(t), "maps", usage(t));
+			 instances(t), "measured", measured(t), "maps", usage(t));
 }

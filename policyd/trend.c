@@ -7,7 +7,7 @@
 /* A name may be another stack's later: it is kept. "": no stack. */
 struct point {
 	char name[DMM_NAME_LEN];
-	bool instance;
+	bool counted; /* its bytes are */
 	dmm_u64 sockets, decided, bytes;
 };
 
@@ -51,10 +51,13 @@ void trend_add(struct trend *t, const struct telemetry *now, dmm_u64 at_ms)
 		if (rec->kind == DMM_KIND_FREE)
 			continue;
 		memcpy(p->name, rec->name, sizeof(p->name));
-		p->instance = rec->kind == DMM_KIND_USERSPACE;
 		p->sockets = s->active;
 		p->decided = decided(now, id);
-		p->bytes = s->counter[DMM_I_APP_RX_BYTES] + s->counter[DMM_I_APP_TX_BYTES];
+		if (rec->kind == DMM_KIND_USERSPACE)
+			p->bytes = s->counter[DMM_I_APP_RX_BYTES] + s->counter[DMM_I_APP_TX_BYTES];
+		else
+			p->bytes = s->measured.rx_bytes + s->measured.tx_bytes;
+		p->counted = rec->kind == DMM_KIND_USERSPACE || s->measured.ended;
 	}
 	t->next = (t->next + 1) % TREND_KEEP;
 	if (t->n < TREND_KEEP)
@@ -72,7 +75,7 @@ static json_t *points(const struct point *p)
 			continue;
 		o = json_pack("{s:I, s:I}", "sockets", (json_int_t)p->sockets, "decided",
 			      (json_int_t)p->decided);
-		if (p->instance)
+		if (p->counted)
 			json_object_set_new(o, "bytes", json_integer((json_int_t)p->bytes));
 		json_object_set_new(all, p->name, o);
 	}

@@ -22,7 +22,8 @@ void trend_free(struct trend *t);
 void trend_add(struct trend *t, const struct telemetry *now, dmm_u64 at_ms);
 
 /* [{"at_ms": …, "stacks": {NAME: {"sockets": open now, "decided": ever, "bytes": ever}, …}}, …],
- * the oldest first; bytes only of stacks that are an instance. */
+ * the oldest first; bytes of instances, and of connections over a kernel stack that are measured,
+ * when they have ended. */
 json_t *trend_json(const struct trend *t);
 
 #endif

@@ -4,6 +4,7 @@
 
 const PERIOD_MS = 5000;
 const SERIES = 8; // stacks in a chart
+const DECISIONS = 100; // of nRD, the last ones
 const INK = ["#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#9a6700", "#0a7d91", "#6e7781"];
 const RTT_EDGES_US = Array.from({ length: 22 }, (_, i) => 2 ** i);
 
@@ -88,28 +89,42 @@ function rates(samples, counter) {
 	});
 }
 
-function histogram(flows) {
+// How many of values = [[us, count], …] are in each octave, in percent of all.
+function octaves(values) {
 	const n = RTT_EDGES_US.map(() => 0);
-	flows.filter((f) => f.carrier === "none" && f.srtt_us > 0)
-		.forEach((f) => { n[Math.min(Math.floor(Math.log2(f.srtt_us)), n.length - 1)]++; });
+	values.forEach(([us, count]) => { n[Math.min(Math.floor(Math.log2(Math.max(us, 1))), n.length - 1)] += count; });
+	const all = n.reduce((sum, c) => sum + c, 0);
+	return n.map((c) => 100 * c / all);
+}
+
+// Round trips: of what is open on the kernel stack now, and of the measured connections of each stack.
+function histogram(flows, measured) {
+	const paths = typeof uPlot === "undefined" ? {} : uPlot.paths;
+	const open = flows.filter((f) => f.carrier === "none" && f.srtt_us > 0).map((f) => [f.srtt_us, 1]);
+	const rows = open.length ? [["open, on the kernel", open]] : [];
+	Object.entries(measured).forEach(([name, m]) => { if (m.rtt_us.length) rows.push([name, m.rtt_us]); });
+	const series = rows.slice(0, SERIES).map(([label], i) => ({ label, stroke: INK[i], width: 2, points: { show: false },
+		...(i === 0 ? { fill: INK[i] + "60", paths: paths.bars && paths.bars({ size: [0.9, 60] }) }
+			: { paths: paths.stepped && paths.stepped({ align: 0 }) }) }));
 	draw("rtt", {
-		series: [{}, { label: "connections", fill: INK[0], stroke: INK[0],
-			paths: typeof uPlot === "undefined" ? null : uPlot.paths.bars({ size: [0.9, 60] }) }],
-		scales: { x: { time: false }, y: { range: (u, min, max) => [0, Math.max(max, 1)] } },
+		series: [{}].concat(series),
+		scales: { x: { time: false }, y: { range: (u, min, max) => [0, Math.max(max || 0, 1)] } },
 		x: (u, ticks) => ticks.map((t) => Number.isInteger(t) && t >= 0 ? time(2 ** t) : ""),
-	}, [RTT_EDGES_US.map((_, i) => i), n]);
+	}, [RTT_EDGES_US.map((_, i) => i)].concat(rows.slice(0, SERIES).map(([, values]) => octaves(values))));
 }
 
 async function turn() {
 	try {
-		const [{ stacks }, stats, { flows }, history] = await Promise.all(
-			["/v1/stacks", "/v1/stats", "/v1/flows?limit=2000", "/v1/history"].map(get));
+		const [{ stacks }, stats, { flows }, history, { decisions }] = await Promise.all(
+			["/v1/stacks", "/v1/stats", "/v1/flows?limit=2000", "/v1/history", "/v1/nrd/history"].map(get));
 		const samples = history.samples.map((s) => ({ t: s.at_ms / 1000, stacks: s.stacks }));
 		const bytes = rates(samples, "bytes");
 		const rate = bytes.length ? bytes[bytes.length - 1].value : {};
 		const total = (s) => {
 			const c = stats.instances[s.name];
-			return c ? short(c.carrier_receive_bytes + c.carrier_transmit_bytes) : "-";
+			const m = stats.measured[s.name];
+			return c ? short(c.carrier_receive_bytes + c.carrier_transmit_bytes)
+				: m ? short(m.receive_bytes + m.transmit_bytes) : "-";
 		};
 		fill($("stacks"), ["stack", "kind", "state", ["sockets", "number"], ["bytes", "number"], ["bytes/s", "number"]],
 			stacks.map((s) => [s.name, s.engine ? s.kind + " " + s.engine : s.kind,
@@ -122,7 +137,10 @@ async function turn() {
 		lines("sockets", samples.map((s) => ({ t: s.t, value:
 			Object.fromEntries(Object.entries(s.stacks).map(([name, v]) => [name, v.sockets])) })));
 		lines("bytes", bytes);
-		histogram(flows);
+		histogram(flows, stats.measured);
+		fill($("nrd"), [["ago", "number"], "rule", "for", "decision"],
+			decisions.slice(0, DECISIONS).map((d) => [[time(1e6 * d.age_s), "number"], d.rule, d.remote || "all", [d.text, "text"]]));
+		if (!decisions.length) fill($("nrd"), ["None yet, or no rule is left to nRD."], []);
 		const down = stacks.filter((s) => s.kind === "userspace" && !s.up && !s.off);
 		$("health").textContent = down.length ? down.map((s) => s.name).join(", ") + " down" : "all stacks up";
 		$("health").className = down.length ? "bad" : "good";

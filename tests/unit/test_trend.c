@@ -56,6 +56,13 @@ static void test_kept(void)
 	CU_ASSERT_EQUAL(number(list, TREND_KEEP - 1, "edge0", "bytes"), -1);
 	CU_ASSERT_EQUAL(number(list, TREND_KEEP - 1, "other", "bytes"), n);
 	json_decref(list);
+	t.stack[0].measured.ended = 1;
+	t.stack[0].measured.rx_bytes = 70;
+	t.stack[0].measured.tx_bytes = 7;
+	trend_add(trend, &t, 1000 + n);
+	list = trend_json(trend);
+	CU_ASSERT_EQUAL(number(list, TREND_KEEP - 1, "kernel", "bytes"), 77);
+	json_decref(list);
 	trend_free(trend);
 }
 

@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 13
+#define DMM_ABI_VERSION 14
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -194,16 +194,16 @@ struct dmm_class_hdr {
 	dmm_ref wild[DMM_FIELDS];
 	dmm_u8 use[DMM_MAX_USE]; /* what the default is: stacks in order of preference */
 	dmm_u8 n_use;
-	dmm_u8 strict; /* as dmm_rule_rec.strict */
-	dmm_u32 cells; /* of the whole image */
-	dmm_u32 whole; /* cells when all of it was made; what edits have left behind is above */
-	dmm_u32 pad;
+	dmm_u8 strict;	/* as dmm_rule_rec.strict */
+	dmm_u32 cells;	/* of the whole image */
+	dmm_u64 groups; /* bit 1 << id: the group is in force; that of DMM_GROUP_NONE always */
 	/* the second cell; lengths in bytes */
 	dmm_u32 match_cell, match_len;
 	dmm_u32 set_cell, set_len;
 	dmm_u32 file_cell, file_len;
 	dmm_u32 table_cell; /* where tables, classes and chunks begin */
-	dmm_u32 pad2[9];
+	dmm_u32 whole; /* cells when all of it was made; what edits have left behind is above */
+	dmm_u32 pad[8];
 };
 #define DMM_HDR_CELLS 2
 #define DMM_TABLE_CELL(id) (DMM_HDR_CELLS + (id))
@@ -323,18 +323,23 @@ struct dmm_stack_rec {
 	dmm_u32 pad2;
 };
 
-/* dmm_group[id]: a group as attached; name "" is a free id. [0] is the cgroup of the instances. */
+/*
+ * dmm_group[id]: a group as attached; name "" is a free id. [0] is the cgroup of the instances. It
+ * is there before the group is in force, and before anything is made or attached for it, and after:
+ * which groups are in force says dmm_class_hdr.groups, so that one store switches rules and groups.
+ */
 struct dmm_group_rec {
 	char name[DMM_NAME_LEN];
 	char cgroup[DMM_PATH_LEN]; /* below the cgroup2 mount */
-	dmm_u64 cgroup_id;	   /* inode of the directory; 0: not attached */
-	dmm_u8 made; /* directories of the path that were made by DMM and go with the group */
+	dmm_u64 cgroup_id;	   /* inode of the directory; 0: not all is attached */
+	dmm_u8 made; /* directories of the path that DMM made or is about to, and that go with the
+			group */
 	dmm_u8 pad[7];
 };
 
 /* dmm_cgroup, cgroup storage: what the programs learn from the cgroup that they are attached to. */
 struct dmm_cgroup_val {
-	dmm_u32 group; /* group id; DMM_GROUP_NONE until the group is in force */
+	dmm_u32 group; /* group id; counts in the generations that have the group */
 	dmm_u32 flags; /* DMM_CG_* */
 };
 #define DMM_CG_INSTANCE 1u /* the cgroup of the dmm-stackd instances */

@@ -226,6 +226,8 @@ static __always_inline int choose_once(const struct selector *sel, struct choice
 	hdr = (void *)cell_at(image, 0);
 	if (!hdr)
 		return 0;
+	if (!(hdr->groups >> (sel->group % DMM_MAX_GROUPS) & 1)) /* it is to come, or gone */
+		return !slot_was_whole(c);
 	found = memo_find(sel, c->generation, hdr->fields);
 	if (found == MEMO_MISS)
 		c->rule = search_rule(slot, sel);
@@ -260,8 +262,8 @@ static __always_inline int choose_once(const struct selector *sel, struct choice
 /*
  * Decide in the generation in force. The generation is read once: all that follows is of one slot.
  * A commit that begins to write the slot again meanwhile is noticed (struct dmm_meta), and the
- * decision is made anew. False: there is none, c->why says the reason: no policy yet, or all tries
- * were in vain.
+ * decision is made anew. False: there is none, c->why says the reason: no policy with this group,
+ * or all tries were in vain.
  */
 static __always_inline bool choose(const struct selector *sel, struct choice *c)
 {

@@ -146,40 +146,69 @@ static void group_dir(const struct tree *t, const struct dmm_group_rec *rec, cha
 	snprintf(ret, len, "%s/links/%s", t->path, rec->name);
 }
 
+static int write_record(struct tree *t, dmm_u32 id, const struct dmm_group_rec *rec)
+{
+	return bpf_map_update_elem(t->map[TREE_GROUP], &id, rec, 0) < 0 ? -errno : 0;
+}
+
+/* Say which directories are about to be made, so that they are found when this is killed. */
+static int announce(struct tree *t, dmm_u32 id, struct dmm_group_rec *rec)
+{
+	struct dmm_group_rec killed;
+	unsigned missing;
+	int r = cgroup_missing(rec->cgroup, &missing);
+
+	rec->cgroup_id = 0;
+	rec->made = 0;
+	if (r == 0 && bpf_map_lookup_elem(t->map[TREE_GROUP], &id, &killed) == 0 &&
+	    strcmp(killed.cgroup, rec->cgroup) == 0)
+		rec->made = killed.made;
+	rec->made = (dmm_u8)MAX(rec->made, missing);
+	return r == 0 ? write_record(t, id, rec) : r;
+}
+
+static int attach_to(struct tree *t, dmm_u32 id, struct dmm_group_rec *rec, int cgroup,
+		     bool instances, dmm_u8 needs)
+{
+	char dir[PATH_MAX + 64], leaving[PATH_MAX + 64];
+	struct stat st;
+	int r;
+
+	if (fstat(cgroup, &st) < 0)
+		return -errno;
+	group_dir(t, rec, dir, sizeof(dir));
+	leaving_dir(t, st.st_ino, leaving, sizeof(leaving));
+	remove_links(dir);
+	if (rename(leaving, dir) < 0 && mkdir(dir, 0755) < 0)
+		return -errno;
+	r = attach_hooks(t, dir, cgroup, instances, needs);
+	if (r == 0)
+		r = set_value(t, st.st_ino, instances ? DMM_GROUP_NONE : id,
+			      instances ? DMM_CG_INSTANCE : 0);
+	rec->cgroup_id = st.st_ino;
+	return r == 0 ? write_record(t, id, rec) : r;
+}
+
 static int attach(struct tree *t, dmm_u32 id, struct dmm_group_rec *rec, bool instances,
 		  dmm_u8 needs)
 {
 	_cleanup_close_ int cgroup = -1;
-	char dir[PATH_MAX + 64], leaving[PATH_MAX + 64];
-	unsigned made = 0, left;
-	struct stat st;
+	struct dmm_group_rec none = {};
+	char dir[PATH_MAX + 64];
+	unsigned left;
 	int r;
 
-	r = cgroup_open(rec->cgroup, true, &cgroup, &made);
-	if (r < 0)
-		return r;
-	rec->made = (dmm_u8)made;
-	group_dir(t, rec, dir, sizeof(dir));
-	remove_links(dir);
-	r = fstat(cgroup, &st) < 0 ? -errno : 0;
-	if (r == 0) {
-		leaving_dir(t, st.st_ino, leaving, sizeof(leaving));
-		if (rename(leaving, dir) < 0 && mkdir(dir, 0755) < 0)
-			r = -errno;
-	}
+	r = announce(t, id, rec);
 	if (r == 0)
-		r = attach_hooks(t, dir, cgroup, instances, needs);
-	if (r == 0) {
-		rec->cgroup_id = st.st_ino;
-		r = set_value(t, st.st_ino, instances ? DMM_GROUP_NONE : id,
-			      instances ? DMM_CG_INSTANCE : 0);
-	}
-	if (r == 0 && bpf_map_update_elem(t->map[TREE_GROUP], &id, rec, 0) < 0)
-		r = -errno;
+		r = cgroup_open(rec->cgroup, true, &cgroup, NULL);
+	if (r == 0)
+		r = attach_to(t, id, rec, cgroup, instances, needs);
 	if (r < 0) {
 		log_err("cannot attach to cgroup %s: %s", rec->cgroup, strerror(-r));
+		group_dir(t, rec, dir, sizeof(dir));
 		remove_links(dir);
-		cgroup_remove(rec->cgroup, made, &left);
+		cgroup_remove(rec->cgroup, rec->made, &left);
+		write_record(t, id, &none);
 	}
 	return r;
 }
@@ -271,44 +300,53 @@ static bool is_fresh(const char *dir)
 	return stat(dir, &st) == 0 && time(NULL) - st.st_ctime < LEAVING_MIN_S;
 }
 
-bool attach_has_left(const struct tree *t)
+/* The next directory of links that a group left to its flows. Begins with *d NULL; false: there is
+ * none, and *d is closed. */
+static bool next_left(const struct tree *t, DIR **d, char *ret, size_t len)
 {
 	char links[PATH_MAX + 16];
 	struct dirent *e;
-	bool any = false;
-	DIR *d;
 
 	snprintf(links, sizeof(links), "%s/links", t->path);
-	d = opendir(links);
-	while (d && !any && (e = readdir(d)))
-		any = strncmp(e->d_name, LEAVING, strlen(LEAVING)) == 0;
-	if (d)
+	if (!*d)
+		*d = opendir(links);
+	while (*d && (e = readdir(*d))) {
+		if (strncmp(e->d_name, LEAVING, strlen(LEAVING)) != 0)
+			continue;
+		snprintf(ret, len, "%s/%s", links, e->d_name);
+		return true;
+	}
+	if (*d)
+		closedir(*d);
+	return false;
+}
+
+bool attach_has_left(const struct tree *t)
+{
+	char dir[PATH_MAX + NAME_MAX + 32];
+	DIR *d = NULL;
+	bool any = next_left(t, &d, dir, sizeof(dir));
+
+	if (any)
 		closedir(d);
 	return any;
 }
 
 void attach_sweep(struct tree *t)
 {
-	char links[PATH_MAX + 16], dir[PATH_MAX + NAME_MAX + 32];
-	bool any = false;
-	struct dirent *e;
-	DIR *d;
+	char dir[PATH_MAX + NAME_MAX + 32];
+	bool asked = false, in_use = false;
+	DIR *d = NULL;
 
-	snprintf(links, sizeof(links), "%s/links", t->path);
-	d = opendir(links);
-	while (d && (e = readdir(d))) {
-		if (strncmp(e->d_name, LEAVING, strlen(LEAVING)) != 0)
+	while (next_left(t, &d, dir, sizeof(dir))) {
+		if (in_use || is_fresh(dir))
 			continue;
-		snprintf(dir, sizeof(dir), "%s/%s", links, e->d_name);
-		if (is_fresh(dir))
-			continue;
-		if (!any && flows_of(t, DMM_GROUP_NONE))
-			break;
-		any = true;
-		remove_links(dir);
+		if (!asked)
+			in_use = flows_of(t, DMM_GROUP_NONE);
+		asked = true;
+		if (!in_use)
+			remove_links(dir);
 	}
-	if (d)
-		closedir(d);
 }
 
 static bool has_listener(struct tree *t, dmm_u32 group)
@@ -400,33 +438,6 @@ static int find_busy(const struct dmm_flow_row *f, void *ctx)
 	return 0;
 }
 
-static bool is_group(const struct dmm_group_rec *groups, const char *name)
-{
-	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
-		if (strcmp(groups[i].name, name) == 0)
-			return true;
-	return false;
-}
-
-/* What was attached for a group that was not noted yet when its commit was killed. */
-static void remove_unknown(struct tree *t, const struct dmm_group_rec *groups)
-{
-	char links[PATH_MAX + 16], dir[PATH_MAX + NAME_MAX + 32];
-	struct dirent *e;
-	DIR *d;
-
-	snprintf(links, sizeof(links), "%s/links", t->path);
-	d = opendir(links);
-	while (d && (e = readdir(d))) {
-		if (strchr(".@", e->d_name[0]) || is_group(groups, e->d_name))
-			continue;
-		snprintf(dir, sizeof(dir), "%s/%s", links, e->d_name);
-		remove_links(dir); /* a link that is no group's is no directory */
-	}
-	if (d)
-		closedir(d);
-}
-
 static void trim(struct tree *t, const struct dmm_group_rec *rec, dmm_u8 needs)
 {
 	char dir[PATH_MAX + 64], file[PATH_MAX + 128];
@@ -441,23 +452,17 @@ static void trim(struct tree *t, const struct dmm_group_rec *rec, dmm_u8 needs)
 
 void attach_trim(struct tree *t, const dmm_u8 needs[DMM_MAX_GROUPS])
 {
-	bool busy[DMM_MAX_GROUPS] = {false}, any = false, all = true;
+	bool busy[DMM_MAX_GROUPS] = {false}, any = false;
 	struct dmm_group_rec rec[DMM_MAX_GROUPS] = {0};
 	char dir[PATH_MAX + 64];
-	int r;
 
 	for (dmm_u32 i = 1; i < DMM_MAX_GROUPS; i++) {
-		r = maps_group(t, i, &rec[i]);
-		if (r < 0) {
-			all &= r == -ENOENT;
+		if (maps_group(t, i, &rec[i]) < 0)
 			continue;
-		}
 		group_dir(t, &rec[i], dir, sizeof(dir));
 		busy[i] = !spares_hook(dir, needs[i]);
 		any |= !busy[i];
 	}
-	if (all) /* else a group that could not be read would pass for one that is gone */
-		remove_unknown(t, rec);
 	/* a socket that was decided before the switch says so when the program has ended */
 	if (!any || maps_wait_readers(t) < 0 || maps_flows(t, find_busy, busy) < 0)
 		return;
@@ -503,7 +508,7 @@ static void bequeath(struct tree *t, const struct dmm_group_rec *gone, unsigned 
 		    depth(rec.cgroup) - rec.made > stay)
 			continue;
 		rec.made = (dmm_u8)(depth(rec.cgroup) - base);
-		bpf_map_update_elem(t->map[TREE_GROUP], &i, &rec, 0);
+		write_record(t, i, &rec);
 		return;
 	}
 	log_warn("directories above cgroup %s stay: others use them", gone->cgroup);
@@ -539,22 +544,20 @@ int attach_rename(struct tree *t, unsigned from, unsigned to, struct dmm_group_r
 
 	if (bpf_map_lookup_elem(t->map[TREE_GROUP], &id, &old) < 0)
 		return -errno;
-	snprintf(before, sizeof(before), "%s/links/%s", t->path, old.name);
-	snprintf(after, sizeof(after), "%s/links/%s", t->path, rec->name);
+	group_dir(t, &old, before, sizeof(before));
+	group_dir(t, rec, after, sizeof(after));
 	if (rename(before, after) < 0)
 		return -errno;
 	rec->cgroup_id = old.cgroup_id;
 	rec->made = old.made;
 	r = set_value(t, old.cgroup_id, to, attach_group_off(t, &old) ? DMM_CG_OFF : 0);
-	if (r < 0)
-		return r;
-	if (from != to) {
-		bpf_map_update_elem(t->map[TREE_GROUP], &id, &none, 0);
+	if (r == 0) /* never without a record: what nobody knows of is never removed */
+		r = write_record(t, to, rec);
+	if (r == 0 && from != to) {
+		write_record(t, from, &none);
 		regroup(t, from, to);
 	}
-	id = to;
-	bpf_map_update_elem(t->map[TREE_GROUP], &id, rec, 0);
-	return 0;
+	return r;
 }
 
 bool attach_has_links(const struct tree *t, const struct dmm_group_rec *rec)
@@ -565,6 +568,23 @@ bool attach_has_links(const struct tree *t, const struct dmm_group_rec *rec)
 	return access(dir, F_OK) == 0;
 }
 
+/* Has another group its cgroup? One that was killed while it got another name. */
+static bool is_renamed(struct tree *t, dmm_u32 id, const struct dmm_group_rec *rec)
+{
+	struct dmm_group_rec other;
+
+	for (dmm_u32 i = 1; i < DMM_MAX_GROUPS; i++)
+		if (i != id && maps_group(t, i, &other) == 0 &&
+		    strcmp(other.cgroup, rec->cgroup) == 0 && attach_has_links(t, &other))
+			return true;
+	return false;
+}
+
+void attach_suspend(struct tree *t, const struct dmm_group_rec *rec)
+{
+	set_value(t, rec->cgroup_id, DMM_GROUP_NONE, 0);
+}
+
 int attach_detach(struct tree *t, const struct dmm_group_rec *rec)
 {
 	struct dmm_group_rec cur, none = {};
@@ -573,7 +593,7 @@ int attach_detach(struct tree *t, const struct dmm_group_rec *rec)
 	int r = 0;
 
 	attach_sweep(t);
-	snprintf(dir, sizeof(dir), "%s/links/%s", t->path, rec->name);
+	group_dir(t, rec, dir, sizeof(dir));
 	for (dmm_u32 i = 0; i < DMM_MAX_GROUPS; i++) {
 		if (bpf_map_lookup_elem(t->map[TREE_GROUP], &i, &cur) < 0 ||
 		    strcmp(cur.name, rec->name) != 0)
@@ -582,11 +602,11 @@ int attach_detach(struct tree *t, const struct dmm_group_rec *rec)
 			leave_to_flows(t, dir, &cur);
 		else
 			remove_links(dir);
-		if (cur.made)
+		if (cur.made && !is_renamed(t, i, &cur))
 			r = cgroup_remove(cur.cgroup, cur.made, &left);
 		if (left)
 			bequeath(t, &cur, left);
-		bpf_map_update_elem(t->map[TREE_GROUP], &i, &none, 0);
+		write_record(t, i, &none);
 		if (i == DMM_GROUP_NONE)
 			continue;
 		sweep(t, TREE_LISTEN, sizeof(dmm_u64), i, is_listener);
@@ -594,7 +614,6 @@ int attach_detach(struct tree *t, const struct dmm_group_rec *rec)
 		sweep(t, TREE_TUPLE, sizeof(struct dmm_tuple), i, is_stale_tuple);
 		regroup(t, i, DMM_GROUP_NONE);
 	}
-	remove_links(dir); /* of a group that never came to be in force */
 	return r;
 }
 
@@ -606,13 +625,13 @@ int attach_instance_self(struct tree *t)
 
 	if (bpf_map_lookup_elem(t->map[TREE_GROUP], &id, &rec) < 0)
 		return -errno;
-	if (!rec.name[0]) {
+	if (!rec.cgroup_id) {
 		r = tree_lock(t->path, true, &lock);
 		if (r < 0)
 			return r;
 		/* another instance may have been faster */
 		bpf_map_lookup_elem(t->map[TREE_GROUP], &id, &rec);
-		if (!rec.name[0]) {
+		if (!rec.cgroup_id) {
 			snprintf(rec.name, sizeof(rec.name), "%s", ATTACH_INSTANCES);
 			instances_cgroup(t, rec.cgroup);
 			r = attach(t, id, &rec, true, 0);

@@ -16,7 +16,7 @@
 int attach_allowed(const struct tree *t, const struct dmm_group_rec *rec);
 
 /* Attach what it needs (loader/needs.h) to rec->cgroup, made if it does not exist; fills
- * rec->cgroup_id and rec->made. */
+ * rec->cgroup_id and rec->made. Its sockets are managed from the generation on that has it. */
 int attach_group(struct tree *t, unsigned id, struct dmm_group_rec *rec, dmm_u8 needs);
 
 /* Attach to the cgroup of a group what it needs and has not got; to be called before the policy
@@ -30,6 +30,9 @@ void attach_trim(struct tree *t, const dmm_u8 needs[DMM_MAX_GROUPS]);
 
 /* Is anything of the group attached? Not, if what detached it was cut off. */
 bool attach_has_links(const struct tree *t, const struct dmm_group_rec *rec);
+
+/* Until it is attached anew or renamed, its sockets are no group's. */
+void attach_suspend(struct tree *t, const struct dmm_group_rec *rec);
 
 /* Undo attach_group(), and remove the directories that it made; members go on unmanaged. What the
  * maps hold of its listeners and connects goes too: nobody would withdraw it any more. */

@@ -67,6 +67,21 @@ static int make_parents(char *full, size_t keep, unsigned *ret_made)
 	}
 }
 
+int cgroup_missing(const char *path, unsigned *ret)
+{
+	char full[PATH_MAX], mount[PATH_MAX];
+	int r = cgroup_path(path, full, sizeof(full));
+
+	*ret = 0;
+	if (r == 0)
+		r = cgroup_mount(mount, sizeof(mount));
+	if (r < 0)
+		return r;
+	for (; strlen(full) > strlen(mount) && access(full, F_OK) < 0; (*ret)++)
+		*strrchr(full, '/') = '\0';
+	return 0;
+}
+
 int cgroup_open(const char *path, bool make, int *ret_fd, unsigned *ret_made)
 {
 	char full[PATH_MAX], mount[PATH_MAX];

@@ -18,6 +18,9 @@ int cgroup_path(const char *path, char *ret, size_t len);
  * directories, from the last one upward, were made now. */
 int cgroup_open(const char *path, bool make, int *ret_fd, unsigned *ret_made);
 
+/* How many directories of the path do not exist, from the last one upward. */
+int cgroup_missing(const char *path, unsigned *ret);
+
 /* Move pid (0: the caller) into it. */
 int cgroup_join(const char *path, pid_t pid);
 

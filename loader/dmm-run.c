@@ -9,8 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <bpf/bpf.h>
-
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "loader/cgroup.h"
@@ -55,28 +53,26 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
-/* The group's cgroup, by its name in the tree. */
-static int find_group(struct tree *t, const char *name, struct dmm_group_rec *ret)
+/* The group of this name; NULL: there is none. */
+static const struct dmm_group_rec *find_group(const struct dmm_group_rec *groups, const char *name)
 {
-	for (dmm_u32 i = 1; i < DMM_MAX_GROUPS; i++)
-		if (bpf_map_lookup_elem(t->map[TREE_GROUP], &i, ret) == 0 &&
-		    strcmp(ret->name, name) == 0)
-			return 0;
-	return -ENOENT;
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
+		if (strcmp(groups[i].name, name) == 0)
+			return &groups[i];
+	return NULL;
 }
 
-static void list_groups(struct tree *t)
+static void list_groups(const struct dmm_group_rec *groups)
 {
-	struct dmm_group_rec rec;
-
-	for (dmm_u32 i = 1; i < DMM_MAX_GROUPS; i++)
-		if (bpf_map_lookup_elem(t->map[TREE_GROUP], &i, &rec) == 0 && rec.name[0])
-			log_err("  %s (cgroup %s)", rec.name, rec.cgroup);
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
+		if (groups[i].name[0])
+			log_err("  %s (cgroup %s)", groups[i].name, groups[i].cgroup);
 }
 
 static int move(const struct args *a, pid_t pid)
 {
-	struct dmm_group_rec rec;
+	struct dmm_group_rec groups[DMM_MAX_GROUPS] = {0};
+	const struct dmm_group_rec *group = NULL;
 	struct tree t;
 	int r;
 
@@ -87,12 +83,17 @@ static int move(const struct args *a, pid_t pid)
 			tree_path(a->bpffs), strerror(-r));
 		return r;
 	}
-	r = find_group(&t, a->group, &rec);
-	if (r < 0) {
+	r = maps_groups(&t, groups);
+	if (r == 0)
+		group = find_group(groups, a->group);
+	if (group) {
+		r = cgroup_join(group->cgroup, pid);
+	} else if (r == 0) {
+		r = -ENOENT;
 		log_err("there is no group \"%s\" in force; groups are:", a->group);
-		list_groups(&t);
+		list_groups(groups);
 	} else {
-		r = cgroup_join(rec.cgroup, pid);
+		log_err("cannot read the groups of %s: %s", t.path, strerror(-r));
 	}
 	tree_close(&t);
 	return r;

@@ -176,13 +176,26 @@ struct settling {
 	bool attached[DMM_MAX_GROUPS];
 };
 
-/* What was killed while it took a group away left its record: that is taken away now, or the group
- * would pass for attached. */
-static void end_unlinked(struct tree *t, struct dmm_group_rec *groups)
+/*
+ * What a commit that was killed has left: groups that never came to be in force, or were about to
+ * go, or were only half attached. One whose cgroup c has too is taken on, but until it has the id
+ * that it has in c, its sockets are nobody's.
+ */
+static void end_unfinished(struct tree *t, dmm_u64 in_force, const struct dmm_class *c,
+			   struct dmm_group_rec *groups)
 {
+	unsigned heir;
+
 	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++) {
-		if (!groups[i].name[0] || attach_has_links(t, &groups[i]))
+		if (!groups[i].name[0])
 			continue;
+		heir = heir_of(c, &groups[i]);
+		if (groups[i].cgroup_id && attach_has_links(t, &groups[i]) &&
+		    (heir || (in_force >> i & 1))) {
+			if (heir != i && !(in_force >> i & 1))
+				attach_suspend(t, &groups[i]);
+			continue;
+		}
 		attach_detach(t, &groups[i]);
 		groups[i] = (struct dmm_group_rec){0};
 	}
@@ -205,8 +218,6 @@ static int attach_new(struct tree *t, const struct dmm_class *c, struct settling
 
 		if (!rec.name[0] || old[i].name[0] || has_cgroup(old, rec.cgroup))
 			continue;
-		rec.cgroup_id = 0;
-		rec.made = 0;
 		r = attach_group(t, i, &rec, s->needs[i]);
 		s->attached[i] = r == 0;
 	}
@@ -240,8 +251,6 @@ static void settle_groups(struct tree *t, const struct dmm_class *c, struct sett
 		rec = c->group[i];
 		if (!rec.name[0] || s->attached[i] || same_group(&old[i], &rec))
 			continue;
-		rec.cgroup_id = 0;
-		rec.made = 0;
 		if (attach_group(t, i, &rec, s->needs[i]) < 0)
 			log_err("group %s stays unmanaged until the next commit", rec.name);
 	}
@@ -286,7 +295,7 @@ static int build(struct tree *t, const struct dmm_class *c, struct settling *s)
 			strerror(-r));
 	if (r < 0)
 		return r;
-	end_unlinked(t, s->group);
+	end_unfinished(t, s->old.hdr.groups, c, s->group);
 	return attach_new(t, c, s);
 }
 
@@ -321,6 +330,17 @@ static void read_empty(struct dmm_class *ret)
 	ret->stack[0].kind = DMM_KIND_KERNEL;
 }
 
+/* Those that the generation has of the groups that are attached. */
+static int read_groups(struct tree *t, const struct dmm_class_hdr *hdr, struct dmm_group_rec *ret)
+{
+	int r = read_range(t->map[TREE_GROUP], 0, ret, sizeof(ret[0]), DMM_MAX_GROUPS);
+
+	for (unsigned i = 0; r == 0 && i < DMM_MAX_GROUPS; i++)
+		if (i == DMM_GROUP_NONE || !(hdr->groups >> i & 1))
+			ret[i] = (struct dmm_group_rec){0};
+	return r;
+}
+
 static int read_slot(struct tree *t, dmm_u32 slot, struct dmm_class *ret)
 {
 	int r = image_read(t, slot, ret);
@@ -329,8 +349,7 @@ static int read_slot(struct tree *t, dmm_u32 slot, struct dmm_class *ret)
 		r = read_range(t->map[TREE_STACK], slot * DMM_MAX_STACKS, ret->stack,
 			       sizeof(ret->stack[0]), DMM_MAX_STACKS);
 	if (r == 0)
-		r = read_range(t->map[TREE_GROUP], 1, ret->group + 1, sizeof(ret->group[0]),
-			       DMM_MAX_GROUPS - 1);
+		r = read_groups(t, &ret->hdr, ret->group);
 	return r;
 }
 
@@ -343,17 +362,41 @@ int maps_group(const struct tree *t, unsigned id, struct dmm_group_rec *ret)
 	return ret->name[0] ? 0 : -ENOENT;
 }
 
+/* Did nobody write to the slot of the generation meanwhile? */
+static bool was_whole(const struct tree *t, dmm_u64 generation)
+{
+	return __atomic_load_n(&t->meta->building, __ATOMIC_SEQ_CST) <= generation + 1 &&
+	       t->meta->generation == generation;
+}
+
+int maps_groups(struct tree *t, struct dmm_group_rec ret[DMM_MAX_GROUPS])
+{
+	dmm_u64 generation;
+	int r;
+
+	memset(ret, 0, DMM_MAX_GROUPS * sizeof(*ret));
+	do {
+		struct image_view v = {0};
+
+		generation = __atomic_load_n(&t->meta->generation, __ATOMIC_SEQ_CST);
+		r = generation ? image_view(t, generation & 1, &v) : 0;
+		if (r == 0)
+			r = read_groups(t, &v.hdr, ret);
+		image_view_close(&v);
+	} while (!was_whole(t, generation));
+	return r;
+}
+
 int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation)
 {
 	dmm_u64 generation;
 	int r;
 
-	do { /* until nobody wrote meanwhile */
+	do {
 		generation = __atomic_load_n(&t->meta->generation, __ATOMIC_SEQ_CST);
 		read_empty(ret);
 		r = generation ? read_slot(t, generation & 1, ret) : 0;
-	} while (__atomic_load_n(&t->meta->building, __ATOMIC_SEQ_CST) > generation + 1 ||
-		 t->meta->generation != generation);
+	} while (!was_whole(t, generation));
 	if (ret_generation)
 		*ret_generation = generation;
 	return r;
@@ -389,7 +432,7 @@ int maps_rules_off(struct tree *t, struct dmm_rule_rec **ret, size_t *ret_n,
 	int r;
 
 	*ret = NULL;
-	do { /* until nobody wrote meanwhile */
+	do {
 		struct image_view v = {0};
 
 		free(*ret);
@@ -400,8 +443,7 @@ int maps_rules_off(struct tree *t, struct dmm_rule_rec **ret, size_t *ret_n,
 		if (r == 0)
 			r = rules_off(&v, ret, ret_n);
 		image_view_close(&v);
-	} while (__atomic_load_n(&t->meta->building, __ATOMIC_SEQ_CST) > generation + 1 ||
-		 t->meta->generation != generation);
+	} while (!was_whole(t, generation));
 	*ret_generation = generation;
 	return r;
 }

@@ -57,7 +57,10 @@ int maps_read(struct tree *t, struct dmm_class *ret, dmm_u64 *ret_generation);
 int maps_rules_off(struct tree *t, struct dmm_rule_rec **ret, size_t *ret_n,
 		   dmm_u64 *ret_generation);
 
-/* One group as it is in force. -ENOENT: there is no group of this id. */
+/* The groups in force, by id. 0 or -errno. */
+int maps_groups(struct tree *t, struct dmm_group_rec ret[DMM_MAX_GROUPS]);
+
+/* One group as it is attached. -ENOENT: there is no group of this id. */
 int maps_group(const struct tree *t, unsigned id, struct dmm_group_rec *ret);
 
 /*

@@ -581,6 +581,15 @@ static int put_whole(struct image *im, const struct parts *ps, const struct dmm_
 	return r;
 }
 
+static dmm_u64 group_bits(const struct dmm_class *c)
+{
+	dmm_u64 bits = 1 << DMM_GROUP_NONE;
+
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
+		bits |= (dmm_u64)(c->group[i].name[0] != '\0') << i;
+	return bits;
+}
+
 static int put_image(struct image *im, const struct dmm_policy *p, const struct dmm_class *prev,
 		     struct dmm_class *c)
 {
@@ -595,6 +604,7 @@ static int put_image(struct image *im, const struct dmm_policy *p, const struct 
 			    ? take_over(im, &ps, prev, hdr)
 			    : put_whole(im, &ps, p, c);
 	hdr->abi = DMM_ABI_VERSION;
+	hdr->groups = group_bits(c);
 	hdr->n_use = (dmm_u8)p->n_def;
 	memset(hdr->use, 0, sizeof(hdr->use));
 	if (r == 0)

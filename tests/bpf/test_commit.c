@@ -5,12 +5,15 @@
  * anywhere between. libbpf calls the kernel through syscall(), which is this program's own.
  */
 #include <CUnit/Basic.h>
+#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +24,7 @@
 #include "match.skel.h"
 
 #include "lib/base/log.h"
+#include "loader/cgroup.h"
 #include "loader/maps.h"
 #include "policyd/policy.h"
 #include "tests/bpf/match.h"
@@ -134,11 +138,56 @@ static bool attached(const struct dmm_class *c)
 	return true;
 }
 
-/* Groups are attached before the switch and detached after it: they may be those of both. */
-static bool same_policy(struct dmm_class *now, const struct dmm_class *c)
+/* Attached are also groups that are to come or to go: none of them is told. */
+static bool same_policy(const struct dmm_class *now, const struct dmm_class *c)
 {
-	memcpy(now->group, c->group, sizeof(now->group));
+	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++)
+		if (strcmp(now->group[i].name, c->group[i].name) != 0)
+			return false;
 	return class_equal(now, c);
+}
+
+/* A cgroup of make(). */
+static bool has_cgroup(const char *name)
+{
+	char full[256], rel[96];
+
+	snprintf(rel, sizeof(rel), "dmm-commit-%d%s%s", getpid(), *name ? "/" : "", name);
+	return cgroup_path(rel, full, sizeof(full)) == 0 && access(full, F_OK) == 0;
+}
+
+static dmm_u64 clients(unsigned reason)
+{
+	static dmm_u64 v[DMM_MAX_STACKS * DMM_ROLES * DMM_REASON_SPACE];
+	dmm_u64 n = 0;
+
+	maps_verdicts(&tree, v);
+	for (unsigned i = 0; i < DMM_MAX_STACKS; i++)
+		n += v[DMM_VERDICT_INDEX(i, DMM_ROLE_CLIENT, reason)];
+	return n;
+}
+
+/* A socket of a group that c does not have is judged by nothing of c, whatever is attached. */
+static bool judges_its_own(const struct dmm_class *c, const char *name)
+{
+	dmm_u64 by_default = clients(DMM_REASON_DEFAULT), managed = class_group(c, name) > 0;
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
+	char cgroup[64];
+	int status;
+	pid_t pid;
+
+	if (!has_cgroup(name))
+		return true;
+	snprintf(cgroup, sizeof(cgroup), "dmm-commit-%d/%s", getpid(), name);
+	pid = fork();
+	if (pid == 0) {
+		to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		_exit(cgroup_join(cgroup, 0) < 0 ||
+		      connect(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), (struct sockaddr *)&to,
+			      sizeof(to)) < 0);
+	}
+	waitpid(pid, &status, 0);
+	return status == 0 && clients(DMM_REASON_DEFAULT) == by_default + managed;
 }
 
 /* Which of the two is in force, all of it; NULL: neither. */
@@ -230,6 +279,8 @@ static void test_kill(void)
 		after = in_force();
 		CU_ASSERT_PTR_NOT_NULL_FATAL(after);
 		CU_ASSERT_TRUE_FATAL(attached(after));
+		CU_ASSERT_TRUE_FATAL(judges_its_own(after, "a"));
+		CU_ASSERT_TRUE_FATAL(judges_its_own(after, "b"));
 		if (WIFEXITED(status)) {
 			CU_ASSERT_EQUAL(WEXITSTATUS(status), 0);
 			CU_ASSERT_PTR_EQUAL(after, other(before));
@@ -240,6 +291,28 @@ static void test_kill(void)
 	}
 	CU_ASSERT(old > 10);
 	printf("killed at %u calls, %u of them after the switch; ", old + new, new);
+}
+
+/* What was made for a group is found and removed, wherever its commit was killed. */
+static void test_kill_directories(void)
+{
+	struct dmm_class *none = class_new(), *begun = make("a", 1, 1000, NULL);
+
+	memcpy(none->stack, one->stack, sizeof(none->stack));
+	none->hdr.stacks = none->hdr.n_use = 1;
+	for (unsigned at = 1;; at++) {
+		int status;
+
+		CU_ASSERT_EQUAL_FATAL(maps_commit(&tree, none, NULL), 0);
+		CU_ASSERT_FALSE_FATAL(has_cgroup(""));
+		status = commit_in_child(begun, at, 0);
+		if (WIFEXITED(status))
+			break;
+	}
+	CU_ASSERT_EQUAL(maps_commit(&tree, none, NULL), 0);
+	CU_ASSERT_FALSE(has_cgroup(""));
+	class_free(begun);
+	class_free(none);
 }
 
 static void test_kill_anywhere(void)
@@ -326,6 +399,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"each call fails once", test_fail},
 		{"killed before each call", test_kill},
+		{"directories of who was killed", test_kill_directories},
 		{"killed anywhere", test_kill_anywhere},
 		{"decisions while policies are switched", test_switching},
 		CU_TEST_INFO_NULL,

@@ -607,7 +607,6 @@ int main(int argc, char **argv)
 		{"redirect and names", test_redirect},
 		{"read back", test_read_back},
 		{"attached as far as needed", test_attached},
-		{"attached by a commit that was killed", test_killed_attach},
 		{"server's kernel settings", test_server_settings},
 		{"switched off by the operator", test_admin_off},
 		{"measured", test_measured},

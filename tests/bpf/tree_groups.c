@@ -98,26 +98,6 @@ void test_rename_listener(void)
 	hold_close(h);
 }
 
-/* A commit was killed when it had attached a program for a group that is not there yet. */
-void test_killed_attach(void)
-{
-	_cleanup_close_ int prog = tree_prog(&tree, "dmm_connect4");
-	char dir[128], file[160];
-	unsigned made;
-	int cgroup, link;
-
-	CU_ASSERT_EQUAL_FATAL(cgroup_open(group_cgroup, false, &cgroup, &made), 0);
-	link = bpf_link_create(prog, cgroup, BPF_CGROUP_INET4_CONNECT, NULL);
-	snprintf(dir, sizeof(dir), "%s/links/begun", path);
-	snprintf(file, sizeof(file), "%s/dmm_connect4", dir);
-	CU_ASSERT_EQUAL_FATAL(mkdir(dir, 0755), 0);
-	CU_ASSERT_EQUAL_FATAL(bpf_obj_pin(link, file), 0);
-	close(link);
-	close(cgroup);
-	CU_ASSERT_EQUAL(commit(), 0);
-	CU_ASSERT_EQUAL(access(dir, F_OK), -1);
-}
-
 static bool has_link(const char *prog)
 {
 	char file[192];

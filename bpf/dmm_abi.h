@@ -523,7 +523,14 @@ struct dmm_event {
 /* Constants of the steering programs. */
 struct dmm_steer {
 	dmm_u32 stack;
-	dmm_u32 take_ifindex; /* tc: the interface that owned packets are sent through */
+};
+
+/* tc: a record of dmm_frames, a ring buffer. The longest frame is an IP packet of 64 KiB. */
+#define DMM_FRAMES_SIZE (8u << 20)
+#define DMM_FRAME_MAX (65535 + 14)
+struct dmm_frame {
+	dmm_u32 len;
+	dmm_u8 data[]; /* from the Ethernet header on */
 };
 
 /* Key of dmm_xflow (XDP): an exact flow that the instance owns. Ports in network byte order. */

@@ -65,7 +65,8 @@
 	X(PASS_VLAN, "xdp_pass_vlan", "VLAN-tagged frames") \
 	X(PASS_SHORT, "xdp_pass_truncated", "frames too short to parse") \
 	X(PASS_NOXSK, "xdp_pass_no_socket", \
-	  "owned packets on a queue without an AF_XDP socket (in tc mode: dropped)")
+	  "owned packets on a queue without an AF_XDP socket (tc mode: dropped, the ring is " \
+	  "full)")
 
 /* Counters of one instance, written by it alone. X(NAME, metric, meaning) */
 #define DMM_INSTANCE_COUNTERS(X) \

@@ -5,10 +5,9 @@
  * fragments, frames that cannot be parsed.
  *
  * Two ways to sit in an interface's receive path: dmm_xdp is XDP on the interface itself, where a
- * queue without a socket falls back to the kernel; dmm_tc is
- * at its tc ingress and sends owned packets through an interface of the instance's own, where
- * dmm_take gives them to the socket. Behind generic XDP every packet of the interface is copied
- * before the program can look at it; tc looks first, so that others' packets pay nothing.
+ * queue without a socket falls back to the kernel; dmm_tc is at its tc ingress and copies owned
+ * packets into a ring that the instance reads. Behind generic XDP every packet of the interface is
+ * copied before the program can look at it; tc looks first, so that others' packets pay nothing.
  */
 #include <linux/if_ether.h>
 #include <linux/ip.h>
@@ -20,6 +19,8 @@
 char LICENSE[] SEC("license") = "GPL";
 
 #define TC_NEXT (-1) /* TCX_NEXT, and TC_ACT_UNSPEC before there was tcx */
+
+#define TC_TAKEN 2 /* TCX_DROP: to tcx there is nothing between this and passing on */
 
 const volatile struct dmm_steer dmm_steer;
 
@@ -295,29 +296,83 @@ int dmm_xdp(struct xdp_md *ctx)
 	return r;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, DMM_FRAMES_SIZE);
+} dmm_frames SEC(".maps");
+
+/* tc: the instance sleeps and is to be woken up. */
+__u32 dmm_asleep;
+
 /* Ethernet, IPv6, ICMPv6, IPv6, ports and sequence number: the longest that is looked at. */
 #define TC_HEADERS (14 + 40 + 8 + 40 + 8)
+
+/* Sizes of records: full frames of an MTU of 1500, of jumbo ones, of whatever offload puts
+ * together. What a record does not use is not touched. */
+#define GIVE_SMALL 2040
+#define GIVE_MIDDLE 16376
+#define GIVE_LARGE (sizeof(struct dmm_frame) + DMM_FRAME_MAX)
+
+/* Into a record of this size, which is a constant to the kernel. False: the ring is full, or the
+ * frame does not fit. */
+static __always_inline bool give(struct __sk_buff *skb, __u64 size)
+{
+	struct dmm_frame *f = bpf_ringbuf_reserve(&dmm_frames, size, 0);
+	__u64 len = skb->len;
+
+	if (!f)
+		return false;
+	if (!len || len > size - sizeof(*f) || bpf_skb_load_bytes(skb, 0, f->data, len) < 0) {
+		bpf_ringbuf_discard(f, BPF_RB_NO_WAKEUP);
+		return false;
+	}
+	f->len = len;
+	bpf_ringbuf_submit(f, BPF_RB_NO_WAKEUP);
+	return true;
+}
+
+/* The record is there before it is asked who sleeps, and who goes to sleep says so before looking
+ * for records: one of both sees the other. A record of nothing carries the wake-up. */
+static __always_inline void wake(void)
+{
+	struct dmm_frame *f;
+
+	if (!dmm_asleep)
+		return;
+	dmm_asleep = 0;
+	f = bpf_ringbuf_reserve(&dmm_frames, sizeof(*f), 0);
+	if (f)
+		bpf_ringbuf_discard(f, BPF_RB_FORCE_WAKEUP);
+}
+
+static __always_inline bool take(struct __sk_buff *skb)
+{
+	bool given;
+
+	if (skb->len <= GIVE_SMALL - sizeof(struct dmm_frame))
+		given = give(skb, GIVE_SMALL);
+	else if (skb->len <= GIVE_MIDDLE - sizeof(struct dmm_frame))
+		given = give(skb, GIVE_MIDDLE);
+	else
+		given = give(skb, GIVE_LARGE);
+	wake();
+	return given;
+}
 
 SEC("tc")
 int dmm_tc(struct __sk_buff *skb)
 {
 	enum dmm_xdp_counter what;
+	bool owned;
 
 	what = skb->vlan_present ? DMM_X_PASS_VLAN
 				 : steer(skb, (void *)(long)skb->data, (void *)(long)skb->data_end);
 	if (what == DMM_X_PASS_SHORT && skb->len > skb->data_end - skb->data &&
 	    bpf_skb_pull_data(skb, skb->len < TC_HEADERS ? skb->len : TC_HEADERS) == 0)
 		what = steer(skb, (void *)(long)skb->data, (void *)(long)skb->data_end);
+	owned = is_owned(what);
+	if (owned && !take(skb))
+		what = DMM_X_PASS_NOXSK;
 	counted(what);
-	return is_owned(what) ? bpf_redirect(dmm_steer.take_ifindex, BPF_F_INGRESS) : TC_NEXT;
-}
-
-SEC("xdp.frags")
-int dmm_take(struct xdp_md *ctx)
-{
-	int r = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_DROP);
-
-	if (r != XDP_REDIRECT)
-		counted(DMM_X_PASS_NOXSK);
-	return r;
+	return owned ? TC_TAKEN : TC_NEXT;
 }

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/ethtool.h>
 #include <linux/if_link.h>
-#include <linux/if_tun.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -33,9 +31,7 @@ struct xdp {
 	int ifindex;
 	enum dmm_xdp_mode mode;
 	struct xdp_program *prog; /* native, generic */
-	/* tc: */
-	int tap, take_link, tc_link;
-	char tap_name[IF_NAMESIZE];
+	int tc_link;		  /* tc */
 	dmm_u64 bits[65536 / 64]; /* what dmm_xbits holds */
 };
 
@@ -138,7 +134,8 @@ static int open_object(struct xdp *x, struct tree *t, unsigned stack)
 	x->skel->rodata->dmm_steer.stack = stack;
 	bpf_program__set_autoload(x->skel->progs.dmm_xdp, !tc);
 	bpf_program__set_autoload(x->skel->progs.dmm_tc, tc);
-	bpf_program__set_autoload(x->skel->progs.dmm_take, tc);
+	if (!tc)
+		bpf_map__set_autocreate(x->skel->maps.dmm_frames, false);
 	return tree_reuse_maps(t, x->skel->obj);
 }
 
@@ -165,59 +162,16 @@ static int attach_xdp(struct xdp *x)
 	return xdp_program__attach(x->prog, x->ifindex, libxdp_mode(x), 0);
 }
 
-/* ---- tc, and XDP on an interface of our own ---- */
+/* ---- tc ---- */
 
 #define TCX_INGRESS ((enum bpf_attach_type)46) /* Linux 6.6; libbpf 1.1 has no name for it */
 
-/* A tap that lives as long as its descriptor. It has no addresses and nothing to say. */
-static int tap_open(char ret_name[IF_NAMESIZE], int *ret_ifindex)
-{
-	_cleanup_close_ int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
-	char file[64];
-	int fd, quiet;
-
-	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-	if (fd < 0 || s < 0)
-		goto fail;
-	strcpy(ifr.ifr_name, "dmm%d");
-	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
-		goto fail;
-	snprintf(file, sizeof(file), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", ifr.ifr_name);
-	quiet = open(file, O_WRONLY | O_CLOEXEC);
-	if (quiet >= 0 && write(quiet, "1", 1) < 0)
-		log_debug("%s: %s", file, strerror(errno));
-	if (quiet >= 0)
-		close(quiet);
-	ifr.ifr_flags = IFF_UP;
-	if (ioctl(s, SIOCSIFFLAGS, &ifr) < 0 || ioctl(s, SIOCGIFINDEX, &ifr) < 0)
-		goto fail;
-	snprintf(ret_name, IF_NAMESIZE, "%s", ifr.ifr_name);
-	*ret_ifindex = ifr.ifr_ifindex;
-	return fd;
-fail:
-	quiet = -errno;
-	if (fd >= 0)
-		close(fd);
-	return quiet;
-}
-
 static int attach_tc(struct xdp *x)
 {
-	LIBBPF_OPTS(bpf_link_create_opts, generic, .flags = XDP_FLAGS_SKB_MODE);
-	int take = 0, r;
+	int r = dmm_xdp_bpf__load(x->skel); /* maps dmm_asleep, too */
 
-	x->tap = tap_open(x->tap_name, &take);
-	if (x->tap < 0)
-		return x->tap;
-	x->skel->rodata->dmm_steer.take_ifindex = (dmm_u32)take;
-	r = bpf_object__load(x->skel->obj);
 	if (r < 0)
 		return r;
-	x->take_link =
-		bpf_link_create(bpf_program__fd(x->skel->progs.dmm_take), take, BPF_XDP, &generic);
-	if (x->take_link < 0)
-		return -errno;
 	x->tc_link = bpf_link_create(bpf_program__fd(x->skel->progs.dmm_tc), x->ifindex,
 				     TCX_INGRESS, NULL);
 	return x->tc_link < 0 ? -errno : 0;
@@ -225,18 +179,11 @@ static int attach_tc(struct xdp *x)
 
 /* ---- either ---- */
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 static void unload(struct xdp *x)
 {
-	close_fd(&x->tc_link);
-	close_fd(&x->take_link);
-	close_fd(&x->tap);
+	if (x->tc_link >= 0)
+		close(x->tc_link);
+	x->tc_link = -1;
 	if (x->prog)
 		xdp_program__close(x->prog);
 	x->prog = NULL;
@@ -287,7 +234,7 @@ int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum
 	x = calloc(1, sizeof(*x));
 	if (!x)
 		return -ENOMEM;
-	x->tap = x->take_link = x->tc_link = -1;
+	x->tc_link = -1;
 	x->ifindex = ifindex;
 	libxdp_set_print(silent);
 	xdp_sweep(t, stack, ifindex);
@@ -357,27 +304,21 @@ int xdp_blank_clear(int ifindex)
 	return bpf_xdp_detach(ifindex, 0, NULL);
 }
 
-bool xdp_take_alive(const struct xdp *x)
+bool xdp_ring(const struct xdp *x, int *ret_fd, dmm_u32 **ret_asleep)
 {
-	_cleanup_close_ int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq ifr = {};
-
-	if (x->tap < 0 || s < 0)
-		return true;
-	/* asked of the descriptor: the name may be another's by now */
-	return ioctl(x->tap, TUNGETIFF, &ifr) == 0 && ioctl(s, SIOCGIFFLAGS, &ifr) == 0 &&
-	       (ifr.ifr_flags & IFF_UP);
-}
-
-const char *xdp_take_interface(const struct xdp *x)
-{
-	return x->tap >= 0 ? x->tap_name : NULL;
+	if (x->mode != DMM_XDP_TC)
+		return false;
+	*ret_fd = bpf_map__fd(x->skel->maps.dmm_frames);
+	*ret_asleep = &x->skel->bss->dmm_asleep;
+	return true;
 }
 
 int xdp_steer(struct xdp *x, unsigned queue, int xsk)
 {
-	dmm_u32 key = x->tap >= 0 ? 0 : queue;
+	dmm_u32 key = queue;
 
+	if (x->mode == DMM_XDP_TC)
+		return 0;
 	return bpf_map_update_elem(bpf_map__fd(x->skel->maps.xsks_map), &key, &xsk, 0) < 0 ? -errno
 											   : 0;
 }

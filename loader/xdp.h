@@ -5,8 +5,7 @@
  * logged.
  *
  * XDP programs are attached with libxdp. In tc mode the program is at the interface's tc ingress
- * (tcx, Linux 6.6) and owned packets turn up on a tap interface of the instance; both go with the
- * process.
+ * (tcx, Linux 6.6), where it goes with the process, and owned packets are copied to a ring buffer.
  */
 #ifndef DMM_LOADER_XDP_H
 #define DMM_LOADER_XDP_H
@@ -27,16 +26,13 @@ int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum
 /* Detach and unload. */
 void xdp_close(struct xdp *x);
 
-/* Give what is owned and arrives on the queue to this AF_XDP socket, which is of that queue, or, in
- * tc mode, of xdp_take_interface(). */
+/* Give what is owned and arrives on the queue to this AF_XDP socket, which is of that queue. In tc
+ * mode there is nothing to do. */
 int xdp_steer(struct xdp *x, unsigned queue, int xsk);
 
-/* tc mode: where the AF_XDP socket has to receive, on queue 0. NULL: on the interface itself. Owned
- * by x. */
-const char *xdp_take_interface(const struct xdp *x);
-
-/* tc mode: is that interface still there and up? True in the other modes. */
-bool xdp_take_alive(const struct xdp *x);
+/* tc mode: the ring buffer where owned packets turn up, each a struct dmm_frame, and where its
+ * reader says that it sleeps. False: in the other modes. Both are owned by x. */
+bool xdp_ring(const struct xdp *x, int *ret_fd, dmm_u32 **ret_asleep);
 
 /* Own one flow, one listening port of one address. -ENOSPC: the map is full. */
 int xdp_flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,

@@ -29,7 +29,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 5 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 6 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -100,8 +100,8 @@ struct engine_ops {
 	/* One received packet, from the IP header on, len bytes without link-layer padding, for an
 	 * address of the interface; IPv4 or IPv6 without options, TCP, checksums verified: the
 	 * field of TCP may hold the sum of the pseudo header alone.
-	 * The bytes are the engine's only during the call, which may change them. */
-	void (*input)(struct engine *e, uint8_t *pkt, size_t len, uint64_t now);
+	 * The bytes are there only during the call. */
+	void (*input)(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now);
 	/* Do what is due, report events. *ret_next: when to call again at the latest; UINT64_MAX:
 	 * not before the next input() or other call. */
 	void (*poll)(struct engine *e, uint64_t now, uint64_t *ret_next);

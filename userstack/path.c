@@ -268,7 +268,7 @@ static void path_unreachable(void *ctx, const uint8_t *pkt, size_t len)
 
 /* ---- port to engine ---- */
 
-static void path_frame(void *ctx, uint8_t *data, size_t len)
+static void path_frame(void *ctx, const uint8_t *data, size_t len)
 {
 	struct stack *s = ctx;
 	struct frame f;

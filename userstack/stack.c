@@ -265,6 +265,7 @@ static int steer_port(struct stack *s, unsigned first)
 static int open_port(struct stack *s)
 {
 	struct port_config pc = {.interface = s->c.interface};
+	struct port_ring ring;
 	bool attaches = s->c.port->attaches;
 	int r = 0;
 
@@ -284,7 +285,8 @@ static int open_port(struct stack *s)
 		return r;
 	if (!attaches) {
 		pc.may_zerocopy = s->xdp_mode == DMM_XDP_NATIVE;
-		pc.receive_on = xdp_take_interface(s->xdp);
+		if (xdp_ring(s->xdp, &ring.fd, &ring.asleep))
+			pc.ring = &ring;
 		r = s->c.port->open(&s->port, &pc);
 		if (r < 0)
 			return r;
@@ -449,12 +451,23 @@ static bool turn(struct stack *s, unsigned events)
 		tick(s);
 	s->c.port->flush(s->port);
 	flow_reap(s);
-	if (s->now - s->rt->heartbeat_ns >= BEAT_NS) {
+	if (s->now - s->rt->heartbeat_ns >= BEAT_NS)
 		s->rt->heartbeat_ns = s->now;
-		if (!xdp_take_alive(s->xdp))
-			path_gone(s, "somebody removed or stopped the instance's tap interface");
-	}
 	return frames >= RX_BUDGET;
+}
+
+/* Wait until there is something to do; returns how many of ev. */
+static int stack_wait(struct stack *s, struct epoll_event *ev, int timeout)
+{
+	bool (*sleep)(struct port * p, bool sleep) = timeout ? s->c.port->sleep : NULL;
+	int n;
+
+	if (sleep && !sleep(s->port, true))
+		timeout = 0;
+	n = epoll_wait(s->epoll, ev, EVENTS, timeout);
+	if (sleep)
+		sleep(s->port, false);
+	return n;
 }
 
 int stack_run(struct stack *s)
@@ -465,7 +478,7 @@ int stack_run(struct stack *s)
 
 	while (!s->stopping) {
 		timeout = timeout_ms(s, more);
-		n = epoll_wait(s->epoll, ev, EVENTS, timeout);
+		n = stack_wait(s, ev, timeout);
 		s->now = now_ns();
 		if (timeout)
 			STACK_COUNT(s, WAKEUPS, 1);

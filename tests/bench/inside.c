@@ -204,7 +204,7 @@ static void print_frames(uint64_t frames, uint64_t ns)
 	       (double)frames * PAYLOAD_RAW / s);
 }
 
-static void count_frame(void *ctx, uint8_t *frame, size_t len)
+static void count_frame(void *ctx, const uint8_t *frame, size_t len)
 {
 	(void)ctx;
 	(void)frame;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The steering programs on made-up frames, by BPF_PROG_TEST_RUN: what is owned goes to the AF_XDP
- * map (empty here, so the fallback counts it) or is redirected, everything else passes with its
+ * map (empty here, so the fallback counts it) or into the ring, everything else passes with its
  * cause counted, and garbage does no more than that. Needs root; skipped (77) without it.
  */
 #include <CUnit/Basic.h>
@@ -14,6 +14,7 @@
 #include <linux/tcp.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,8 +28,10 @@
 #include "bpf/dmm_counters.h"
 #include "lib/base/util.h"
 #include "tests/bpf/run.h"
+#include "userstack/port/frames.h"
 
 static struct dmm_xdp_bpf *skel;
+static struct frames *frames;
 static bool tc; /* the suite runs with dmm_xdp, then with dmm_tc */
 
 struct frame {
@@ -66,19 +69,28 @@ static bool passes(int r)
 	return r == (tc ? -1 : XDP_PASS);
 }
 
-/* dmm_tc redirects what is owned: the socket is looked for later. */
-static bool redirects(const struct frame *f)
+static struct frame got; /* out of the ring */
+
+static void take_frame(void *ctx, const uint8_t *data, size_t len)
+{
+	(void)ctx;
+	got.len = (unsigned)MIN(len, sizeof(got.b));
+	memcpy(got.b, data, got.len);
+}
+
+/* dmm_tc gives the ring what is owned, as it is. */
+static bool gives(const struct frame *f)
 {
 	static const enum dmm_xdp_counter owned[] = {DMM_X_FLOW, DMM_X_PORT, DMM_X_ICMP};
 	dmm_u64 before = 0, after = 0;
 
 	for (int i = 0; i < 3; i++)
 		before += counter(owned[i]);
-	if (run(f) != TC_ACT_REDIRECT)
+	if (run(f) != TC_ACT_SHOT || frames_rx(frames, 2, take_frame, NULL) != 1)
 		return false;
 	for (int i = 0; i < 3; i++)
 		after += counter(owned[i]);
-	return after == before + 1;
+	return after == before + 1 && got.len == f->len && !memcmp(got.b, f->b, f->len);
 }
 
 /* The frame passes and exactly this cause is counted. */
@@ -87,7 +99,7 @@ static bool passes_as(const struct frame *f, enum dmm_xdp_counter want)
 	dmm_u64 before[DMM_X_COUNT];
 
 	if (tc && want == DMM_X_PASS_NOXSK)
-		return redirects(f);
+		return gives(f);
 	for (int i = 0; i < DMM_X_COUNT; i++)
 		before[i] = counter(i);
 	if (!passes(run(f)))
@@ -409,7 +421,7 @@ static void test_garbage(void)
 			f.b[random() % f.len] = (unsigned char)random();
 		f.len = least + (unsigned)random() % (f.len - least + 1);
 		r = run(&f);
-		wrong += !passes(r) && !(tc && r == TC_ACT_REDIRECT);
+		wrong += !passes(r) && !(tc && r == TC_ACT_SHOT);
 	}
 	for (int i = 0; i < DMM_X_COUNT; i++)
 		after += counter(i);
@@ -417,14 +429,73 @@ static void test_garbage(void)
 	CU_ASSERT_EQUAL(after - before, (dmm_u64)runs);
 }
 
+/* Whoever says that he sleeps is woken up, once; nobody else is. */
+static void test_wake(void)
+{
+	struct frame f = tcp4("192.0.2.2", "192.0.2.1", 80, 61000);
+	int fd = bpf_map__fd(skel->maps.dmm_frames), epoll = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLIN};
+
+	if (!tc)
+		return;
+	own_flow("192.0.2.2", "192.0.2.1", 80, 61000);
+	while (frames_rx(frames, 64, take_frame, NULL))
+		;
+	CU_ASSERT_EQUAL(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev), 0);
+	CU_ASSERT(frames_sleep(frames, true));
+	CU_ASSERT(frames_sleep(frames, false));
+	run(&f);
+	CU_ASSERT_EQUAL(epoll_wait(epoll, &ev, 1, 0), 0);
+	CU_ASSERT_FALSE(frames_sleep(frames, true)); /* there is something */
+	run(&f);
+	CU_ASSERT_EQUAL(epoll_wait(epoll, &ev, 1, 1000), 1);
+	CU_ASSERT_FALSE(skel->bss->dmm_asleep);
+	CU_ASSERT_EQUAL(frames_rx(frames, 64, take_frame, NULL), 2);
+	CU_ASSERT_EQUAL(epoll_wait(epoll, &ev, 1, 0), 0);
+	CU_ASSERT(frames_sleep(frames, true));
+	run(&f);
+	CU_ASSERT_EQUAL(epoll_wait(epoll, &ev, 1, 1000), 1);
+	CU_ASSERT_EQUAL(frames_rx(frames, 64, take_frame, NULL), 1);
+	close(epoll);
+}
+
+/* What finds no room is dropped and counted, and the ring goes on once it was read. */
+static void test_full(void)
+{
+	struct frame f = tcp4("192.0.2.2", "192.0.2.1", 80, 61000);
+	dmm_u64 dropped = counter(DMM_X_PASS_NOXSK), taken = counter(DMM_X_FLOW);
+	unsigned runs = DMM_FRAMES_SIZE / 2048 + 100, n = 0, more;
+
+	if (!tc)
+		return;
+	own_flow("192.0.2.2", "192.0.2.1", 80, 61000);
+	for (unsigned i = 0; i < runs; i++)
+		CU_ASSERT_EQUAL(run(&f), TC_ACT_SHOT);
+	dropped = counter(DMM_X_PASS_NOXSK) - dropped;
+	taken = counter(DMM_X_FLOW) - taken;
+	CU_ASSERT_EQUAL(taken + dropped, runs);
+	CU_ASSERT(dropped >= 100);
+	while ((more = frames_rx(frames, 64, take_frame, NULL)))
+		n += more;
+	CU_ASSERT_EQUAL(n, taken);
+	for (unsigned i = 0; i < runs; i += 2) /* around its end */
+		CU_ASSERT(gives(&f));
+}
+
 static int setup(void)
 {
+	struct port_ring ring;
+
 	skel = dmm_xdp_bpf__open_and_load();
-	return skel ? 0 : -1;
+	if (!skel)
+		return -1;
+	ring = (struct port_ring){bpf_map__fd(skel->maps.dmm_frames), &skel->bss->dmm_asleep};
+	return frames_open(&frames, &ring);
 }
 
 static int teardown(void)
 {
+	frames_close(frames);
 	dmm_xdp_bpf__destroy(skel);
 	return 0;
 }
@@ -438,6 +509,8 @@ int main(void)
 		{"lingering connections", test_lingering},
 		{"ICMP errors", test_icmp},
 		{"what passes", test_pass},
+		{"the ring: waking up", test_wake},
+		{"the ring: full", test_full},
 		{"garbage", test_garbage},
 		CU_TEST_INFO_NULL,
 	};

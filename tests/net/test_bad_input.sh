@@ -220,17 +220,6 @@ check "a new connection works" via_instance
 check "the listener works" wait_for served
 check "bounded memory" test "$(ps -o rss= -p "$pid")" -lt 200000
 
-# 7. somebody removes the instance's own interface
-other_instance() { stack_up && [ "$(instance_pid)" != "$pid" ]; }
-if [ "$(stack_field edge0 .instance.xdp_mode)" = tc ]; then
-	ip -n "$NEAR" link del dmm0
-	check "the tap is removed: the instance ends with code 3 and starts again" \
-		eval 'wait_for logged "tap interface" && WAIT_S=20 wait_for other_instance'
-	check "and carries" wait_for via_instance
-else
-	skip "the tap is removed: this kernel has no tcx or no tun, steering is by XDP"
-fi
-
 # 8. the interface goes away, and comes back
 ip -n "$NEAR" link del near0
 check "the interface vanishes: the instance ends with code 3" \

@@ -130,7 +130,7 @@ static const struct engine_host host = {
 	.released = host_released,
 };
 
-static void take(void *ctx, uint8_t *data, size_t len)
+static void take(void *ctx, const uint8_t *data, size_t len)
 {
 	struct frame f;
 

@@ -12,7 +12,7 @@ set -euo pipefail
 
 cache=${DMM_VM_CACHE:-/var/cache/dmm-vm}
 seconds=${DMM_VM_SECONDS:-600}
-modules=${DMM_VM_MODULES:-veth tun}
+modules=${DMM_VM_MODULES:-veth}
 
 skip() {
 	echo "SKIP: $*"

@@ -183,7 +183,7 @@ static int lw_addr_del(struct engine *e, const dmm_u8 ip[16])
 }
 
 /* What ip_input() leaves for tcp_input() to look at. Returns the length of the IP header. */
-static size_t lw_set_current(struct engine *e, uint8_t *pkt)
+static size_t lw_set_current(struct engine *e, const uint8_t *pkt)
 {
 	struct ip_globals *g = &ip_data;
 	dmm_u8 src[16], dst[16];
@@ -272,7 +272,7 @@ static void lw_evict_half_open(struct engine *e)
 	e->half_open--;
 }
 
-static void lw_input(struct engine *e, uint8_t *pkt, size_t len, uint64_t now)
+static void lw_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now)
 {
 	struct pbuf *p;
 	size_t hdr;

@@ -190,7 +190,7 @@ static uint8_t *dpdk_join(struct port *p, const struct rte_mbuf *m)
 }
 
 static unsigned dpdk_rx(struct port *p, unsigned budget,
-			void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
+			void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
 			unsigned *drops)
 {
 	struct rte_mbuf *m[BATCH];

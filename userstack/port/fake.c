@@ -53,7 +53,7 @@ static bool fake_zerocopy(const struct port *p)
 }
 
 static unsigned fake_rx(struct port *p, unsigned budget,
-			void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
+			void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
 			unsigned *drops)
 {
 	unsigned n;

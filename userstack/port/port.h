@@ -12,19 +12,24 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define PORT_ABI 3		    /* raised with every change of this header's meaning */
+#define PORT_ABI 4		    /* raised with every change of this header's meaning */
 #define PORT_FRAME_MAX (65536 + 64) /* largest frame that rx() hands over */
 
 struct port;
 
+/* A BPF ring buffer of struct dmm_frame. */
+struct port_ring {
+	int fd;
+	uint32_t *asleep; /* 1: whoever reads it wants to be woken up */
+};
+
 struct port_config {
 	const char *interface;
 	int ifindex;
-	unsigned queue, queues; /* the first and how many, 1 … queues_max */
-	const char *receive_on; /* another interface where received frames turn up, on its queue 0;
-				 * NULL: none */
-	bool may_zerocopy;	/* try it first */
-	const char *blank;	/* attaches: file of an XDP program that passes everything */
+	unsigned queue, queues;	      /* the first and how many, 1 … queues_max */
+	const struct port_ring *ring; /* where received frames turn up; NULL: on the interface */
+	bool may_zerocopy;	      /* try it first */
+	const char *blank;	      /* attaches: file of an XDP program that passes everything */
 };
 
 struct port_super {
@@ -47,16 +52,19 @@ struct port_ops {
 	int (*open)(struct port **ret, const struct port_config *c);
 	void (*close)(struct port *p);
 	/* The AF_XDP socket that receives what arrives on the i-th of the queues: to steer packets
-	 * to, and to poll for POLLIN. -1: there is none. Where frames turn up on another interface
-	 * there is one only. Owned by p. */
+	 * to, and to poll for POLLIN. -1: there is none. Where frames turn up in a ring that is
+	 * what to poll, and the only one. Owned by p. */
 	int (*fd)(const struct port *p, unsigned i);
 	/* True if frames go between hardware and port without a copy. */
 	bool (*zerocopy)(const struct port *p);
-	/* Hand over at most budget frames that are there; returns how many. A frame may be changed
-	 * by cb and is valid during the call. Frames the port had to drop are counted in *drops. */
+	/* Hand over at most budget frames that are there; returns how many. A frame is valid during
+	 * the call. Frames the port had to drop are counted in *drops. */
 	unsigned (*rx)(struct port *p, unsigned budget,
-		       void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
+		       void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
 		       unsigned *drops);
+	/* To be called before going to sleep in epoll, and after it; without this function nothing
+	 * is. False: do not sleep, there is something. */
+	bool (*sleep)(struct port *p, bool sleep);
 	/* Largest frame to send. */
 	size_t (*tx_max)(const struct port *p);
 	/* Memory for one frame of len bytes, or NULL: no room now. tx_commit() sends it, in order;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The xsk port: an AF_XDP socket on each queue, the first of which sends, too; or, where the
- * received frames turn up on another interface, one socket for each direction. The frames of a
- * queue are always with the kernel or being read by us; those for sending come before them all.
- * Frames of several descriptors (larger than one of ours: jumbo, or a super-frame of a sender on
- * this host) are put together, and taken apart.
+ * The xsk port: an AF_XDP socket on each queue, the first of which sends, too; or, where received
+ * frames turn up in a ring of the kernel's, one that only sends. The frames of a queue are always
+ * with the kernel or being read by us; those for sending come before them all. Frames of several
+ * descriptors (larger than one of ours: jumbo, or a super-frame of a sender on this host) are put
+ * together, and taken apart.
  *
  * In copy mode the kernel makes a buffer of its own of each frame that is sent. What it is to cut
  * into segments goes to a packet socket instead: one buffer for up to 64 KiB, and the device does
@@ -25,6 +25,7 @@
 #include "bpf/dmm_abi.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
+#include "userstack/port/frames.h"
 #include "userstack/port/port.h"
 
 #define FRAME_SIZE 4096u
@@ -61,6 +62,8 @@ struct half {
 };
 
 struct port {
+	struct frames *ring; /* NULL: the queues receive */
+	int ring_fd;
 	unsigned queues;    /* that receive: half[0], … */
 	unsigned rx_frames; /* of each */
 	unsigned turn;	    /* which of them is first next time */
@@ -152,13 +155,8 @@ static int xsk_bind_once(struct port *p, const struct port_config *c, unsigned f
 	unsigned first = TX_FRAMES;
 	int r;
 
-	if (c->receive_on) {
-		r = half_open(p, &p->half[1], c->interface, c->queue, DIR_OUT, 0, flags);
-		if (!r)
-			r = half_open(p, &p->half[0], c->receive_on, 0, DIR_IN, first, flags);
-	} else {
-		r = half_open(p, &p->half[0], c->interface, c->queue, DIR_IN | DIR_OUT, 0, flags);
-	}
+	r = half_open(p, &p->half[0], c->interface, c->queue,
+		      p->queues ? DIR_IN | DIR_OUT : DIR_OUT, 0, flags);
 	for (unsigned i = 1; !r && i < p->queues; i++)
 		r = half_open(p, &p->half[i], c->interface, c->queue + i, DIR_IN,
 			      first + i * p->rx_frames, flags);
@@ -186,11 +184,12 @@ static int xsk_bind(struct port *p, const struct port_config *c)
 			p->zerocopy = want[i] & XDP_ZEROCOPY;
 			/* how many descriptors a driver takes for one it says nowhere */
 			p->tx_max = want[i] == (XDP_COPY | XDP_USE_SG) ? TX_LARGE : FRAME_SIZE;
-			log_info("%s: AF_XDP on %u queue%s in %s mode, %s", c->interface, p->queues,
-				 p->queues == 1 ? "" : "s", p->zerocopy ? "zero-copy" : "copy",
+			log_info("%s: AF_XDP on %u queue%s in %s mode, %s", c->interface,
+				 MAX(p->queues, 1u), p->queues <= 1 ? "" : "s",
+				 p->zerocopy ? "zero-copy" : "copy",
 				 want[i] & XDP_USE_SG ? "frames of any size"
 						      : "frames up to 4096 bytes");
-			if (!(want[i] & XDP_USE_SG) && !c->may_zerocopy)
+			if (!(want[i] & XDP_USE_SG) && !c->may_zerocopy && !c->ring)
 				log_warn("%s: segments that receive offload puts together are lost "
 					 "on this kernel; try: ethtool -K %s gro off lro off",
 					 c->interface, c->interface);
@@ -243,6 +242,7 @@ static void xsk_port_close(struct port *p)
 	if (p->packet >= 0)
 		close(p->packet);
 	xsk_unbind(p);
+	frames_close(p->ring);
 	if (p->area)
 		munmap(p->area, p->area_len);
 	free(p);
@@ -251,7 +251,7 @@ static void xsk_port_close(struct port *p)
 static int xsk_port_open(struct port **ret, const struct port_config *c)
 {
 	struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
-	unsigned queues = c->receive_on ? 1 : c->queues;
+	unsigned queues = c->ring ? 0 : c->queues;
 	struct port *p;
 	int r;
 
@@ -275,8 +275,11 @@ static int xsk_port_open(struct port **ret, const struct port_config *c)
 		goto fail;
 	}
 	r = xsk_bind(p, c);
+	if (!r && c->ring)
+		r = frames_open(&p->ring, c->ring);
 	if (r < 0)
 		goto fail;
+	p->ring_fd = c->ring ? c->ring->fd : -1;
 	for (unsigned i = 0; i < TX_FRAMES; i++)
 		p->tx_free[p->tx_free_n++] = (uint64_t)i * FRAME_SIZE;
 	if (!p->zerocopy)
@@ -292,6 +295,8 @@ fail:
 
 static int xsk_port_fd(const struct port *p, unsigned i)
 {
+	if (p->ring)
+		return i ? -1 : p->ring_fd;
 	return i < p->queues ? xsk_socket__fd(p->half[i].xsk) : -1;
 }
 
@@ -302,7 +307,7 @@ static bool xsk_port_zerocopy(const struct port *p)
 
 /* One descriptor. True: cb had a frame. */
 static bool xsk_rx_desc(struct half *h, const struct xdp_desc *d,
-			void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
+			void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
 			unsigned *drops)
 {
 	uint8_t *data = xsk_umem__get_data(h->area, d->addr);
@@ -330,7 +335,7 @@ static bool xsk_rx_desc(struct half *h, const struct xdp_desc *d,
 }
 
 static unsigned half_rx(struct half *h, unsigned budget,
-			void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
+			void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
 			unsigned *drops)
 {
 	uint64_t back[64];
@@ -357,15 +362,22 @@ static unsigned half_rx(struct half *h, unsigned budget,
 }
 
 static unsigned xsk_port_rx(struct port *p, unsigned budget,
-			    void (*cb)(void *ctx, uint8_t *frame, size_t len), void *ctx,
+			    void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
 			    unsigned *drops)
 {
 	unsigned frames = 0, first = p->turn++;
 
+	if (p->ring)
+		return frames_rx(p->ring, budget, cb, ctx);
 	for (unsigned i = 0; i < p->queues && frames < budget; i++)
 		frames +=
 			half_rx(&p->half[(first + i) % p->queues], budget - frames, cb, ctx, drops);
 	return frames;
+}
+
+static bool xsk_port_sleep(struct port *p, bool sleep)
+{
+	return !p->ring || frames_sleep(p->ring, sleep);
 }
 
 static void xsk_complete(struct port *p)
@@ -486,6 +498,7 @@ const struct port_ops port_xsk = {
 	.fd = xsk_port_fd,
 	.zerocopy = xsk_port_zerocopy,
 	.rx = xsk_port_rx,
+	.sleep = xsk_port_sleep,
 	.tx_max = xsk_port_tx_max,
 	.tx_reserve = xsk_port_tx_reserve,
 	.tx_commit = xsk_port_tx_commit,

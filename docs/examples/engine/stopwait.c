@@ -450,7 +450,7 @@ static struct engine_listener *find_listener(struct engine *e, const struct dmm_
 	return NULL;
 }
 
-static void stopwait_input(struct engine *e, uint8_t *pkt, size_t len, uint64_t now)
+static void stopwait_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now)
 {
 	struct engine_listener *l;
 	struct engine_conn *c;

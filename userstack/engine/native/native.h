@@ -320,7 +320,7 @@ void conn_info(const struct engine_conn *c, struct engine_info *ret);
 void conn_unreachable(struct engine_conn *c, uint32_t seq, int error);
 
 /* fast/input.c, slow/input.c */
-void native_input(struct engine *e, uint8_t *pkt, size_t len, uint64_t now);
+void native_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now);
 /* True: the segment is for whoever listens there now. */
 bool slow_input(struct engine_conn *c, struct segment *s);
 /* Bytes in order, from rcv_nxt on. */

@@ -57,7 +57,7 @@ static void segment_options(const uint8_t *p, const uint8_t *end, struct segment
 	}
 }
 
-bool segment_parse(uint8_t *tcp, size_t len, struct segment *ret)
+bool segment_parse(const uint8_t *tcp, size_t len, struct segment *ret)
 {
 	size_t hdr;
 

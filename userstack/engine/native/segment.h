@@ -25,7 +25,7 @@ struct segment {
 	uint8_t flags;
 	uint8_t ecn; /* of the IP header */
 	uint32_t len;
-	uint8_t *data;
+	const uint8_t *data;
 
 	bool has_ts, sack_ok, has_scale;
 	uint8_t scale;
@@ -44,6 +44,6 @@ static inline uint32_t segment_space(const struct segment *s)
 }
 
 /* tcp: the header, len: with the data. False: malformed. */
-bool segment_parse(uint8_t *tcp, size_t len, struct segment *ret);
+bool segment_parse(const uint8_t *tcp, size_t len, struct segment *ret);
 
 #endif

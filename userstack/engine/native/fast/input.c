@@ -52,7 +52,7 @@ static bool input_usual(struct engine_conn *c, const struct segment *s)
 	return seq_le(c->snd_una, s->ack) && seq_le(s->ack, c->snd_nxt);
 }
 
-void native_input(struct engine *e, uint8_t *pkt, size_t len, uint64_t now)
+void native_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now)
 {
 	struct engine_listener *l;
 	struct engine_conn *c;

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <linux/bpf.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "bpf/dmm_abi.h"
+#include "lib/base/util.h"
+#include "userstack/port/frames.h"
+
+#define RELEASE_AFTER (DMM_FRAMES_SIZE / 16) /* the writer looks at what was released each time */
+
+/* Records begin with BPF_RINGBUF_HDR_SZ bytes, of which the first four are the length and two bits,
+ * and are at multiples of 8. Positions grow for ever. The data is mapped twice in a row. */
+struct frames {
+	uint64_t *consumer;
+	const uint64_t *producer;
+	const uint8_t *data;
+	uint32_t *asleep;
+	uint64_t at; /* of the next record to read */
+};
+
+int frames_open(struct frames **ret, const struct port_ring *ring)
+{
+	struct frames *f = calloc(1, sizeof(*f));
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *p;
+	int r;
+
+	if (!f)
+		return -ENOMEM;
+	f->asleep = ring->asleep;
+	p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
+	if (p == MAP_FAILED)
+		goto fail;
+	f->consumer = p;
+	p = mmap(NULL, page + 2 * DMM_FRAMES_SIZE, PROT_READ, MAP_SHARED, ring->fd, (off_t)page);
+	if (p == MAP_FAILED)
+		goto fail;
+	f->producer = p;
+	f->data = (const uint8_t *)p + page;
+	f->at = *f->consumer;
+	*ret = f;
+	return 0;
+fail:
+	r = -errno;
+	frames_close(f);
+	return r;
+}
+
+void frames_close(struct frames *f)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	if (!f)
+		return;
+	if (f->consumer)
+		munmap(f->consumer, page);
+	if (f->producer)
+		munmap((void *)f->producer, page + 2 * DMM_FRAMES_SIZE);
+	free(f);
+}
+
+static void frames_release(struct frames *f)
+{
+	if (f->at != *f->consumer)
+		__atomic_store_n(f->consumer, f->at, __ATOMIC_RELEASE);
+}
+
+unsigned frames_rx(struct frames *f, unsigned budget,
+		   void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx)
+{
+	uint64_t end = __atomic_load_n(f->producer, __ATOMIC_ACQUIRE);
+	const struct dmm_frame *frame;
+	const uint8_t *record;
+	unsigned n = 0;
+	uint32_t len;
+
+	while (n < budget && f->at != end) {
+		record = f->data + f->at % DMM_FRAMES_SIZE;
+		len = __atomic_load_n((const uint32_t *)record, __ATOMIC_ACQUIRE);
+		if (len & BPF_RINGBUF_BUSY_BIT)
+			break;
+		frame = (const struct dmm_frame *)(record + BPF_RINGBUF_HDR_SZ);
+		if (!(len & BPF_RINGBUF_DISCARD_BIT)) {
+			cb(ctx, frame->data, frame->len);
+			n++;
+		}
+		len &= ~BPF_RINGBUF_DISCARD_BIT;
+		f->at += (len + BPF_RINGBUF_HDR_SZ + 7) & ~7u;
+		if (f->at - *f->consumer >= RELEASE_AFTER)
+			frames_release(f);
+	}
+	frames_release(f);
+	return n;
+}
+
+bool frames_sleep(struct frames *f, bool sleep)
+{
+	__atomic_store_n(f->asleep, sleep, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(f->producer, __ATOMIC_SEQ_CST) == f->at;
+}

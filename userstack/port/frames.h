@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading received frames out of the ring that the steering program at tc fills (struct dmm_frame).
+ * It wakes nobody who does not say that he sleeps. The frames cannot be written to.
+ */
+#ifndef DMM_USERSTACK_FRAMES_H
+#define DMM_USERSTACK_FRAMES_H
+
+#include "userstack/port/port.h"
+
+struct frames;
+
+/* The descriptor, of the ring buffer map, stays the caller's. 0 or -errno. */
+int frames_open(struct frames **ret, const struct port_ring *ring);
+void frames_close(struct frames *f); /* NULL is fine */
+
+/* As port_ops.rx and port_ops.sleep. */
+unsigned frames_rx(struct frames *f, unsigned budget,
+		   void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx);
+bool frames_sleep(struct frames *f, bool sleep);
+
+#endif

@@ -132,7 +132,7 @@ int daemon_reload(struct daemon *d, struct policy_diags *diags)
 	if (r == 0)
 		r = daemon_follow(d);
 	if (r == 0)
-		r = http_listen(d->http, p->daemon.http);
+		r = http_listen(d->http, p->daemon.http, p->daemon.http_name);
 	policy_free(p);
 	return r;
 }
@@ -233,7 +233,7 @@ int daemon_init(struct daemon *d, const struct daemon_options *opt, struct dmm_p
 		      p->daemon.group, daemon_routes, d);
 	if (r < 0)
 		return r;
-	r = http_listen(d->http, p->daemon.http);
+	r = http_listen(d->http, p->daemon.http, p->daemon.http_name);
 	if (r < 0)
 		return r;
 	r = tree_install(&d->tree, opt->bpffs);

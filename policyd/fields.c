@@ -371,6 +371,8 @@ int fields_of_daemon(const struct policy_daemon *d, struct fields *ret)
 	*ret = (struct fields){0};
 	if (d->http[0])
 		r = add(ret, NULL, "http", FIELD_TEXT, d->http);
+	if (r == 0 && d->http_name[0])
+		r = add(ret, NULL, "http_name", FIELD_TEXT, d->http_name);
 	if (r == 0)
 		r = add(ret, NULL, "socket", FIELD_TEXT, d->socket);
 	if (r == 0 && d->group[0])

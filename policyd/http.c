@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -39,7 +40,7 @@ struct listener {
 
 struct http {
 	int epfd;
-	char path[108], address[64];
+	char path[108], address[64], name[64], host[65];
 	const struct http_route *routes;
 	void *ctx;
 	struct listener local, tcp;
@@ -127,6 +128,36 @@ static enum MHD_Result http_send(struct MHD_Connection *c, struct http_reply *re
 	return r;
 }
 
+/*
+ * Is it this server that the client named? A browser that a page of another site sends here, after
+ * its name was made to lead to this address, says that site's name.
+ */
+static bool host_is_ours(const struct http *h, const char *header)
+{
+	char host[256];
+	dmm_u8 ip[16];
+	size_t len;
+
+	if (!header) /* HTTP/1.0, no browser */
+		return true;
+	len = header[0] == '[' ? strcspn(header, "]") + 1 : strcspn(header, ":");
+	if (len >= sizeof(host) || len > strlen(header) ||
+	    (header[len] &&
+	     (header[len] != ':' || header[len + 1 + strspn(header + len + 1, "0123456789")])))
+		return false;
+	memcpy(host, header, len);
+	host[len] = '\0';
+	if (host[0] == '[') {
+		host[len - 1] = '\0';
+		return strchr(host, ':') && addr_parse_ip(host + 1, ip) == 0;
+	}
+	if (len && host[len - 1] == '.')
+		host[len - 1] = '\0';
+	return addr_parse_ip(host, ip) == 0 || strcasecmp(host, "localhost") == 0 ||
+	       (h->host[0] && strcasecmp(host, h->host) == 0) ||
+	       (h->name[0] && strcasecmp(host, h->name) == 0);
+}
+
 static bool peer_trusted(struct MHD_Connection *c)
 {
 	const union MHD_ConnectionInfo *info =
@@ -211,6 +242,10 @@ static enum MHD_Result http_access(void *ctx, struct MHD_Connection *c, const ch
 		peer->deadline_ns = now_ns() + HTTP_ANSWER_S * 1000000000ULL;
 	if (seen > HTTP_MAX_BODY + 1)
 		reply_text(&reply, MHD_HTTP_CONTENT_TOO_LARGE, "the body is too large\n");
+	else if (!l->local && !host_is_ours(l->http, http_header(&q, MHD_HTTP_HEADER_HOST)))
+		reply_text(&reply, MHD_HTTP_MISDIRECTED_REQUEST,
+			   "by this name nothing is served: use an address, localhost, the host's "
+			   "name, or the one of daemon.http_name\n");
 	else
 		http_dispatch(l->http, &q, method, &reply, &allow);
 	return http_send(c, &reply, allow);
@@ -372,10 +407,13 @@ int http_open(struct http **ret, int epfd, const char *socket_path, const char *
 	return 0;
 }
 
-int http_listen(struct http *h, const char *address)
+int http_listen(struct http *h, const char *address, const char *name)
 {
 	int fd = -1, r;
 
+	snprintf(h->name, sizeof(h->name), "%s", name);
+	if (gethostname(h->host, sizeof(h->host) - 1) < 0)
+		h->host[0] = '\0';
 	if (strcmp(address, h->address) == 0)
 		return 0;
 	if (address[0]) {

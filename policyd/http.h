@@ -56,8 +56,9 @@ const char *http_header(const struct http_request *q, const char *name);
 int http_open(struct http **ret, int epfd, const char *socket_path, const char *group,
 	      const struct http_route *routes, void *ctx);
 /* Listen on "127.0.0.1:9464" or "[::1]:9464" too, instead of the address before; "": on none.
- * When it fails the address before stays. */
-int http_listen(struct http *h, const char *address);
+ * When it fails the address before stays. Who asks for another host there than an address,
+ * localhost, the host's name or `name` gets 421. */
+int http_listen(struct http *h, const char *address, const char *name);
 /* Is there a TCP address? */
 bool http_listens(const struct http *h);
 /* Close connections, remove the socket. */

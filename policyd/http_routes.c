@@ -9,10 +9,11 @@
 #include "policyd/daemon.h"
 #include "policyd/json.h"
 #include "policyd/metrics.h"
+#include "policyd/value.h"
 #include "policyd/web.h"
 
 #define FLOWS_DEFAULT 10000 /* of GET /v1/flows without ?limit= */
-#define FLOWS_MAX 1000000
+#define FLOWS_MAX 100000
 
 /* Take j as the body; NULL: out of memory. */
 static void reply_json(struct http_reply *ret, unsigned status, json_t *j)
@@ -142,18 +143,18 @@ static int add_flow(const struct dmm_flow_row *f, void *ctx)
 static void get_flows(const struct http_request *q, struct http_reply *ret, void *ctx)
 {
 	struct daemon *d = ctx;
-	struct flows fl = {.limit = FLOWS_DEFAULT};
-	const char *limit = http_query(q, "limit");
-	char *end;
+	struct flows fl = {0};
+	const char *text = http_query(q, "limit");
+	dmm_u64 limit = FLOWS_DEFAULT;
 	int r;
 
-	if (limit) {
-		fl.limit = strtoul(limit, &end, 10);
-		if (end == limit || *end || fl.limit > FLOWS_MAX) {
-			reply_json(ret, 400, json_pack("{s:s}", "error", "limit: not a number"));
-			return;
-		}
+	if (text && (value_parse_number(text, FLOWS_MAX, &limit) < 0 || !limit)) {
+		reply_json(ret, 400,
+			   json_pack("{s:o}", "error",
+				     json_sprintf("limit: not a number from 1 to %d", FLOWS_MAX)));
+		return;
 	}
+	fl.limit = limit;
 	r = daemon_follow(d);
 	fl.class = d->class;
 	fl.list = json_array();

@@ -108,6 +108,7 @@ struct policy_stack {
 /* dmm-policyd's own settings; not part of what the maps hold. */
 struct policy_daemon {
 	char http[64];		   /* "127.0.0.1:9464"; "": no TCP */
+	char http_name[64];	   /* that it is asked for by, beside address and host name */
 	char socket[DMM_PATH_LEN]; /* Unix socket, default /run/dmm/policyd.sock */
 	char group[DMM_NAME_LEN];  /* who may read by it; "": root */
 	struct etcd_settings etcd;

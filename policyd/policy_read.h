@@ -20,7 +20,7 @@ int policy_read(struct policy_builder *b, const char *file, const struct node *r
 extern const struct key policy_stack_keys[POLICY_STACK_KEYS], policy_port_keys[POLICY_PORT_KEYS];
 
 /* The daemon's own, and those of its etcd. */
-#define POLICY_DAEMON_KEYS 4
+#define POLICY_DAEMON_KEYS 5
 #define POLICY_ETCD_KEYS 9
 extern const struct key policy_daemon_keys[POLICY_DAEMON_KEYS], policy_etcd_keys[POLICY_ETCD_KEYS];
 

@@ -78,14 +78,14 @@ static int read_prefix(const struct keys_at *at, const struct key *k, const stru
 
 static int read_host(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
 {
-	struct etcd_settings *s = obj;
+	const char *name = (const char *)obj + k->offset;
 	int r = key_read_text(at, k, v, obj);
 
-	if (r == 0 && (!s->name[0] || strchr(".-", s->name[0]) ||
-		       strspn(s->name, LETTERS "_.-") < strlen(s->name)))
+	if (r == 0 &&
+	    (!name[0] || strchr(".-", name[0]) || strspn(name, LETTERS "_.-") < strlen(name)))
 		return keys_error_of(at, k, v,
 				     "\"%.60s\" is not a name of a host (letters, digits, _ - .)",
-				     s->name);
+				     name);
 	return r;
 }
 
@@ -192,6 +192,9 @@ static int read_http(const struct keys_at *at, const struct key *k, const struct
 const struct key policy_daemon_keys[POLICY_DAEMON_KEYS] = {
 	KEY_STRING("http", read_http, struct policy_daemon, http, "ADDRESS:PORT",
 		   "serve the API and the metrics there too; default: not", .form = FORM_ENDPOINT),
+	KEY_STRING("http_name", read_host, struct policy_daemon, http_name, "NAME",
+		   "by which it is asked for there, beside addresses and the host's own name",
+		   .form = FORM_HOST),
 	KEY_STRING("socket", key_read_text, struct policy_daemon, socket, "PATH",
 		   "the Unix socket; default /run/dmm/policyd.sock"),
 	KEY_STRING("socket_group", key_read_text, struct policy_daemon, group, "NAME",

@@ -15,6 +15,13 @@ far_nginx
 } | start_policyd
 check "the port listens" wait_for near_listens 9464
 page=http://127.0.0.1:9464/
+status() { in_near curl -sS -m 5 -o "$TMP/said" -w '%{http_code}' "$@"; }
+check "a name that only leads here is refused" equal "$(status -H 'Host: evil.example' "$page")" 421
+for limit in 0 -1 1x 100001 99999999999999999999999 ""; do
+	check "flows?limit=$limit is refused" equal "$(status "${page}v1/flows?limit=$limit")" 400
+done
+check "and said why" grep -q 'a number from 1 to 100000' "$TMP/said"
+check "flows?limit=1 is not" equal "$(status "${page}v1/flows?limit=1")" 200
 in_near curl -sS -m 5 -D "$TMP/head" -o /dev/null "$page"
 check "nothing but its own is allowed" grep -qi "^content-security-policy: default-src 'none'" "$TMP/head"
 spawn held run_managed web sh -c "while curl -sS -o /dev/null --limit-rate 5M http://$FAR4:8080/big; do :; done"

@@ -84,13 +84,18 @@ static int ask(int fd, const char *request, size_t len)
 	return sscanf(answer, "HTTP/1.1 %d", &status) == 1 ? status : 0;
 }
 
-static int ask_text(int fd, const char *line)
+static int ask_host(int fd, const char *line, const char *host)
 {
 	char request[512];
 	int n = snprintf(request, sizeof(request),
-			 "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", line);
+			 "%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", line, host);
 
 	return ask(fd, request, (size_t)n);
+}
+
+static int ask_text(int fd, const char *line)
+{
+	return ask_host(fd, line, "localhost");
 }
 
 static void test_unix(void)
@@ -163,18 +168,57 @@ static void test_tcp(void)
 
 	for (port = 29464; port < 29564; port++) {
 		snprintf(address, sizeof(address), "127.0.0.1:%u", port);
-		if (http_listen(http, address) == 0)
+		if (http_listen(http, address, "dmm.example") == 0)
 			break;
 	}
 	handled = 0;
 	CU_ASSERT_EQUAL(ask_text(dial_tcp(port), "GET /read"), 200);
 	CU_ASSERT_EQUAL(ask_text(dial_tcp(port), "POST /write"), 403);
 	CU_ASSERT_EQUAL(handled, 1);
-	CU_ASSERT(http_listen(http, "nonsense") < 0); /* the address before stays */
-	CU_ASSERT(http_listen(http, "192.0.2.77:1") < 0);
+	CU_ASSERT(http_listen(http, "nonsense", "") < 0); /* the address before stays */
+	CU_ASSERT(http_listen(http, "192.0.2.77:1", "") < 0);
 	CU_ASSERT_EQUAL(ask_text(dial_tcp(port), "GET /read"), 200);
-	CU_ASSERT_EQUAL(http_listen(http, ""), 0);
+	CU_ASSERT_EQUAL(http_listen(http, "", ""), 0);
 	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 200);
+}
+
+/* By TCP the client has to say the name of this server, and not one that leads here. */
+static void test_host(void)
+{
+	static const char *const good[] = {"127.0.0.1",	     "127.0.0.1:9464", "[::1]:9464",
+					   "[::1]",	     "LocalHost:1",    "dmm.example",
+					   "DMM.example.:80"};
+	static const char *const bad[] = {"evil.example",
+					  "evil.example:9464",
+					  "",
+					  "localhost.evil.example",
+					  "[evil.example]",
+					  "[::1]evil",
+					  "127.0.0.1:80x",
+					  "127.0.0.1.evil.example",
+					  "[::1",
+					  "::1",
+					  "[127.0.0.1]"};
+	char address[32], name[65] = "";
+	unsigned port;
+
+	for (port = 29664; port < 29764; port++) {
+		snprintf(address, sizeof(address), "127.0.0.1:%u", port);
+		if (http_listen(http, address, "dmm.example") == 0)
+			break;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(good); i++)
+		CU_ASSERT_EQUAL(ask_host(dial_tcp(port), "GET /read", good[i]), 200);
+	CU_ASSERT_EQUAL(gethostname(name, sizeof(name) - 1), 0);
+	CU_ASSERT_EQUAL(ask_host(dial_tcp(port), "GET /read", name), 200);
+	handled = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		CU_ASSERT_EQUAL(ask_host(dial_tcp(port), "GET /read", bad[i]), 421);
+	CU_ASSERT_EQUAL(handled, 0);
+	CU_ASSERT_EQUAL(ask_host(dial_unix(), "GET /read", "dmm"), 200);
+	CU_ASSERT_EQUAL(http_listen(http, address, ""), 0);
+	CU_ASSERT_EQUAL(ask_host(dial_tcp(port), "GET /read", "dmm.example"), 421);
+	CU_ASSERT_EQUAL(http_listen(http, "", ""), 0);
 }
 
 static void test_bounds(void)
@@ -223,7 +267,7 @@ static void test_peer(void)
 
 	for (port = 29564; port < 29664; port++) {
 		snprintf(address, sizeof(address), "127.0.0.1:%u", port);
-		if (http_listen(http, address) == 0)
+		if (http_listen(http, address, "dmm.example") == 0)
 			break;
 	}
 	for (int i = 0; i < HTTP_MAX_PER_PEER; i++) {
@@ -240,7 +284,7 @@ static void test_peer(void)
 		http_run(http);
 	}
 	CU_ASSERT_EQUAL(ask_text(dial_tcp(port), "GET /read"), 200);
-	CU_ASSERT_EQUAL(http_listen(http, ""), 0);
+	CU_ASSERT_EQUAL(http_listen(http, "", ""), 0);
 }
 
 /* A byte now and then does not keep a connection: the request has its time as a whole. */
@@ -332,6 +376,7 @@ int main(void)
 		{"routes on the Unix socket", test_unix},
 		{"a member of the socket's group", test_member},
 		{"routes on TCP", test_tcp},
+		{"names on TCP", test_host},
 		{"bounds", test_bounds},
 		{"one address's share", test_peer},
 		{"slow requests", test_slow},

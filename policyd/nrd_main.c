@@ -117,6 +117,13 @@ static int read_documents(const char *dir, struct texts *to, struct dmm_policy *
 		log_err("cannot read the documents in %s: %s", dir, strerror(errno));
 		return -errno;
 	}
+	if (n == 0) { /* more likely lost, or not mounted, than meant */
+		log_err("%s has no NAME.yaml: the policy of all hosts is not taken away for that; "
+			"that they share none is said by a document with \"rules: []\"",
+			dir);
+		free(list);
+		return -ENOENT;
+	}
 	for (int i = 0; i < n; i++) {
 		int e = add_document(dir, list[i]->d_name, to, p, &diags);
 

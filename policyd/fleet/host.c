@@ -93,6 +93,11 @@ static void apply(struct host *h, uint64_t now)
 		r = -EINVAL;
 		snprintf(why, sizeof(why), "more than %d documents, or than %u bytes", TEXTS_MAX,
 			 TEXTS_BYTES);
+	} else if (h->told.now.n == 0 && h->good.n > 0) {
+		r = -EINVAL;
+		snprintf(why, sizeof(why),
+			 "all documents are gone; no shared policy is a document with \"rules: "
+			 "[]\"");
 	} else {
 		r = h->apply(h->ctx, &h->told.now, h->follow.revision, why);
 	}

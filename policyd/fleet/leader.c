@@ -74,8 +74,11 @@ static json_t *difference(const struct leader *l)
 			add_op(l, ops, t->name, t->text);
 	}
 	for (size_t i = 0; i < l->have.now.n; i++)
-		if (!text_of(&l->want, l->have.now.list[i].name))
+		if (!text_of(&l->want, l->have.now.list[i].name)) {
+			log_warn("document %s is there no more: it is taken from all hosts",
+				 l->have.now.list[i].name);
 			add_op(l, ops, l->have.now.list[i].name, NULL);
+		}
 	return ops;
 }
 

@@ -232,6 +232,10 @@ check "when it leads again it does" wait_for all_have '["own","by-2-again"]'
 echo '{version: 1, rules: [{nam: x}]}' >"$TMP/shared2/bad.yaml"
 kill -HUP "${nrd_pid[2]}"
 check "documents with an error are not written" wait_for nrd_said 2 'not taken; those before stay'
+rm "$TMP"/shared2/*.yaml
+kill -HUP "${nrd_pid[2]}"
+check "a directory that lost its documents takes nothing away" wait_for nrd_said 2 'has no NAME.yaml'
+check "so it is still" all_have '["own","by-2-again"]'
 end "${nrd_pid[2]}"
 
 # by TLS with certificates of both ends, user and password; etcd wants certificates without a common name then

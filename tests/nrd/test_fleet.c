@@ -267,10 +267,18 @@ static void test_faults(void)
 	CU_ASSERT_TRUE(all_have(nodes, HOSTS, number));
 	CU_ASSERT_EQUAL(memory_count("/dmm/hosts/"), HOSTS);
 	CU_ASSERT_EQUAL(memory_count("/dmm/policy/"), 2);
-	for (unsigned i = 0; i < HOSTS; i++)
-		node_stop(&nodes[i]);
+
+	/* Another store, and nobody writes there: no document is no policy to take. */
 	for (unsigned i = 0; i < 2; i++)
 		chief_stop(&chiefs[i]);
+	memory_lose();
+	pass(60 * SECOND_NS);
+	CU_ASSERT_EQUAL(memory_count("/dmm/policy/"), 0);
+	CU_ASSERT_TRUE(all_have(nodes, HOSTS, number));
+	for (unsigned i = 0; i < HOSTS; i++) {
+		CU_ASSERT_TRUE(nodes[i].host.refused > 0);
+		node_stop(&nodes[i]);
+	}
 	memory_end();
 }
 

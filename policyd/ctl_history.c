@@ -226,8 +226,7 @@ int ctl_confirm(const struct ctl *c, int argc, char **argv)
 		log_err("nothing waits to be confirmed; generation %llu is in force", s.generation);
 		r = CTL_FAILED;
 	} else {
-		kill(p.guard, SIGTERM);
-		history_pending_clear(&s.tree);
+		history_pending_end(&s.tree);
 		if (c->given & CTL_JSON)
 			r = ctl_print_json(
 				c, json_pack("{s:I}", "generation", (json_int_t)p.generation));
@@ -287,8 +286,9 @@ static void guard(const struct ctl *c, const struct history_pending *p)
 int ctl_guard(const struct ctl *c, struct ctl_state *s, dmm_u64 generation, dmm_u64 before)
 {
 	struct history_pending p = {.generation = generation, .before = before};
+	_cleanup_close_ int fd = history_pending_open(&s->tree);
 	pid_t pid;
-	int r;
+	int r = MIN(fd, 0);
 
 	p.until_ns = realtime_ns() + (dmm_u64)c->confirm_s * 1000000000ULL;
 	fflush(NULL);
@@ -303,7 +303,8 @@ int ctl_guard(const struct ctl *c, struct ctl_state *s, dmm_u64 generation, dmm_
 		guard(c, &p);
 	}
 	p.guard = pid;
-	r = history_pending_set(&s->tree, &p);
+	if (r == 0)
+		r = history_pending_set(fd, &p);
 	if (r < 0)
 		log_warn("cannot note that generation %llu waits: %s; confirm by: kill %d",
 			 generation, strerror(-r), pid);

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "lib/base/log.h"
@@ -253,6 +256,7 @@ int history_list(const struct tree *t, struct history_entry **ret, size_t *ret_n
 int history_pending(const struct tree *t, struct history_pending *ret)
 {
 	char path[PATH_MAX];
+	bool guarded;
 	FILE *f;
 	int n;
 
@@ -263,32 +267,53 @@ int history_pending(const struct tree *t, struct history_pending *ret)
 		return -ENOENT;
 	n = fscanf(f, "%llu %llu %llu %d", &ret->generation, &ret->before, &ret->until_ns,
 		   &ret->guard);
+	/* after it was read: it is locked before anything is written */
+	guarded = flock(fileno(f), LOCK_SH | LOCK_NB) < 0;
 	fclose(f);
-	if (n != 4 || ret->generation != t->meta->generation || ret->guard <= 0 ||
-	    kill(ret->guard, 0) < 0)
-		return -ENOENT;
-	return 0;
+	return n == 4 && guarded && ret->generation == t->meta->generation && ret->guard > 0
+		       ? 0
+		       : -ENOENT;
 }
 
-int history_pending_set(const struct tree *t, const struct history_pending *p)
+int history_pending_open(const struct tree *t)
 {
+	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
-	FILE *f;
 	int r = file_in(t, "pending", path);
 
 	if (r < 0)
 		return r;
-	f = fopen(path, "we");
-	if (!f)
+	unlink(path); /* a guard of before may still hold its own */
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || flock(fd, LOCK_EX) < 0)
 		return -errno;
-	fprintf(f, "%llu %llu %llu %d\n", p->generation, p->before, p->until_ns, p->guard);
-	return fclose(f) != 0 ? -errno : 0;
+	r = fd;
+	fd = -1;
+	return r;
 }
 
-void history_pending_clear(const struct tree *t)
+int history_pending_set(int fd, const struct history_pending *p)
 {
-	char path[PATH_MAX];
+	return dprintf(fd, "%llu %llu %llu %d\n", p->generation, p->before, p->until_ns, p->guard) <
+			       0
+		       ? -errno
+		       : 0;
+}
 
+void history_pending_end(const struct tree *t)
+{
+	struct history_pending p;
+	char path[PATH_MAX];
+	int fd;
+
+	if (history_pending(t, &p) < 0)
+		return;
+	fd = (int)syscall(SYS_pidfd_open, p.guard, 0);
+	/* if there is one still, it has had this number all the time */
+	if (fd >= 0 && history_pending(t, &p) == 0)
+		syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0);
+	if (fd >= 0)
+		close(fd);
 	if (file_in(t, "pending", path) == 0)
 		unlink(path);
 }

@@ -43,9 +43,13 @@ struct history_pending {
 	int guard;	    /* process that goes back then */
 };
 
-/* -ENOENT: none. One whose guard is gone does not count. */
+/* -ENOENT: none. One whose guard is gone does not count: the guard holds a lock of the file, as its
+ * number may be another process' by now. */
 int history_pending(const struct tree *t, struct history_pending *ret);
-int history_pending_set(const struct tree *t, const struct history_pending *p);
-void history_pending_clear(const struct tree *t);
+/* The file, with the lock, to be inherited by the guard, or -errno; then what it says. */
+int history_pending_open(const struct tree *t);
+int history_pending_set(int fd, const struct history_pending *p);
+/* It is confirmed: end the guard. */
+void history_pending_end(const struct tree *t);
 
 #endif

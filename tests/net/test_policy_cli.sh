@@ -154,6 +154,12 @@ says 0 'not made' rollback "$g" --dry-run
 says 0 '\+ rule out' rollback "$g"
 says 2 'not a time' apply -f "$TMP/a.yaml" --confirm-within 1d
 says 1 'nothing waits' confirm
+sleep 60 & # has the number of a guard that is gone
+stranger=$!
+generation=$("$policy" -j history | jq ".[-1].generation")
+echo "$generation 1 9999999999999999999 $stranger" >"$(echo "$TMP"/run/history*)/pending"
+says 1 'nothing waits' confirm
+kill $stranger 2>/dev/null || { echo "not ok - confirm ended a process that has the number of a guard"; exit 1; }
 says 0 'unless: dmm-policy confirm' apply -f "$TMP/a.yaml" --confirm-within 60s
 says 1 'waits to be confirmed until' add x use kernel
 holds '.[-1].to_confirm' history

@@ -3,6 +3,8 @@
  * Socket filter of an instance's carrier listeners: holds an application's SYN until the far side
  * has answered. The SYN is copied to the instance's event ring and dropped; the instance sends it
  * again, marked, when the connection exists, or answers it with a reset or an ICMP error.
+ *
+ * Every carrier has the filter, accepted ones by inheritance: it also tells of urgent bytes.
  */
 #include "bpf/dmm_hold.h"
 #include "bpf/dmm_maps.bpf.h"
@@ -11,6 +13,10 @@ char LICENSE[] SEC("license") = "GPL";
 
 const volatile __u32 dmm_stack_id;
 const volatile __u64 dmm_netns;
+
+/* Did an urgent byte ever come over a carrier? It is told before the byte can be read: until then
+ * the instance need not ask any carrier for its mark. */
+__u32 dmm_urgent;
 
 /* The instance's own, as large as those in dmm_events; the loader puts the same map there. */
 struct {
@@ -31,6 +37,7 @@ struct tcp_head {
 };
 #define TCP_SYN 0x02
 #define TCP_ACK 0x10
+#define TCP_URG 0x20
 
 static __always_inline int addrs4(struct __sk_buff *skb, struct dmm_tuple *t)
 {
@@ -156,8 +163,10 @@ int dmm_hold(struct __sk_buff *skb)
 
 	if (bpf_skb_load_bytes(skb, 0, &th, sizeof(th)))
 		return 0;
+	if (th.flags & TCP_URG)
+		dmm_urgent = 1;
 	if ((th.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-		return shake_ack(skb, &th, v4); /* and all that follows until the filter is off */
+		return shake_ack(skb, &th, v4); /* and all that follows */
 	if (skb->mark == DMM_MARK) {
 		hold_count(DMM_H_RELEASED);
 		return shake_begin(skb, &th, v4);

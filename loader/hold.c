@@ -117,20 +117,16 @@ int hold_poll(struct hold *h, void (*cb)(const struct dmm_event *ev, void *ctx),
 	return ring_buffer__consume(h->ring);
 }
 
-int hold_attach(struct hold *h, int listen_fd)
+int hold_attach(struct hold *h, int fd)
 {
-	if (setsockopt(listen_fd, SOL_SOCKET, SO_ATTACH_BPF, &h->filter, sizeof(h->filter)) < 0)
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &h->filter, sizeof(h->filter)) < 0)
 		return -errno;
 	return 0;
 }
 
-int hold_release(int accepted_fd)
+bool hold_urgent(const struct hold *h)
 {
-	int zero = 0;
-
-	if (setsockopt(accepted_fd, SOL_SOCKET, SO_DETACH_BPF, &zero, sizeof(zero)) < 0)
-		return errno == ENOENT ? 0 : -errno;
-	return 0;
+	return __atomic_load_n(&h->skel->bss->dmm_urgent, __ATOMIC_ACQUIRE);
 }
 
 int hold_set_local(struct hold *h, const struct dmm_flow *flow, const struct dmm_addr *local)

@@ -21,10 +21,11 @@ int hold_fd(const struct hold *h);
 /* Handle all events that are there; returns their number or -errno. ev is valid during the call. */
 int hold_poll(struct hold *h, void (*cb)(const struct dmm_event *ev, void *ctx), void *ctx);
 
-/* Attach the filter to a bound TCP socket; call it before listen(). Accepted sockets inherit it:
- * take it off them with hold_release(). */
-int hold_attach(struct hold *h, int listen_fd);
-int hold_release(int accepted_fd);
+/* Attach the filter to a TCP socket, before listen(), of which accepted sockets inherit it, or
+ * before connect(). */
+int hold_attach(struct hold *h, int fd);
+/* Has an urgent byte come to a socket with the filter, ever? No: none that could be read now is. */
+bool hold_urgent(const struct hold *h);
 
 /* Client flow, as its event told: the address that the engine chose, for the application's
  * getsockname(). To be called before the SYN is released. -ENOENT: the application gave up, or the

@@ -191,7 +191,6 @@ static void carrier_accepted(struct stack *s, int fd, const struct sockaddr *sa)
 		return;
 	}
 	carrier_unhold(s, f);
-	hold_release(fd);
 	f->watch.fd = fd;
 	relay_start(s, f);
 }

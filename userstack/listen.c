@@ -304,7 +304,9 @@ static int listen_join(struct stack *s, const struct listening *g, const struct 
 	if (fd < 0)
 		return -errno;
 	relay_prepare(fd);
-	r = hold_set_flow(s->hold, fd, rec);
+	r = hold_attach(s->hold, fd);
+	if (!r)
+		r = hold_set_flow(s->hold, fd, rec);
 	if (!r && connect(fd, (struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS)
 		r = -errno;
 	if (!r)

@@ -109,10 +109,16 @@ static void relay_app_eof(struct stack *s, struct flow *f)
 		relay_probe(f->watch.fd);
 }
 
-/* What waits in the socket, and whether that begins with an urgent byte. */
-static int relay_ask(int fd, int *ret_queued, int *ret_mark)
+/* Does what waits in the socket begin with an urgent byte? */
+static int relay_mark(struct stack *s, const struct flow *f, int *ret)
 {
-	return ioctl(fd, SIOCINQ, ret_queued) < 0 ? -1 : ioctl(fd, SIOCATMARK, ret_mark);
+	*ret = 0;
+	return hold_urgent(s->hold) ? ioctl(f->watch.fd, SIOCATMARK, ret) : 0;
+}
+
+static int relay_ask(struct stack *s, const struct flow *f, int *ret_queued, int *ret_mark)
+{
+	return ioctl(f->watch.fd, SIOCINQ, ret_queued) < 0 ? -1 : relay_mark(s, f, ret_mark);
 }
 
 struct taken {
@@ -126,23 +132,24 @@ struct taken {
  * Right after epoll reported bytes without EPOLLPRI there is no need to ask how many. Returns as
  * recv().
  */
-static ssize_t relay_take(struct flow *f, void *buf, size_t room, struct taken *ret)
+static ssize_t relay_take(struct stack *s, struct flow *f, void *buf, size_t room,
+			  struct taken *ret)
 {
 	/* a spliced carrier has two queues: a recv() ends where one does, SIOCINQ tells of one */
 	bool two = f->rec.carrier == DMM_CARRIER_SPLICE, ask = !f->fresh || two;
 	int queued = 0, mark = 0, still = 0;
 	ssize_t n;
 
-	if (ask && relay_ask(f->watch.fd, &queued, &mark) < 0)
+	if (ask && relay_ask(s, f, &queued, &mark) < 0)
 		return -1;
 	if (ask && !queued && !mark && !f->hup && !f->error) {
 		errno = EAGAIN;
 		n = two ? recv(f->watch.fd, buf, 1, MSG_PEEK | MSG_DONTWAIT) : -1;
-		if (n < 0 || (n > 0 && relay_ask(f->watch.fd, &queued, &mark) < 0))
+		if (n < 0 || (n > 0 && relay_ask(s, f, &queued, &mark) < 0))
 			return -1;
 	}
 	/* an urgent byte may have come while epoll looked */
-	if (!ask && ioctl(f->watch.fd, SIOCATMARK, &mark) < 0)
+	if (!ask && relay_mark(s, f, &mark) < 0)
 		return -1;
 	if (mark)
 		room = 1;
@@ -178,7 +185,7 @@ static enum pump relay_from_app(struct stack *s, struct flow *f)
 		room = MIN(s->c.engine->room(f->owned->conn), sizeof(buf));
 		if (!room)
 			return PUMP_IDLE;
-		n = relay_take(f, buf, room, &t);
+		n = relay_take(s, f, buf, room, &t);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
@@ -363,7 +370,7 @@ void relay_start(struct stack *s, struct flow *f)
 
 	flow_set_state(s, f, FLOW_OPEN);
 	f->watch.cb = relay_watch;
-	f->readable = f->writable = true;
+	f->writable = true; /* and epoll reports what is there to read */
 	r = stack_watch(s, &f->watch, RELAY_EVENTS);
 	if (r < 0) {
 		if (stack_may_complain(s))

@@ -166,45 +166,63 @@ static void tell_state(struct watch *w, const char *what, const char *name, enum
 
 /* ---- commits ---- */
 
-/* What made a generation; "" when it is not kept, or not yet. */
-static void how_made(struct watch *w, dmm_u64 generation, char ret[128])
+/* The history, once the generation is in it: one that is not kept is waited for in vain. */
+static void history_with(struct watch *w, dmm_u64 generation, struct history_entry **ret,
+			 size_t *ret_n)
 {
 	const struct timespec pause = {.tv_nsec = 10000000L};
-	struct history_entry *list;
-	size_t n;
 
-	ret[0] = '\0';
-	for (int ms = 0; ms < HISTORY_WAIT_MS && !ret[0]; ms += 10) {
-		if (history_list(&w->s.tree, &list, &n) < 0)
+	*ret = NULL;
+	*ret_n = 0;
+	for (int ms = 0; ms < HISTORY_WAIT_MS; ms += 10) {
+		free(*ret);
+		if (history_list(&w->s.tree, ret, ret_n) < 0) {
+			*ret = NULL;
+			*ret_n = 0;
 			return;
-		for (size_t i = 0; i < n; i++)
-			if (list[i].generation == generation)
-				snprintf(ret, 128, "%s", list[i].how);
-		free(list);
-		if (!ret[0])
-			nanosleep(&pause, NULL);
+		}
+		if (*ret_n && (*ret)[*ret_n - 1].generation >= generation)
+			return;
+		nanosleep(&pause, NULL);
 	}
 }
 
+static void tell_commit(struct watch *w, dmm_u64 generation, dmm_u64 when_ns, const char *how)
+{
+	json_t *o = event_begin(w, "commit", when_ns);
+
+	if (o) {
+		json_object_set_new(o, "generation", json_integer((json_int_t)generation));
+		json_object_set_new(o, "how", json_text(how, strlen(how)));
+	} else {
+		printf("generation %llu%s%s", generation, *how ? " by " : "", how);
+	}
+	event_end(w, o);
+}
+
+/* Of several commits since the last look, those before the last are told from the history. */
 static void check_commit(struct watch *w)
 {
-	dmm_u64 before = w->s.generation;
-	char how[128];
-	json_t *o;
+	dmm_u64 before = w->s.generation, now;
+	const char *how = "";
+	struct history_entry *list;
+	size_t n;
 
 	if (w->s.tree.meta->generation == before)
 		return;
 	if (maps_read(&w->s.tree, w->s.class, &w->s.generation) < 0 || !w->wants[EVENT_COMMITS])
 		return; /* it is read again the next time */
-	how_made(w, w->s.generation, how);
-	o = event_begin(w, "commit", w->s.tree.meta->committed_ns);
-	if (o) {
-		json_object_set_new(o, "generation", json_integer((json_int_t)w->s.generation));
-		json_object_set_new(o, "how", json_text(how, sizeof(how)));
-	} else {
-		printf("generation %llu%s%s", w->s.generation, *how ? " by " : "", how);
+	now = w->s.generation;
+	history_with(w, now, &list, &n);
+	for (size_t i = 0; i < n && !is_over(w); i++) {
+		if (list[i].generation == now)
+			how = list[i].how;
+		else if (list[i].generation > before && list[i].generation < now)
+			tell_commit(w, list[i].generation, list[i].when_ns, list[i].how);
 	}
-	event_end(w, o);
+	if (!is_over(w))
+		tell_commit(w, now, w->s.tree.meta->committed_ns, how);
+	free(list);
 }
 
 /* ---- states ---- */

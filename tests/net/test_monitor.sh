@@ -61,6 +61,12 @@ check "in words, accept" wait_for grep -qE 'verdict stack edge0 .* accept 10' "$
 policy add x remote_port 1 use kernel >/dev/null
 check "a commit, and what made it" wait_for event all '.event == "commit" and .generation == 2 and
 	(.how | startswith("add x"))'
+kill -STOP "$all_pid"
+for n in 2 3 4; do policy add x$n remote_port $n use kernel >/dev/null; done
+kill -CONT "$all_pid"
+check "each of several since it looked" wait_for event all '.event == "commit" and .generation == 5'
+check "in order" jq_says 'map(select(.event == "commit")) | map(.generation) == [2, 3, 4, 5] and
+	all(.[]; .how | startswith("add x"))' "$TMP/all.log"
 policy stack disable edge0 >/dev/null
 check "a stack is off" wait_for event all '.event == "state" and .stack == "edge0" and .state == "off"'
 policy stack enable edge0 >/dev/null

@@ -69,12 +69,11 @@ static __always_inline void tuple_of(struct bpf_sock_ops *ctx, bool connecting,
 	remote_name(ctx, connecting ? &ret->dst : &ret->src);
 }
 
-/* Ask for state changes, or no longer; other programs on this socket keep what they asked for. */
-static __always_inline void watch_state(struct bpf_sock_ops *ctx, bool on)
+/* Ask for state changes. Never again not to: an accepted socket has what its listener asked for,
+ * but another program on it may have asked as well, and that cannot be told apart. */
+static __always_inline void watch_state(struct bpf_sock_ops *ctx)
 {
-	int others = ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_STATE_CB_FLAG;
-
-	bpf_sock_ops_cb_flags_set(ctx, others | (on ? BPF_SOCK_OPS_STATE_CB_FLAG : 0));
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 /* Carriers run on loopback, where bbr's pacing only costs. */
@@ -159,7 +158,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, bool instance)
 	tuple_of(ctx, true, &t);
 	if (bpf_map_update_elem(&dmm_tuple, &t, &cookie, BPF_ANY))
 		count(DMM_C_TUPLE_FAIL);
-	watch_state(ctx, true);
+	watch_state(ctx);
 	carrier_settings(ctx);
 }
 
@@ -227,7 +226,7 @@ static __always_inline void splice_join(struct bpf_sock_ops *ctx, struct dmm_flo
 	mine.peer_sk = flow->kernel_sk;
 	theirs.peer = cookie;
 	theirs.peer_sk = (__u64)tp;
-	watch_state(ctx, true);
+	watch_state(ctx);
 	if (bpf_map_update_elem(&dmm_pair, &cookie, &mine, BPF_ANY) ||
 	    bpf_map_update_elem(&dmm_pair, &peer, &theirs, BPF_ANY))
 		count(DMM_C_SPLICE_FAIL);
@@ -270,7 +269,6 @@ static __always_inline void on_plain_accept(struct bpf_sock_ops *ctx, struct dmm
 	st->cookie = bpf_get_socket_cookie(ctx);
 	local_name(ctx, &st->local);
 	remote_name(ctx, &st->remote);
-	watch_state(ctx, false);
 	count_server(st);
 	monitor_tell(st);
 }
@@ -307,7 +305,6 @@ static __always_inline void on_passive(struct bpf_sock_ops *ctx, bool instance)
 	cookie = bpf_get_socket_cookie(ctx);
 	count(DMM_C_PASSIVE_CARRIER);
 	carrier_settings(ctx);
-	watch_state(ctx, false);
 	if (st) {
 		owner = (struct sock *)st->kernel_sk;
 		st->kernel_sk = 0;
@@ -439,7 +436,7 @@ static __noinline void announce(struct bpf_sock_ops *ctx, struct bpf_sock *sk, s
 	}
 	st->kernel_sk = (__u64)tp;
 	st->flags = DMM_SF_LISTEN;
-	watch_state(ctx, true);
+	watch_state(ctx);
 	event_listen(&l, DMM_EV_LISTEN);
 }
 

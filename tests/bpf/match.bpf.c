@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Runs the classifier on a socket that the test describes. User and program are the test's own. */
+/* Runs the classifier on a socket that the test describes: user and program are the test's own. And
+ * what others may have attached beside DMM. */
 #include "bpf/dmm_match.bpf.h"
 #include "tests/bpf/match.h"
 
@@ -31,4 +32,18 @@ int dmm_ask(struct question *q)
 	answer(&sel, q->cookie, &a);
 	q->again = a;
 	return 0;
+}
+
+/* Accepted sockets that it was told the end of, as it asked for. */
+__u64 other_closed;
+
+SEC("sockops")
+int other_sockops(struct bpf_sock_ops *ctx)
+{
+	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		bpf_sock_ops_cb_flags_set(ctx,
+					  ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	if (ctx->op == BPF_SOCK_OPS_STATE_CB && ctx->args[1] == TCP_CLOSE)
+		__sync_fetch_and_add(&other_closed, 1);
+	return 1;
 }

@@ -607,6 +607,7 @@ int main(int argc, char **argv)
 		{"redirect and names", test_redirect},
 		{"read back", test_read_back},
 		{"attached as far as needed", test_attached},
+		{"another program on the same sockets", test_other_sockops},
 		{"server's kernel settings", test_server_settings},
 		{"switched off by the operator", test_admin_off},
 		{"measured", test_measured},

@@ -33,6 +33,7 @@ int flows_of_pid(pid_t pid);	  /* rows of its sockets */
 
 void test_plain(void);
 void test_attached(void);
+void test_other_sockops(void);
 void test_measured(void);
 void test_chosen(void);
 void test_rename_group(void);

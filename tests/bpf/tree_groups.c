@@ -12,6 +12,8 @@
 
 #include <bpf/bpf.h>
 
+#include "match.skel.h"
+
 #include "bpf/dmm_flows.h"
 #include "lib/base/util.h"
 #include "loader/attach.h"
@@ -98,6 +100,8 @@ void test_rename_listener(void)
 	hold_close(h);
 }
 
+static char below[80]; /* a cgroup in the group's */
+
 static bool has_link(const char *prog)
 {
 	char file[192];
@@ -161,6 +165,46 @@ void test_attached(void)
 	CU_ASSERT_EQUAL(commit(), 0);
 	CU_ASSERT(!has_link("dmm_sockops"));
 	CU_ASSERT(has_link("dmm_connect6"));
+}
+
+static int do_accept_below(void)
+{
+	unsigned port;
+	int l, c;
+
+	if (cgroup_join(below, 0) < 0)
+		return 1;
+	l = listen_on("127.0.0.1", &port);
+	c = connect_to("127.0.0.1", port);
+	return l < 0 || c < 0 || accept(l, NULL, NULL) < 0;
+}
+
+/* Another program that is attached below the group, and so runs first, goes on to be told the
+ * states that it asked for. */
+void test_other_sockops(void)
+{
+	struct match_bpf *skel = match_bpf__open();
+	unsigned made, left;
+	int cgroup, link;
+
+	snprintf(below, sizeof(below), "%s/below", group_cgroup);
+	CU_ASSERT_FATAL(skel && tree_reuse_maps(&tree, skel->obj) == 0 &&
+			match_bpf__load(skel) == 0);
+	CU_ASSERT_EQUAL_FATAL(cgroup_open(below, true, &cgroup, &made), 0);
+	link = bpf_link_create(bpf_program__fd(skel->progs.other_sockops), cgroup,
+			       BPF_CGROUP_SOCK_OPS, NULL);
+	CU_ASSERT(link >= 0);
+	rule(0, "far", NULL, 0, DMM_STACK_KERNEL);
+	CU_ASSERT_EQUAL(commit(), 0);
+	CU_ASSERT(has_link("dmm_sockops"));
+	CU_ASSERT_EQUAL(in_group(do_accept_below), 0);
+	for (int i = 0; i < 500 && !skel->bss->other_closed; i++)
+		usleep(10000);
+	CU_ASSERT_EQUAL(skel->bss->other_closed, 1);
+	close(link);
+	close(cgroup);
+	match_bpf__destroy(skel);
+	CU_ASSERT_EQUAL(cgroup_remove(below, made, &left), 0);
 }
 
 static int do_come_and_go(void)

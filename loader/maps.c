@@ -99,18 +99,45 @@ static const char *name_at(const struct dmm_class_hdr *hdr, const struct dmm_rul
 	return rule < hdr->rules ? rules[rule].name : "";
 }
 
+/* Entries of a per-CPU array that are to be zero, many a system call. */
+struct zeroing {
+	int map;
+	dmm_u64 *zero; /* ZERO_BATCH values, one for each CPU */
+	size_t n;
+	dmm_u32 key[1024];
+};
+#define ZERO_BATCH ARRAY_SIZE(((struct zeroing *)0)->key)
+
+static void zero_flush(struct zeroing *z)
+{
+	dmm_u32 n = (dmm_u32)z->n;
+
+	/* kernels before 5.13 do not know it for such arrays */
+	if (n && bpf_map_update_batch(z->map, z->key, z->zero, &n, NULL) < 0)
+		for (size_t i = 0; i < z->n; i++)
+			bpf_map_update_elem(z->map, &z->key[i], z->zero, 0);
+	z->n = 0;
+}
+
+static void zero_add(struct zeroing *z, dmm_u32 key)
+{
+	z->key[z->n++] = key;
+	if (z->n == ZERO_BATCH)
+		zero_flush(z);
+}
+
 /* A rule that has the place of another does not have its hits. */
-static void settle_hits(struct tree *t, const struct image_view *old, const struct dmm_class *c,
-			const dmm_u64 *zero)
+static void settle_hits(struct zeroing *z, const struct image_view *old, const struct dmm_class *c)
 {
 	for (dmm_u32 i = 0; i < old->hdr.rules || i < c->hdr.rules; i++)
 		if (strcmp(name_at(&old->hdr, old->rule, i), name_at(&c->hdr, c->rule, i)) != 0)
-			bpf_map_update_elem(t->map[TREE_HITS], &i, zero, 0);
+			zero_add(z, i);
+	zero_flush(z);
 }
 
 /* The same for the number that telemetry knows a rule by. */
-static void settle_steered(struct tree *t, const struct image_view *old, const struct dmm_class *c,
-			   const dmm_u64 *zero)
+static void settle_steered(struct zeroing *z, const struct image_view *old,
+			   const struct dmm_class *c)
 {
 	const char *had[DMM_MAX_MEASURED + 1] = {NULL};
 	unsigned number;
@@ -125,24 +152,24 @@ static void settle_steered(struct tree *t, const struct image_view *old, const s
 		if (!number || number > DMM_MAX_MEASURED ||
 		    (had[number] && strcmp(had[number], c->rule[i].name) == 0))
 			continue;
-		for (dmm_u32 s = 0; s < DMM_MAX_STACKS; s++) {
-			dmm_u32 key = DMM_STEERED_INDEX(number, s);
-
-			bpf_map_update_elem(t->map[TREE_STEERED], &key, zero, 0);
-		}
+		for (dmm_u32 s = 0; s < DMM_MAX_STACKS; s++)
+			zero_add(z, DMM_STEERED_INDEX(number, s));
 	}
+	zero_flush(z);
 }
 
 /* Before the switch, or a scrape would see counts under another's name. */
 static void settle_counts(struct tree *t, const struct image_view *old, const struct dmm_class *c)
 {
 	int cpus = libbpf_num_possible_cpus();
-	_cleanup_free_ dmm_u64 *zero = calloc((size_t)MAX(cpus, 1), sizeof(*zero));
+	_cleanup_free_ dmm_u64 *zero = calloc(ZERO_BATCH * (size_t)MAX(cpus, 1), sizeof(*zero));
+	struct zeroing z = {.map = t->map[TREE_HITS], .zero = zero};
 
 	if (!zero || cpus <= 0)
 		return;
-	settle_hits(t, old, c, zero);
-	settle_steered(t, old, c, zero);
+	settle_hits(&z, old, c);
+	z.map = t->map[TREE_STEERED];
+	settle_steered(&z, old, c);
 }
 
 static bool same_group(const struct dmm_group_rec *a, const struct dmm_group_rec *b)

@@ -242,6 +242,7 @@ static void test_fail(void)
 	}
 	CU_ASSERT_EQUAL(r, 0);
 	CU_ASSERT(failed > 10);
+	CU_ASSERT(borne < 500); /* rules are not settled one by one */
 	printf("%u calls failed the commit, %u did not; ", failed, borne);
 }
 

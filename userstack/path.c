@@ -182,10 +182,10 @@ static bool path_send_super(struct stack *s, const uint8_t dst[6], const struct 
 	const uint8_t *p = iov[0].iov_base;
 	bool v6 = p[0] >> 4 == 6;
 	uint16_t tcp = v6 ? 40 : 20;
-	struct iovec frame[SUPER_IOV];
+	struct iovec frame[1 + SUPER_IOV]; /* the first is the port's */
 	uint8_t eth[FRAME_ETH_LEN];
 	struct port_super packet = {
-		.iov = frame,
+		.iov = frame + 1,
 		.n = n + 1,
 		.v6 = v6,
 		.l4_off = (uint16_t)(FRAME_ETH_LEN + tcp),
@@ -196,8 +196,8 @@ static bool path_send_super(struct stack *s, const uint8_t dst[6], const struct 
 	if (n >= SUPER_IOV)
 		return false;
 	frame_eth(eth, dst, net_mac(s->net), v6);
-	frame[0] = (struct iovec){eth, sizeof(eth)};
-	memcpy(frame + 1, iov, n * sizeof(*iov));
+	frame[1] = (struct iovec){eth, sizeof(eth)};
+	memcpy(frame + 2, iov, n * sizeof(*iov));
 	return s->c.port->tx_super(s->port, &packet);
 }
 

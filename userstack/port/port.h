@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define PORT_ABI 4		    /* raised with every change of this header's meaning */
+#define PORT_ABI 5		    /* raised with every change of this header's meaning */
 #define PORT_FRAME_MAX (65536 + 64) /* largest frame that rx() hands over */
 
 struct port;
@@ -33,7 +33,7 @@ struct port_config {
 };
 
 struct port_super {
-	const struct iovec *iov; /* from the Ethernet header on */
+	struct iovec *iov; /* from the Ethernet header on; iov[-1] is the port's to use */
 	unsigned n;
 	bool v6;
 	uint16_t l4_off, headers; /* where the TCP header begins, and where it ends */

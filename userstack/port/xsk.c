@@ -36,7 +36,6 @@
 #define BUSY_TRIES 50 /* a queue that was just closed stays busy until its rings are unmapped */
 #define BUSY_WAIT_US 20000
 #define SUPER_MAX 65535u
-#define SUPER_IOV 40
 #define SUPER_BUFFER (4 << 20)
 #define KICK_TRIES \
 	256 /* the kernel sends 32 frames per call and says EAGAIN when there are more \
@@ -478,12 +477,9 @@ static bool xsk_port_tx_super(struct port *p, const struct port_super *s)
 		.csum_start = s->l4_off,
 		.csum_offset = 16,
 	};
-	struct iovec iov[SUPER_IOV] = {{&h, sizeof(h)}};
-	struct msghdr m = {.msg_iov = iov, .msg_iovlen = s->n + 1};
+	struct msghdr m = {.msg_iov = s->iov - 1, .msg_iovlen = s->n + 1};
 
-	if (s->n >= SUPER_IOV)
-		return false;
-	memcpy(iov + 1, s->iov, s->n * sizeof(*iov));
+	s->iov[-1] = (struct iovec){&h, sizeof(h)};
 	if (p->tx_pending)
 		xsk_port_flush(p);
 	return sendmsg(p->packet, &m, MSG_DONTWAIT) >= 0;

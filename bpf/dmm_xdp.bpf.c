@@ -322,13 +322,17 @@ static __always_inline bool give(struct __sk_buff *skb, __u64 size)
 
 	if (!f)
 		return false;
-	if (!len || len > size - sizeof(*f) || bpf_skb_load_bytes(skb, 0, f->data, len) < 0) {
-		bpf_ringbuf_discard(f, BPF_RB_NO_WAKEUP);
-		return false;
-	}
+	if (len < ETH_HLEN)
+		goto none;
+	barrier_var(len); /* Linux 6.1 does not follow both bounds in one comparison */
+	if (len > size - sizeof(*f) || bpf_skb_load_bytes(skb, 0, f->data, len) < 0)
+		goto none;
 	f->len = len;
 	bpf_ringbuf_submit(f, BPF_RB_NO_WAKEUP);
 	return true;
+none:
+	bpf_ringbuf_discard(f, BPF_RB_NO_WAKEUP);
+	return false;
 }
 
 /* The record is there before it is asked who sleeps, and who goes to sleep says so before looking

@@ -113,15 +113,27 @@ static int turn_blocking(struct hz_ctx *c)
 	return half_close_subject(c);
 }
 
+#define READER_SLEEPS_US 1500000
+
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* What is accepted while the reader certainly sleeps is bounded, then all arrives. */
 static int slow_writer(struct hz_ctx *c)
 {
+	uint64_t until = now_us() + READER_SLEEPS_US / 2;
 	static const size_t chunks[] = {100, 1000, 4096, HZ_CHUNK};
 	size_t chunk = chunks[hz_range(&c->own, 0, 3)], at = 0;
 	struct pollfd p = {.fd = c->fd, .events = POLLOUT};
 	uint8_t buf[HZ_CHUNK];
 
 	hz_fill(&c->tx, buf, chunk);
-	for (size_t total = 0;;) {
+	for (size_t total = 0; now_us() < until;) {
 		ssize_t n = send(c->fd, buf + at, chunk - at, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EAGAIN) {
@@ -147,7 +159,7 @@ static int slow_writer(struct hz_ctx *c)
 
 static int slow_reader(struct hz_ctx *c)
 {
-	hz_sleep_us(1500000);
+	hz_sleep_us(READER_SLEEPS_US);
 	for (int i = 0; i < 20; i++) {
 		if (hz_recv_stream(c, 4096) < 0)
 			return -1;

@@ -95,7 +95,11 @@
 	X(CARRIER_STRANGER, "carrier_strangers", "carrier accepts without a flow, closed") \
 	X(CARRIER_FAIL, "carrier_failures", "carrier connections to listeners that failed") \
 	X(LISTEN_FAIL, "listen_failures", "announced listeners that the engine refused") \
-	X(WAKEUPS, "wakeups", "times the instance woke up")
+	X(WAKEUPS, "wakeups", "times the instance woke up") \
+	X(XSK_RX_FULL, "xsk_receive_ring_full", "packets dropped: the instance was too slow") \
+	X(XSK_FILL_EMPTY, "xsk_fill_ring_empty", "packets dropped: no frame to receive into") \
+	X(XSK_RX_DROPS, "xsk_receive_drops", "packets that AF_XDP dropped for other reasons") \
+	X(XSK_TX_EMPTY, "xsk_transmit_ring_empty", "times the kernel had sent all that was there")
 
 #define DMM_ENUM_REASON(name, text, help) DMM_REASON_##name,
 #define DMM_ENUM_COUNTER(name, text, help) DMM_C_##name,

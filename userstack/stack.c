@@ -434,6 +434,20 @@ static void tick(struct stack *s)
 	listen_tick(s);
 }
 
+static void count_kernel(struct stack *s)
+{
+	const struct port_kernel was = s->port_kernel;
+	struct port_kernel *now = &s->port_kernel;
+
+	if (!s->c.port->kernel)
+		return;
+	s->c.port->kernel(s->port, now);
+	STACK_COUNT(s, XSK_RX_FULL, now->rx_full - was.rx_full);
+	STACK_COUNT(s, XSK_FILL_EMPTY, now->fill_empty - was.fill_empty);
+	STACK_COUNT(s, XSK_RX_DROPS, now->rx_drops - was.rx_drops);
+	STACK_COUNT(s, XSK_TX_EMPTY, now->tx_empty - was.tx_empty);
+}
+
 /* One turn of everything that is not a descriptor. events: how many of those there were. Returns
  * whether more waits. */
 static bool turn(struct stack *s, unsigned events)
@@ -451,8 +465,10 @@ static bool turn(struct stack *s, unsigned events)
 		tick(s);
 	s->c.port->flush(s->port);
 	flow_reap(s);
-	if (s->now - s->rt->heartbeat_ns >= BEAT_NS)
+	if (s->now - s->rt->heartbeat_ns >= BEAT_NS) {
 		s->rt->heartbeat_ns = s->now;
+		count_kernel(s);
+	}
 	return frames >= RX_BUDGET;
 }
 

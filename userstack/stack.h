@@ -115,6 +115,7 @@ struct stack {
 	struct hold *hold;
 	struct xdp *xdp;
 	struct port *port;
+	struct port_kernel port_kernel; /* as counted last */
 	struct net *net;
 	struct net_host net_host;
 	struct engine *engine;

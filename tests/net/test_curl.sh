@@ -31,4 +31,6 @@ for host in "$FAR4" "[$FAR6]"; do
 	check "$host: the far host saw the client" \
 		at_least "$(captured "$ip and src host $src and tcp dst port 8080")" 100
 done
+kernel_counts() { [ "$(counter xsk_transmit_ring_empty)" -ge 1 ]; }
+check_dmm "what the kernel counts of the AF_XDP socket is told" wait_for kernel_counts
 finish

@@ -40,6 +40,12 @@ struct port_super {
 	uint16_t mss;		  /* payload of a segment */
 };
 
+/* What the kernel counts of the AF_XDP sockets of a port since they were opened (XDP_STATISTICS).
+ */
+struct port_kernel {
+	uint64_t rx_full, fill_empty, rx_drops, tx_empty;
+};
+
 struct port_ops {
 	uint32_t abi; /* PORT_ABI */
 	const char *name;
@@ -78,6 +84,8 @@ struct port_ops {
 	/* Send a frame with a TCP packet that is longer than the MTU; it is cut on the way out.
 	 * The bytes are copied. False: no room now. It comes after all that was committed. */
 	bool (*tx_super)(struct port *p, const struct port_super *s);
+	/* Without this function it is not known. */
+	void (*kernel)(const struct port *p, struct port_kernel *ret);
 };
 
 extern const struct port_ops port_xsk;

@@ -485,6 +485,26 @@ static bool xsk_port_tx_super(struct port *p, const struct port_super *s)
 	return sendmsg(p->packet, &m, MSG_DONTWAIT) >= 0;
 }
 
+static void half_kernel(const struct half *h, struct port_kernel *sum)
+{
+	struct xdp_statistics s = {0}; /* kernels before 5.9 fill less of it */
+	socklen_t len = sizeof(s);
+
+	if (getsockopt(xsk_socket__fd(h->xsk), SOL_XDP, XDP_STATISTICS, &s, &len) < 0)
+		return;
+	sum->rx_full += s.rx_ring_full;
+	sum->fill_empty += s.rx_fill_ring_empty_descs;
+	sum->rx_drops += s.rx_dropped;
+	sum->tx_empty += s.tx_ring_empty_descs;
+}
+
+static void xsk_port_kernel(const struct port *p, struct port_kernel *ret)
+{
+	*ret = (struct port_kernel){0};
+	for (unsigned i = 0; i < MAX(p->queues, 1u); i++)
+		half_kernel(&p->half[i], ret);
+}
+
 const struct port_ops port_xsk = {
 	.abi = PORT_ABI,
 	.name = "xsk",
@@ -501,4 +521,5 @@ const struct port_ops port_xsk = {
 	.flush = xsk_port_flush,
 	.super_max = xsk_port_super_max,
 	.tx_super = xsk_port_tx_super,
+	.kernel = xsk_port_kernel,
 };

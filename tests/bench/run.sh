@@ -6,6 +6,7 @@
 #
 #   plain      a process in no group, on a link that no instance steers
 #   unmanaged  a process in no group, on the link that the instance steers
+#   cgroup     the same in a cgroup without programs: what it costs to live in one
 #   managed    a process in a group whose verdict is the kernel, on that link
 #   lwip       a process in a group whose verdict is the instance, of the lwIP engine
 #   native     the same on a third link, whose instance is of the native engine
@@ -16,6 +17,7 @@
 
 ROUNDS=${ROUNDS:-11}
 SECONDS_EACH=${SECONDS_EACH:-0.3}
+DMM_ENGINE=lwip # of edge0
 need haproxy
 
 setup
@@ -40,12 +42,12 @@ config | sed -e "s|^stacks:|  other: {cgroup: $CGROUP/other}\n  new: {cgroup: $C
 wait_for stack_up edge1
 # A server for each system: what one left behind must not be another's burden.
 port_of() {
-	case $1 in plain) echo 7777 ;; unmanaged) echo 7781 ;; managed) echo 7782 ;; lwip) echo 7783 ;; native) echo 7785 ;; haproxy) echo 7784 ;; esac
+	case $1 in plain) echo 7777 ;; unmanaged) echo 7781 ;; cgroup) echo 7786 ;; managed) echo 7782 ;; lwip) echo 7783 ;; native) echo 7785 ;; haproxy) echo 7784 ;; esac
 }
 for system in plain haproxy; do spawn "server-$system" in_far "$LOAD" serve $LINK2 "$(port_of $system)"; done
 spawn server-native in_far "$LOAD" serve $LINK3 "$(port_of native)"
-for system in unmanaged managed lwip; do spawn "server-$system" in_far "$LOAD" serve $FAR4 "$(port_of $system)"; done
-for system in plain haproxy unmanaged managed lwip native; do wait_for far_listens "$(port_of $system)"; done
+for system in unmanaged cgroup managed lwip; do spawn "server-$system" in_far "$LOAD" serve $FAR4 "$(port_of $system)"; done
+for system in plain haproxy unmanaged cgroup managed lwip native; do wait_for far_listens "$(port_of $system)"; done
 cat >"$TMP/haproxy.cfg" <<CFG
 global
 	maxconn 4096
@@ -62,10 +64,14 @@ CFG
 spawn haproxy in_near haproxy -db -f "$TMP/haproxy.cfg"
 wait_for near_listens $PROXY
 
+plain_cgroup=$(cgroup_root)/$CGROUP/plain
+mkdir -p "$plain_cgroup"
+
 one() { # one SYSTEM MODE CONNECTIONS: a line of JSON
 	local run=(in_near "$LOAD" "$2" "$3" "$SECONDS_EACH") to=($FAR4 "$(port_of "$1")")
 	case $1 in
 	plain) to=($LINK2 "$(port_of plain)") ;;
+	cgroup) run=(in_near sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$plain_cgroup" "${run[@]:1}") ;;
 	managed) run=(run_managed other "${run[@]:1}") ;;
 	lwip) run=(run_managed web "${run[@]:1}") ;;
 	native) run=(run_managed new "${run[@]:1}") to=($LINK3 "$(port_of native)") ;;
@@ -79,7 +85,7 @@ echo "rounds: $ROUNDS, ${SECONDS_EACH}s each; kernel $(uname -r), $(nproc) cores
 for round in $(seq "$ROUNDS"); do
 	for mode in ${MODES:-connect rr send recv}; do
 		for n in 1 64; do
-			for system in $(shuf -e ${SYSTEMS:-plain unmanaged managed lwip native haproxy}); do
+			for system in $(shuf -e ${SYSTEMS:-plain unmanaged cgroup managed lwip native haproxy}); do
 				one "$system" $mode $n
 				sleep 0.1 # connections that were cut are cleared away
 			done
@@ -96,7 +102,7 @@ table() {
 	def show: . * 100 | round / 100 | tostring;
 	. as $all |
 	(["work", "connections", "unit", "system", "median", "x plain", "p50 us", "p99 us", "errors"] | @tsv),
-	(["connect", "rr", "send", "recv"][] as $m | (1, 64) as $c | ["plain", "unmanaged", "managed", "lwip", "native", "haproxy"][] as $s |
+	(["connect", "rr", "send", "recv"][] as $m | (1, 64) as $c | ["plain", "unmanaged", "cgroup", "managed", "lwip", "native", "haproxy"][] as $s |
 	 ($all | map(select(.mode == $m and .connections == $c))) as $cell |
 	 ($cell | map(select(.system == $s))) as $mine |
 	 select($mine != []) |
@@ -107,18 +113,15 @@ table() {
 	  ($mine | map(.errors) | add | tostring)] | @tsv)' "$results" | column -t -s "$(printf '\t')"
 }
 table
-[[ " ${SYSTEMS:-lwip} " != *" lwip "* ]] || jq -rs '
+[[ " ${SYSTEMS:-lwip} " != *" lwip "* || " ${MODES:-connect} " != *" connect "* ]] || jq -rs '
 	def median: sort | .[length / 2 | floor];
 	def of($s; $f): map(select(.mode == "connect" and .connections == 1 and .system == $s)) | map(.[$f]) | median;
 	"connect() through the held SYN adds \((of("lwip"; "p50_us") - of("plain"; "p50_us")) * 10 | round / 10) us at p50, \((of("lwip"; "p99_us") - of("plain"; "p99_us")) * 10 | round / 10) us at p99"' "$results"
 
 # What the decision adds to a loopback connection, from socket() to close(), in one thread.
 DECIDE=$(program decide)
-plain_cgroup=$(cgroup_root)/$CGROUP-plain
-mkdir "$plain_cgroup"
 in_near "$DECIDE" $((ROUNDS * 20)) 200 "$plain_cgroup" "$(cgroup_root)/$CGROUP/other" | jq -r '.[1] |
 	"a decision for the kernel adds \(.added_ns) ns to a loopback connection of \(.ns - .added_ns) ns: \(.rate * 1000 | round / 1000) x plain"'
-rmdir "$plain_cgroup"
 
 # What the number of rules adds, and what commits of many take.
 [ -n "${MODES:-}" ] || in_near "$(program classify)" "$ROUNDS"

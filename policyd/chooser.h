@@ -29,12 +29,21 @@ struct chooser {
 	/* decisions that were logged, by number of telemetry */
 	dmm_u32 decided[DMM_MAX_MEASURED + 1][NRD_ACTIONS];
 	dmm_u64 sla_broken[DMM_MAX_MEASURED + 1]; /* the same; as nrd_sla_broken() */
-	bool stale;				  /* the map may hold choices that are nobody's */
+	dmm_u64 kept, keep_ns; /* chooser_keep.c: the last decision in the file; when it is due */
+	bool stale;	       /* the map may hold choices that are nobody's */
 };
 
 /* 0 or -errno. The tree stays open. */
 int chooser_open(struct chooser *c, const struct tree *t);
 void chooser_close(struct chooser *c);
+
+/* Take on what another daemon kept in a file; malformed, it is refused whole and said. Before
+ * anything is configured. */
+void chooser_load(struct chooser *c, const char *path);
+/* Keep it: whole or not at all. 0 or -errno. To be called when something was decided, or a minute
+ * has passed, and at the end. */
+int chooser_save(struct chooser *c, const char *path);
+bool chooser_is_unsaved(const struct chooser *c);
 
 /* Another class is in force, which stays until the next. Rules that are the same keep what is known
  * of them; of those that are new here, choices in the maps are taken over. */

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -15,6 +17,7 @@
 #define FOLLOW_MS 500	  /* how late a change by dmm-policy is seen, at most */
 #define LOCK_WAIT_MS 2000 /* the loop stands still meanwhile */
 #define LOCK_RETRY_US 20000
+#define STATE_DEFAULT "/var/lib/dmm"
 
 int daemon_config(const struct daemon_options *opt, struct dmm_policy **ret,
 		  struct policy_diags *diags)
@@ -31,6 +34,25 @@ int daemon_config(const struct daemon_options *opt, struct dmm_policy **ret,
 		return r;
 	}
 	*ret = p;
+	return 0;
+}
+
+int daemon_state_path(const struct daemon *d, const char *name, const char *suffix, bool make,
+		      char ret[PATH_MAX])
+{
+	const char *dir = getenv("DMM_STATE");
+	int n;
+
+	if (!dir)
+		dir = getenv("DMM_RUN") ? tree_run_dir() : STATE_DEFAULT;
+	if (make && mkdir(dir, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	n = snprintf(ret, PATH_MAX, "%s/%s", dir, name);
+	for (const char *p = d->opt->bpffs; *p && n < PATH_MAX - 16; p++)
+		ret[n++] = *p == '/' ? '-' : *p;
+	if (n >= PATH_MAX - 16)
+		return -ENAMETOOLONG;
+	sprintf(ret + n, ".%.8s", suffix);
 	return 0;
 }
 
@@ -217,6 +239,7 @@ static int signals_open(struct daemon *d)
 
 int daemon_init(struct daemon *d, const struct daemon_options *opt, struct dmm_policy *p)
 {
+	char state[PATH_MAX];
 	int r;
 
 	d->opt = opt;
@@ -242,6 +265,8 @@ int daemon_init(struct daemon *d, const struct daemon_options *opt, struct dmm_p
 	r = chooser_open(&d->chooser, &d->tree);
 	if (r < 0)
 		return r;
+	if (daemon_state_path(d, "nrd", "state", false, state) == 0)
+		chooser_load(&d->chooser, state);
 	supervise_init(&d->sup, d->epfd, &d->tree, opt->program);
 	share_configure(d, &p->daemon.etcd, p);
 	r = policy_start(d, p);
@@ -255,12 +280,27 @@ int daemon_init(struct daemon *d, const struct daemon_options *opt, struct dmm_p
 	return daemon_follow(d);
 }
 
+static void keep_choices(struct daemon *d)
+{
+	char state[PATH_MAX];
+	int r = daemon_state_path(d, "nrd", "state", true, state);
+
+	if (r == 0)
+		r = chooser_save(&d->chooser, state);
+	if (r < 0 && !d->keep_failed)
+		log_warn("nrd: what it knows cannot be kept: %s; DMM_STATE names a directory",
+			 strerror(-r));
+	d->keep_failed = r < 0;
+}
+
 void daemon_fini(struct daemon *d)
 {
 	http_close(d->http);
 	share_close(d);
 	if (d->sup.tree)
 		supervise_fini(&d->sup);
+	if (d->chooser.n_rules)
+		keep_choices(d);
 	chooser_close(&d->chooser);
 	if (d->tree.path[0])
 		tree_close(&d->tree);
@@ -343,6 +383,8 @@ int daemon_run(struct daemon *d)
 		daemon_follow(d);
 		share_run(d, now_ns());
 		chooser_run(&d->chooser, now_ns());
+		if (chooser_is_unsaved(&d->chooser))
+			keep_choices(d);
 		supervise_tick(&d->sup, now_ns());
 		daemon_sweep(d);
 		daemon_trend(d);

@@ -8,6 +8,8 @@
 #ifndef DMM_POLICYD_DAEMON_H
 #define DMM_POLICYD_DAEMON_H
 
+#include <limits.h>
+
 #include "policyd/chooser.h"
 #include "policyd/http.h"
 #include "policyd/policy.h"
@@ -38,6 +40,7 @@ struct daemon {
 	uint64_t watchdog_ns, watchdog_next; /* 0: the service manager does not watch */
 	struct trend *trend;
 	uint64_t trend_ns; /* when its next sample is due */
+	bool keep_failed;  /* what nRD knows could not be kept, and it was said */
 	uint64_t sweep_ns; /* when daemon_sweep() has something to do again */
 	bool stop;
 };
@@ -63,6 +66,11 @@ int daemon_reload(struct daemon *d, struct policy_diags *diags);
 
 /* Follow the generation in force, if it changed. 0 or -errno. */
 int daemon_follow(struct daemon *d);
+
+/* The file of that name in $DMM_STATE, or beside the sockets of a run directory of its own, or in
+ * what lasts. The tree is in the name, as in that of its history. make: the directory, too. */
+int daemon_state_path(const struct daemon *d, const char *name, const char *suffix, bool make,
+		      char ret[PATH_MAX]);
 
 /* Take a snapshot into d->telemetry. */
 int daemon_measure(struct daemon *d);

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "lib/base/log.h"
@@ -14,25 +13,6 @@
 
 #define FACTS_NS 30000000000ULL
 #define FAREWELL_MS 300 /* etcd has that long to hear that this host goes */
-#define STATE_DEFAULT "/var/lib/dmm"
-
-/* $DMM_STATE, or beside the sockets of a run directory of its own, or what lasts. The tree is in
- * the name, as in that of its history. */
-static int state_path(const struct daemon *d, char ret[PATH_MAX])
-{
-	const char *dir = getenv("DMM_STATE");
-	int n;
-
-	if (!dir)
-		dir = getenv("DMM_RUN") ? tree_run_dir() : STATE_DEFAULT;
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-		return -errno;
-	n = snprintf(ret, PATH_MAX, "%s/shared", dir);
-	for (const char *p = d->opt->bpffs; *p && n < PATH_MAX - 6; p++)
-		ret[n++] = *p == '/' ? '-' : *p;
-	strcpy(ret + n, ".json");
-	return 0;
-}
 
 /* What is in force with these documents in place of the shared rules that it has. */
 static int apply_locked(struct daemon *d, const struct texts *documents, dmm_u64 revision,
@@ -182,7 +162,7 @@ int share_configure(struct daemon *d, const struct etcd_settings *set, const str
 		s->facts = host_facts_format(&facts);
 	}
 	host_facts_fini(&facts);
-	if (r == 0 && state_path(d, state) < 0)
+	if (r == 0 && daemon_state_path(d, "shared", "json", true, state) < 0)
 		log_warn("shared policy: there is no directory to keep it in; DMM_STATE names one");
 	if (r == 0)
 		r = etcd_open(&s->e, d->epfd, &s->set);

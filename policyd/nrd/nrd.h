@@ -17,6 +17,7 @@
 #define DMM_POLICYD_NRD_NRD_H
 
 #include <stddef.h>
+#include <stdio.h>
 
 #include "policyd/nrd/judge.h"
 
@@ -134,6 +135,15 @@ struct nrd_view {
 	const struct nrd_decision *last; /* of this rule or prefix; NULL: none that is kept */
 };
 int nrd_view(const struct nrd *n, unsigned rule, const dmm_u8 *ip, struct nrd_view *ret);
+
+/*
+ * All of that, for who is started again: written, and read into an nRD that has no rules and has
+ * decided nothing. Rules that nrd_configure() then brings the same keep what is known of them.
+ * -EBADMSG: it is malformed, -EPROTO: of another version; nothing was taken then. mono_ns, real_ns:
+ * CLOCK_MONOTONIC and CLOCK_REALTIME now, as the first begins anew with the host.
+ */
+int nrd_save(const struct nrd *n, dmm_u64 mono_ns, dmm_u64 real_ns, FILE *out);
+int nrd_load(struct nrd *n, const void *data, size_t len, dmm_u64 mono_ns, dmm_u64 real_ns);
 
 /* The decisions that are kept, oldest first: i from 0; NULL beyond the last. */
 const struct nrd_decision *nrd_decision(const struct nrd *n, size_t i);

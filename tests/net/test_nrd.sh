@@ -81,9 +81,18 @@ before=$(verdicts edge0 nrd)
 check "then all connections work" equal "$(load 2)" 32
 check "on the other stack" at_least "$(($(verdicts edge0 nrd) - before))" 32
 
-end "$POLICYD_PID"
+kill -9 "$POLICYD_PID"
+wait "$POLICYD_PID" 2>/dev/null || true
 check "also while no daemon runs" equal "$(load 2)" 32
 mend_bulk
+launch_policyd
+kept() { policy -j nrd history | jq -e '.decisions | any(.action == "escape" and .to == "edge0")'; }
+check "the next one knows what was decided, though the first was killed" wait_for kept
+check "and why" jq_says '.choices[0] | .in_use == "edge0" and .last.to == "edge0"' \
+	<<<"$(policy -j nrd why cdn $FAR4)"
+check "and that the stack which failed is not tried now" eval "policy nrd why cdn $FAR4 | grep -q 'bulk: .*not tried for'"
+end "$POLICYD_PID"
+rm "$DMM_RUN"/nrd-*.state
 launch_policyd # which knows no more that the stack failed, and looks at it anew
 check "the next one goes on with it" load_until 'try bulk beside edge0'
 check "the first stack comes back when it works" load_until 'take bulk in place of edge0'

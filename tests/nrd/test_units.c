@@ -455,6 +455,71 @@ static void test_log(void)
 	nrd_free(n);
 }
 
+static bool same_view(const struct nrd *a, const struct nrd *b, const dmm_u8 *ip)
+{
+	struct nrd_view x, y;
+
+	CU_ASSERT_EQUAL_FATAL(nrd_view(a, 0, ip, &x) | nrd_view(b, 0, ip, &y), 0);
+	return strcmp(x.phase, y.phase) == 0 && x.plen == y.plen && x.now == y.now &&
+	       x.other == y.other && memcmp(x.arm, y.arm, sizeof(x.arm)) == 0 &&
+	       memcmp(x.banned_ns, y.banned_ns, sizeof(x.banned_ns)) == 0 && !x.last == !y.last &&
+	       (!x.last || x.last->number == y.last->number);
+}
+
+/* What is known goes on after a restart, also of the host; a file that is not whole does not. */
+static void test_store(void)
+{
+	struct nrd *n = nrd_new(100, 1), *m;
+	struct nrd_rule rule[2] = {rule_of("a"), rule_of("b")};
+	const struct nrd_decision *d;
+	struct nrd_counters c;
+	dmm_u64 end;
+	char *text = NULL;
+	dmm_u8 ip[16];
+	size_t len, i;
+	FILE *f;
+
+	nrd_configure(n, rule, 2);
+	end = run_seconds(n, 1, 120, 0, 3, 200);
+	f = open_memstream(&text, &len);
+	CU_ASSERT_EQUAL(nrd_save(n, end, 7000, f), 0);
+	fclose(f);
+
+	m = nrd_new(100, 2);
+	CU_ASSERT_EQUAL(nrd_load(m, text, len, end + 5, 7005), 0);
+	CU_ASSERT_EQUAL(nrd_configure(m, rule, 1), 0); /* the other one goes */
+	sim_address(3, ip);
+	CU_ASSERT_TRUE(same_view(n, m, ip));
+	CU_ASSERT_TRUE(same_view(n, m, NULL));
+	for (i = 0; (d = nrd_decision(n, i)); i++)
+		CU_ASSERT_TRUE_FATAL(nrd_decision(m, i) &&
+				     memcmp(d, nrd_decision(m, i), sizeof(*d)) == 0);
+	CU_ASSERT(i > 2);
+	CU_ASSERT_PTR_NULL(nrd_decision(m, i));
+	run_seconds(m, end, 30, 0, 3, 200);
+	nrd_free(m);
+
+	/* the host was started again 100 ns ago, 50 after it was written */
+	m = nrd_new(100, 2);
+	CU_ASSERT_EQUAL(nrd_load(m, text, len, 100, 7050), 0);
+	CU_ASSERT_EQUAL(100 - nrd_decision(m, 0)->at_ns, 50 + end - nrd_decision(n, 0)->at_ns);
+	nrd_free(m);
+
+	for (size_t cut = 0; cut < len; cut += 1 + len / 200) {
+		m = nrd_new(100, 2);
+		CU_ASSERT_EQUAL(nrd_load(m, text, cut, 1, 1), -EBADMSG);
+		text[cut] ^= 0x10;
+		CU_ASSERT(nrd_load(m, text, len, 1, 1) < 0);
+		text[cut] ^= 0x10;
+		nrd_counters(m, &c);
+		CU_ASSERT(c.decisions == 0 && c.paths == 0 && !nrd_rule(m, 0) &&
+			  !nrd_decision(m, 0));
+		nrd_free(m);
+	}
+	free(text);
+	nrd_free(n);
+}
+
 /* A scan of addresses does not drive out what decides for itself. */
 static void test_table(void)
 {
@@ -596,6 +661,7 @@ int main(void)
 		{"turns that break an sla", test_sla},
 		{"rules come, go and stay", test_configure},
 		{"decisions tell what went into them", test_log},
+		{"what is known is kept", test_store},
 		{"the table is bounded", test_table},
 		{"choices", test_choices},
 		{"decisions as text", test_say},

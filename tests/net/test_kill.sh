@@ -30,24 +30,32 @@ fell_back() { # fell_back BEFORE
 slow load 2M
 slow1=$slow
 slow load2 2M
-old=$(instance_pid)
-kill -9 "$old"
+fails=0
+kill_and_get() { # new connections from the death of the instance until the next one is there
+	old=$(instance_pid)
+	kill -9 "$old"
+	for _ in $(seq 40); do
+		get || fails=$((fails + 1))
+		! new_instance || break
+	done
+}
+before=$(verdicts kernel stack-down)
 t0=${EPOCHREALTIME/./}
-fails=0 down=0
-for _ in $(seq 40); do
-	before=$(verdicts kernel stack-down)
-	get || fails=$((fails + 1))
-	[ "$(verdicts kernel stack-down)" -le "$before" ] || down=$((down + 1))
-	! new_instance || break
-done
-check "no new connection failed while the instance was down" equal "$fails" 0
-check "they fell back with reason stack-down" at_least "$down" 1
+kill_and_get
 WAIT_S=5 wait_for gone "$slow1" || true
 r=0
 wait "$slow1" || r=$?
 check "a transfer in progress got an error" at_least "$r" 1
 wait "$slow" || true
 check "promptly" test $((${EPOCHREALTIME/./} - t0)) -lt 8000000
+# the first one is replaced at once, which on a busy machine may be before anybody connects
+for _ in 1 2 3; do
+	[ "$(verdicts kernel stack-down)" -eq "$before" ] || break
+	wait_for new_instance
+	kill_and_get
+done
+check "no new connection failed while the instance was down" equal "$fails" 0
+check "they fell back with reason stack-down" at_least "$(($(verdicts kernel stack-down) - before))" 1
 check "the instance comes back" wait_for new_instance
 check "new connections take it again" wait_for via_instance
 check "dmm-policyd lives" kill -0 "$POLICYD_PID"

@@ -295,10 +295,7 @@ static void settle_switches(struct tree *t, const struct dmm_class *c,
 
 static void switch_to(struct tree *t, const struct dmm_class *c, dmm_u64 generation)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	t->meta->committed_ns = (dmm_u64)ts.tv_sec * 1000000000ULL + (dmm_u64)ts.tv_nsec;
+	t->meta->committed_ns = realtime_ns();
 	__atomic_store_n(&t->meta->generation, generation, __ATOMIC_SEQ_CST);
 	t->meta->rules = c->hdr.rules;
 }

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/base/log.h"
@@ -13,20 +12,12 @@
 #define KEEP_NS 60000000000ULL
 #define FILE_MAX (64 << 20)
 
-static dmm_u64 real_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (dmm_u64)ts.tv_sec * 1000000000ULL + (dmm_u64)ts.tv_nsec;
-}
-
 static int load(struct chooser *c, FILE *f)
 {
 	_cleanup_free_ char *data = malloc(FILE_MAX);
 	size_t len = data ? fread(data, 1, FILE_MAX, f) : 0;
 
-	return data ? nrd_load(c->nrd, data, len, now_ns(), real_ns()) : -ENOMEM;
+	return data ? nrd_load(c->nrd, data, len, now_ns(), realtime_ns()) : -ENOMEM;
 }
 
 void chooser_load(struct chooser *c, const char *path)
@@ -56,7 +47,7 @@ int chooser_save(struct chooser *c, const char *path)
 	f = fopen(aside, "we");
 	if (!f)
 		return -errno;
-	r = nrd_save(c->nrd, now_ns(), real_ns(), f);
+	r = nrd_save(c->nrd, now_ns(), realtime_ns(), f);
 	if (fclose(f) != 0 && r == 0)
 		r = -errno;
 	if (r == 0 && rename(aside, path) < 0)

@@ -21,14 +21,6 @@
 #include "policyd/table.h"
 #include "policyd/value.h"
 
-static dmm_u64 realtime_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (dmm_u64)ts.tv_sec * 1000000000ULL + (dmm_u64)ts.tv_nsec;
-}
-
 static const char *text_time(dmm_u64 ns, char *buf, size_t len)
 {
 	time_t t = (time_t)(ns / 1000000000ULL);

@@ -47,14 +47,6 @@ static void on_signal(int sig)
 	interrupted = sig;
 }
 
-static dmm_u64 realtime_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (dmm_u64)ts.tv_sec * 1000000000ULL + (dmm_u64)ts.tv_nsec;
-}
-
 static bool is_over(const struct watch *w)
 {
 	return interrupted || w->failed || (w->c->count && w->told >= w->c->count);

@@ -356,16 +356,14 @@ static void daemon_sweep(struct daemon *d)
 /* A browser reaches the page by TCP only: without, nothing is measured for it. */
 static void daemon_trend(struct daemon *d)
 {
-	uint64_t now = now_ns();
-	struct timespec at;
+	uint64_t now = now_ns(), at;
 
 	if (now < d->trend_ns || !http_listens(d->http))
 		return;
 	d->trend_ns = now + TREND_S * 1000000000ULL;
-	clock_gettime(CLOCK_REALTIME, &at);
+	at = realtime_ns();
 	if (daemon_measure(d) == 0)
-		trend_add(d->trend, d->telemetry,
-			  (dmm_u64)at.tv_sec * 1000 + (dmm_u64)at.tv_nsec / 1000000);
+		trend_add(d->trend, d->telemetry, at / 1000000);
 }
 
 int daemon_run(struct daemon *d)

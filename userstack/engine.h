@@ -29,7 +29,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 6 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 7 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -115,6 +115,11 @@ struct engine_ops {
 	int (*connect)(struct engine *e, const struct dmm_addr *remote,
 		       const struct dmm_addr *local, void *user, uint64_t now,
 		       struct engine_conn **ret);
+	/* The host closed the connection of this pair and wants the pair for a new one. True: it
+	 * only waited for late segments (TIME-WAIT), and neither they nor the peer can take the new
+	 * one for it (RFC 6191); it is released. False: not yet, or there is none. NULL: never. */
+	bool (*succeed)(struct engine *e, const struct dmm_addr *remote,
+			const struct dmm_addr *local, uint64_t now);
 	/* Accept connections to local; ip any of a family: every address of that family.
 	 * -EADDRINUSE, -ENOMEM. */
 	int (*listen)(struct engine *e, const struct dmm_addr *local, void *user,

@@ -42,13 +42,22 @@ static struct owned **owned_slot(struct stack *s, const struct dmm_addr *remote,
 	return at;
 }
 
+/* A connection that we closed keeps its pair in the engine for a while. True: no longer. */
+static bool owned_succeed(struct stack *s, struct owned *o)
+{
+	struct dmm_addr remote = o->remote, local = o->local;
+
+	return !o->conn && s->c.engine->succeed &&
+	       s->c.engine->succeed(s->engine, &remote, &local, s->now);
+}
+
 int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_addr *local,
 	      struct owned **ret)
 {
-	struct owned **at = owned_slot(s, remote, local), *o;
+	struct owned **at, *o = *owned_slot(s, remote, local);
 	int r;
 
-	if (*at)
+	if (o && !owned_succeed(s, o))
 		return -EADDRINUSE;
 	o = calloc(1, sizeof(*o));
 	if (!o)
@@ -62,6 +71,7 @@ int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_a
 		free(o);
 		return r;
 	}
+	at = owned_slot(s, remote, local);
 	*at = o;
 	*ret = o;
 	return 0;
@@ -130,6 +140,7 @@ uint16_t owned_choose_port(struct stack *s, const struct dmm_addr *remote,
 {
 	uint32_t n = s->port_hi - s->port_lo + 1, first, *next;
 	struct dmm_addr try = *local;
+	struct owned *o;
 	uint64_t m[5], h;
 
 	memcpy(m, remote->ip, 16);
@@ -140,7 +151,8 @@ uint16_t owned_choose_port(struct stack *s, const struct dmm_addr *remote,
 	next = &s->port_next[(h >> 32) % ARRAY_SIZE(s->port_next)];
 	for (uint32_t i = 0; i < n; i++) {
 		try.port = (uint16_t)(s->port_lo + (first + (*next)++) % n);
-		if (!*owned_slot(s, remote, &try))
+		o = *owned_slot(s, remote, &try);
+		if (!o || owned_succeed(s, o))
 			return try.port;
 	}
 	return 0;

@@ -55,6 +55,54 @@ static void test_time_wait_clock(void)
 	peer_stop();
 }
 
+static bool succeed(void)
+{
+	struct conn_key key = peer.conn->key;
+
+	return engine_native.succeed(peer.e, &key.remote, &key.local, peer.now);
+}
+
+/* RFC 6191, from our side: the host opens a new connection between the same ports. */
+static void test_succeed(void)
+{
+	const struct segment *s;
+	struct engine_conn *c;
+	struct conn_key key;
+	uint32_t ts;
+
+	peer_meet(&peer_with_ts);
+	CU_ASSERT_FALSE(succeed());
+	engine_native.shutdown(peer.conn);
+	peer_forget();
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 2, .ts = true, .tsval = 5000);
+	s = peer_expect_ack(2);
+	ts = s->ts;
+	peer_pass(2 * SECOND);
+	CU_ASSERT_FALSE(succeed()); /* the host has it still */
+	engine_native.close(peer.conn);
+	/* The peer did not hear the ACK: the wait begins again. */
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 2, .ts = true, .tsval = 5001);
+	peer_pass(SECOND - 1);
+	CU_ASSERT_FALSE(succeed());
+	peer_pass(1);
+	key = peer.conn->key;
+	peer_forget();
+	CU_ASSERT(succeed());
+	CU_ASSERT_EQUAL(peer.released, 1);
+	CU_ASSERT_FALSE(engine_native.succeed(peer.e, &key.remote, &key.local, peer.now));
+	CU_ASSERT_EQUAL(engine_native.connect(peer.e, &key.remote, &key.local, &peer, peer.now, &c),
+			0);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == TCP_SYN && seq_lt(ts, s->ts));
+	engine_native.abort(c);
+	peer_stop();
+	/* Without timestamps nothing tells the old segments from the new ones. */
+	into_time_wait(&peer_usual, 0);
+	peer_pass(59 * SECOND);
+	CU_ASSERT_FALSE(succeed());
+	peer_stop();
+}
+
 /* RFC 1122, 4.2.2.13: bytes for somebody who has left. */
 static void test_data_after_close(void)
 {
@@ -119,6 +167,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"simultaneous close", test_simultaneous_close},
 		{"TIME-WAIT and the peer's clock", test_time_wait_clock},
+		{"a successor of one in TIME-WAIT", test_succeed},
 		{"bytes after close()", test_data_after_close},
 		{"a FIN that never comes", test_orphan},
 		{"a FIN that comes early", test_early_fin},

@@ -209,6 +209,16 @@ static int native_connect(struct engine *e, const struct dmm_addr *remote,
 	return open_connect(e, &key, user, ret);
 }
 
+static bool native_succeed(struct engine *e, const struct dmm_addr *remote,
+			   const struct dmm_addr *local, uint64_t now)
+{
+	struct conn_key key = {.remote = *remote, .local = *local};
+	struct engine_conn *c = table_find(&e->table, e->c.secret, &key);
+
+	e->now = now;
+	return c && close_succeed(c);
+}
+
 static bool listener_matches(const struct engine_listener *l, const struct dmm_addr *local,
 			     bool exact)
 {
@@ -274,6 +284,7 @@ const struct engine_ops engine_native = {
 	.addr_add = native_addr_add,
 	.addr_del = native_addr_del,
 	.connect = native_connect,
+	.succeed = native_succeed,
 	.listen = native_listen,
 	.unlisten = native_unlisten,
 	.room = conn_room,

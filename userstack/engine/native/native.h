@@ -443,6 +443,8 @@ void close_reset(struct engine_conn *c); /* send RST and end */
 void close_fin_received(struct engine_conn *c);
 void close_fin_acked(struct engine_conn *c);
 void close_time_wait(struct engine_conn *c);
+/* Ends c if a connection that the host is about to open may have its addresses. */
+bool close_succeed(struct engine_conn *c);
 /* In TIME-WAIT. True: the connection is gone, the segment is for whoever listens. */
 bool close_time_wait_input(struct engine_conn *c, const struct segment *s);
 /* Answer a segment that belongs to nothing. */

@@ -6,6 +6,7 @@
 #include "userstack/engine/native/native.h"
 
 #define CHALLENGE_EVERY (500 * MS)
+#define SUCCEED_AFTER SECOND
 #define ORPHAN_FIN_WAIT (60 * SECOND) /* for a peer's FIN when nobody waits for it, as in Linux */
 
 static void close_send_reset(struct engine *e, const struct conn_key *key, uint32_t seq,
@@ -132,6 +133,17 @@ void close_fin_acked(struct engine_conn *c)
 	} else if (c->state == TCP_LAST_ACK) {
 		conn_end(c);
 	}
+}
+
+/* Later by its timestamps than all of the old one (RFC 6191), and late enough that a peer whose FIN
+ * was acknowledged in vain has sent it again, as Linux has it (tcp_tw_reuse). */
+bool close_succeed(struct engine_conn *c)
+{
+	if (c->state != TCP_TIME_WAIT || !c->closed || !c->timestamps ||
+	    c->e->now + TIME_WAIT < c->due[DUE_LIFE] + SUCCEED_AFTER)
+		return false;
+	conn_end(c);
+	return true;
 }
 
 /*

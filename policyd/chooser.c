@@ -8,7 +8,8 @@
 #include "policyd/nrd/say.h"
 
 #define TURN_NS 1000000000ULL
-#define REPORTS 512 /* places in the table of reports */
+#define SOON_NS 50000000ULL /* what is due at once: so long after the last turn */
+#define REPORTS 512	    /* places in the table of reports */
 
 int chooser_open(struct chooser *c, const struct tree *t)
 {
@@ -320,12 +321,35 @@ static void note_sla(struct chooser *c)
 			nrd_sla_broken(c->nrd, i);
 }
 
+void chooser_links(struct chooser *c, dmm_u32 no_carrier, dmm_u64 now)
+{
+	dmm_u64 soon = MAX(now, c->turn_ns + SOON_NS);
+
+	if (no_carrier != c->no_carrier)
+		c->next_ns = MIN(c->next_ns, soon);
+	c->no_carrier = no_carrier;
+}
+
+static void tell_links(struct chooser *c)
+{
+	for (size_t i = 0; i < c->n_rules; i++) {
+		const struct dmm_rule_rec *rec = &c->class->rule[c->rule[i]];
+		unsigned lost = 0;
+
+		for (unsigned k = 0; k < rec->n_use && k < DMM_MAX_USE; k++)
+			lost |= (c->no_carrier >> rec->use[k] & 1) << k;
+		nrd_links(c->nrd, i, lost);
+	}
+}
+
 void chooser_run(struct chooser *c, dmm_u64 now)
 {
 	if (now < chooser_next_ns(c))
 		return;
+	c->turn_ns = now;
 	c->next_ns = now + TURN_NS;
 	take_samples(c, now);
+	tell_links(c);
 	if (nrd_turn(c->nrd, now))
 		c->stale = true;
 	log_decisions(c);

@@ -24,13 +24,15 @@ struct chooser {
 	size_t n_rules;
 	dmm_u16 auto_of[DMM_MAX_MEASURED + 1]; /* by number of telemetry: that of the auto rule + 1;
 						  0: none */
-	dmm_u64 next_ns, told; /* when the next turn is due; the last decision that was logged */
+	dmm_u64 turn_ns, next_ns;	       /* the last turn; when the next one is due */
+	dmm_u64 told;			       /* the last decision that was logged */
 	dmm_u64 samples_n, samples_lost, sample_ns; /* read, missed; when one was read last */
 	/* decisions that were logged, by number of telemetry */
 	dmm_u32 decided[DMM_MAX_MEASURED + 1][NRD_ACTIONS];
 	dmm_u64 sla_broken[DMM_MAX_MEASURED + 1]; /* the same; as nrd_sla_broken() */
 	dmm_u64 kept, keep_ns; /* chooser_keep.c: the last decision in the file; when it is due */
 	bool stale;	       /* the map may hold choices that are nobody's */
+	dmm_u32 no_carrier;    /* stacks, bits by number */
 };
 
 /* 0 or -errno. The tree stays open. */
@@ -48,6 +50,9 @@ bool chooser_is_unsaved(const struct chooser *c);
 /* Another class is in force, which stays until the next. Rules that are the same keep what is known
  * of them; of those that are new here, choices in the maps are taken over. */
 int chooser_configure(struct chooser *c, const struct dmm_class *class);
+
+/* These stacks, bits by number, have no carrier now: what follows from it is due at once. */
+void chooser_links(struct chooser *c, dmm_u32 no_carrier, dmm_u64 now);
 
 /* Do what is due. */
 void chooser_run(struct chooser *c, dmm_u64 now);

@@ -47,6 +47,8 @@ static void print_stack(const json_t *s)
 		printf(") of %lld connections, %lld failed", (long long)n,
 		       (long long)json_integer_value(json_object_get(s, "failed")));
 	}
+	if (json_is_false(json_object_get(s, "carrier")))
+		printf("; no carrier");
 	if (banned > 0)
 		printf("; not tried for %.0f s", banned);
 	putchar('\n');

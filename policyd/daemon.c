@@ -108,6 +108,18 @@ int daemon_commit(struct daemon *d, struct dmm_policy *p)
 	return 0;
 }
 
+/* Stacks whose link is gone are left at once, if nRD chose them. */
+static void daemon_links(struct daemon *d)
+{
+	dmm_u32 lost;
+	int r = link_lost(d->class, &lost);
+
+	if (r < 0)
+		log_err("links: cannot be read: %s", strerror(-r));
+	else
+		chooser_links(&d->chooser, lost, now_ns());
+}
+
 int daemon_follow(struct daemon *d)
 {
 	_cleanup_class_ struct dmm_class *next = NULL;
@@ -135,6 +147,7 @@ int daemon_follow(struct daemon *d)
 	if (r < 0)
 		log_err("nrd: cannot take over the rules of generation %llu: %s", generation,
 			strerror(-r));
+	daemon_links(d);
 	return 0;
 }
 
@@ -237,19 +250,38 @@ static int signals_open(struct daemon *d)
 	return MIN(d->signal_fd, 0);
 }
 
+static void links_event(struct loop_source *src, uint32_t events)
+{
+	struct daemon *d = container_of(src, struct daemon, links);
+
+	(void)events;
+	link_watch_clear(d->link_fd);
+	if (d->class)
+		daemon_links(d);
+}
+
+static int links_open(struct daemon *d)
+{
+	d->links.cb = links_event;
+	d->link_fd = link_watch_open();
+	return d->link_fd < 0 ? d->link_fd : loop_add(d->epfd, d->link_fd, EPOLLIN, &d->links);
+}
+
 int daemon_init(struct daemon *d, const struct daemon_options *opt, struct dmm_policy *p)
 {
 	char state[PATH_MAX];
 	int r;
 
 	d->opt = opt;
-	d->signal_fd = -1;
+	d->signal_fd = d->link_fd = -1;
 	d->telemetry = malloc(sizeof(*d->telemetry));
 	d->epfd = epoll_create1(EPOLL_CLOEXEC);
 	d->trend = trend_new();
 	if (!d->telemetry || !d->trend || d->epfd < 0)
 		return -ENOMEM;
 	r = signals_open(d);
+	if (r == 0)
+		r = links_open(d);
 	if (r < 0)
 		return r;
 	r = http_open(&d->http, d->epfd, opt->socket ? opt->socket : p->daemon.socket,
@@ -306,6 +338,8 @@ void daemon_fini(struct daemon *d)
 		tree_close(&d->tree);
 	if (d->signal_fd >= 0)
 		close(d->signal_fd);
+	if (d->link_fd >= 0)
+		close(d->link_fd);
 	if (d->epfd >= 0)
 		close(d->epfd);
 	class_free(d->class);

@@ -27,8 +27,8 @@ struct daemon_options {
 
 struct daemon {
 	const struct daemon_options *opt;
-	int epfd, signal_fd;
-	struct loop_source signals;
+	int epfd, signal_fd, link_fd;
+	struct loop_source signals, links;
 	struct tree tree;
 	struct supervisor sup;
 	struct share share;

@@ -78,6 +78,7 @@ json_t *json_nrd_view(const struct nrd *n, unsigned rule, const dmm_u8 *ip, dmm_
 
 		json_object_set_new(s, "name", json_string(r->stack[i]));
 		json_object_set_new(s, "share", json_real(weight[i] / (double)NRD_WEIGHTS));
+		json_object_set_new(s, "carrier", json_boolean(!v.no_carrier[i]));
 		json_object_set_new(s, "banned_s", json_real((double)v.banned_ns[i] / 1e9));
 		json_array_append_new(stacks, s);
 	}

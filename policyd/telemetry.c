@@ -169,13 +169,9 @@ static int steering_read(struct telemetry *t, struct tree *tree)
 
 static void links_read(struct telemetry *t)
 {
-	char name[DMM_MAX_STACKS][16] = {{0}};
 	struct link_state link[DMM_MAX_STACKS];
 
-	for (unsigned id = 0; id < DMM_MAX_STACKS; id++)
-		if (t->class->stack[id].kind == DMM_KIND_USERSPACE)
-			memcpy(name[id], t->class->stack[id].interface, sizeof(name[id]) - 1);
-	if (link_read(name, DMM_MAX_STACKS, link) < 0)
+	if (link_read(t->class, link) < 0)
 		return; /* unknown, as all was zeroed */
 	for (unsigned id = 0; id < DMM_MAX_STACKS; id++)
 		t->stack[id].link = link[id];

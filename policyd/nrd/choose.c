@@ -5,7 +5,8 @@
  *   steady --(time to look, or changed)--> trial --(challenger better)--> guard --(held)--> steady
  *                                          trial --(worse, too long)----> steady
  *                                                  guard --(old one better)--> steady, banned
- *   any --(the stack in use fails)--> guard, of another one
+ *   any --(the stack in use fails, or has no carrier)--> guard, of another one
+ *   any --(the carrier is there again)--> guard, of the one that was left
  *
  * What must stay true: what is compared was carried in the same time, under the same settings.
  */
@@ -102,7 +103,7 @@ static void switch_to(struct nrd *n, struct path *p, unsigned place, unsigned ot
 	p->hold_until = n->t + dwell(p);
 	p->now = (dmm_u8)place;
 	p->base = (struct evidence){0};
-	p->stuck = false;
+	p->stuck = REASON_NONE;
 	p->changed = false;
 	phase_begin(n, p, PHASE_GUARD, other);
 }
@@ -147,9 +148,37 @@ static unsigned refuge(const struct nrd *n, const struct path *p)
 	enum nrd_reason ignored;
 
 	for (unsigned i = 0; i < p->rule->c.n_stacks; i++)
-		if (i != p->now && p->choice[i].banned_until <= n->t && !fails(p, i, &ignored))
+		if (i != p->now && !path_no_carrier(p, i) && p->choice[i].banned_until <= n->t &&
+		    !fails(p, i, &ignored))
+			return i;
+	/* one that failed may work by now, one without a carrier does not */
+	for (unsigned i = 0; path_no_carrier(p, p->now) && i < p->rule->c.n_stacks; i++)
+		if (!path_no_carrier(p, i))
 			return i;
 	return NRD_STACK_NONE;
+}
+
+static void nowhere(struct nrd *n, struct path *p, enum nrd_reason reason)
+{
+	bool told = reason == REASON_NO_CARRIER ? p->stuck == reason : p->stuck != REASON_NONE;
+
+	if (!told) {
+		log_decision(n, p, NRD_STAY, reason, p->now, NRD_STACK_NONE);
+		p->stuck = (dmm_u8)reason;
+	}
+	if (reason == REASON_FAILS_MORE)
+		choose_evidence(p, p->now, &p->base);
+}
+
+/* Is there a reason to leave the stack in use at once? */
+static bool is_lost(struct path *p, enum nrd_reason *ret)
+{
+	*ret = REASON_NO_CARRIER;
+	if (path_no_carrier(p, p->now))
+		return true;
+	if (p->stuck == REASON_NO_CARRIER)
+		p->stuck = REASON_NONE;
+	return choice_now(p)->arm.fresh && fails(p, p->now, ret) && !fails_as_before(p);
 }
 
 /* True if the stack in use was left. */
@@ -158,19 +187,35 @@ static bool escape(struct nrd *n, struct path *p)
 	enum nrd_reason reason;
 	unsigned from = p->now, to;
 
-	if (!choice_now(p)->arm.fresh || !fails(p, p->now, &reason) || fails_as_before(p))
+	if (!is_lost(p, &reason))
 		return false;
 	to = refuge(n, p);
 	if (to == NRD_STACK_NONE) {
-		if (!p->stuck)
-			log_decision(n, p, NRD_STAY, reason, from, NRD_STACK_NONE);
-		p->stuck = true;
-		if (reason != REASON_ALL_FAIL)
-			choose_evidence(p, p->now, &p->base);
+		nowhere(n, p, reason);
 		return false;
 	}
 	log_decision(n, p, NRD_ESCAPE, reason, from, to);
-	ban(n, p, from);
+	if (reason != REASON_NO_CARRIER)
+		ban(n, p, from);
+	else if (p->home == NRD_STACK_NONE)
+		p->home = (dmm_u8)from;
+	switch_to(n, p, to, NRD_STACK_NONE);
+	return true;
+}
+
+/* To the stack that was left for its carrier alone; at once, unless it comes and goes: switches
+ * that follow on one another too soon make the dwell longer. True if it is in use again. */
+static bool come_home(struct nrd *n, struct path *p)
+{
+	unsigned from = p->now, to = p->home;
+
+	if (to == from)
+		p->home = NRD_STACK_NONE;
+	if (p->home == NRD_STACK_NONE || path_no_carrier(p, to) ||
+	    (p->damp && n->t < p->hold_until))
+		return false;
+	log_decision(n, p, NRD_RETURN, REASON_CARRIER, from, to);
+	p->home = NRD_STACK_NONE;
 	switch_to(n, p, to, NRD_STACK_NONE);
 	return true;
 }
@@ -185,7 +230,8 @@ static unsigned pick_challenger(const struct nrd *n, const struct path *p)
 		const struct choice *c = &p->choice[i];
 		bool rests = c->rest_until > n->t && c->tried_at >= p->changed_at;
 
-		if (i == p->now || c->banned_until > n->t || (rests && !c->advised))
+		if (i == p->now || path_no_carrier(p, i) || c->banned_until > n->t ||
+		    (rests && !c->advised))
 			continue;
 		if (c->advised)
 			return i;
@@ -366,12 +412,26 @@ static void count_sla(struct path *p)
 	p->rule->sla_broken += judge_breaks_sla(settings(p), &e);
 }
 
+/* Nothing goes to who is compared with the stack in use and has lost its carrier. */
+static void leave_other(struct nrd *n, struct path *p)
+{
+	if (p->other == NRD_STACK_NONE || !path_no_carrier(p, p->other))
+		return;
+	if (p->phase == PHASE_GUARD) {
+		confirm(n, p, REASON_NO_CARRIER);
+		return;
+	}
+	log_decision(n, p, NRD_GIVE_UP, REASON_NO_CARRIER, p->now, p->other);
+	phase_begin(n, p, PHASE_STEADY, NRD_STACK_NONE);
+}
+
 void choose_turn(struct nrd *n, struct path *p)
 {
 	count_sla(p);
 	if (p->other != NRD_STACK_NONE && p->choice[p->other].arm.fresh)
 		p->turns++;
-	if (!escape(n, p)) {
+	if (!escape(n, p) && !come_home(n, p)) {
+		leave_other(n, p);
 		if (p->phase == PHASE_TRIAL)
 			trial(n, p);
 		else if (p->phase == PHASE_GUARD)

@@ -24,7 +24,9 @@ enum nrd_reason {
 	REASON_ADVISED, /* another host had good of it */
 	REASON_BUSY,	/* enough connections to decide for itself */
 	REASON_QUIET,
-	REASON_FULL, /* the table is */
+	REASON_FULL,	   /* the table is */
+	REASON_NO_CARRIER, /* its interface has none, or is not there */
+	REASON_CARRIER,	   /* which it had lost, is there again */
 	NRD_REASONS
 };
 

@@ -6,7 +6,7 @@ const char *const nrd_action_words[NRD_ACTIONS] = {
 	[NRD_TRY] = "try",	   [NRD_TAKE] = "take",	    [NRD_REJECT] = "reject",
 	[NRD_GIVE_UP] = "give-up", [NRD_REVERT] = "revert", [NRD_CONFIRM] = "confirm",
 	[NRD_ESCAPE] = "escape",   [NRD_STAY] = "stay",	    [NRD_CHANGE] = "change",
-	[NRD_OWN] = "own",	   [NRD_FOLLOW] = "follow",
+	[NRD_OWN] = "own",	   [NRD_FOLLOW] = "follow", [NRD_RETURN] = "return",
 };
 
 const char *const nrd_reason_words[NRD_REASONS] = {
@@ -26,6 +26,8 @@ const char *const nrd_reason_words[NRD_REASONS] = {
 	[REASON_BUSY] = "busy",
 	[REASON_QUIET] = "quiet",
 	[REASON_FULL] = "full",
+	[REASON_NO_CARRIER] = "no-carrier",
+	[REASON_CARRIER] = "carrier",
 };
 
 static void fill_stack(const struct path *p, unsigned place, char name[DMM_NAME_LEN],

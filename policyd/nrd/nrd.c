@@ -156,6 +156,12 @@ const struct nrd_rule *nrd_rule(const struct nrd *n, size_t number)
 	return number < n->n_rules ? &n->rule[number]->c : NULL;
 }
 
+void nrd_links(struct nrd *n, size_t rule, unsigned no_carrier)
+{
+	if (rule < n->n_rules)
+		n->rule[rule]->no_carrier = no_carrier;
+}
+
 dmm_u64 nrd_sla_broken(const struct nrd *n, size_t number)
 {
 	const struct rule *r = number < n->n_rules ? n->rule[number] : NULL;
@@ -237,6 +243,7 @@ static void path_own(struct nrd *n, struct path *p)
 {
 	TAILQ_REMOVE(&n->following, p, entry);
 	p->now = p->rule->all->now;
+	p->home = p->rule->all->home;
 	choose_begin(n, p);
 	TAILQ_INSERT_TAIL(&n->own, p, entry);
 	log_decision(n, p, NRD_OWN, REASON_BUSY, NRD_STACK_NONE, p->now);
@@ -344,6 +351,7 @@ int nrd_view(const struct nrd *n, unsigned rule, const dmm_u8 *ip, struct nrd_vi
 		const struct choice *c = &p->choice[i];
 
 		choose_evidence(p, i, &ret->arm[i]);
+		ret->no_carrier[i] = path_no_carrier(p, i);
 		ret->banned_ns[i] = c->banned_until > n->t ? c->banned_until - n->t : 0;
 	}
 	if (p->last && p->last + NRD_LOG > n->counters.decisions)

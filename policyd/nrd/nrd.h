@@ -50,6 +50,7 @@ enum nrd_action {
 	NRD_CHANGE,  /* `from` is not what it was: trials of the others begin at once */
 	NRD_OWN,     /* the prefix decides for itself now */
 	NRD_FOLLOW,  /* the prefix does what its rule decides again */
+	NRD_RETURN,  /* `to` was left because it had no carrier: it takes all again */
 	NRD_ACTIONS
 };
 extern const char *const nrd_action_words[NRD_ACTIONS], *const nrd_reason_words[NRD_REASONS];
@@ -92,6 +93,11 @@ void nrd_resume(struct nrd *n, unsigned rule, const dmm_u8 *ip, unsigned stack);
 /* Take a report in; r is changed to what of it counted. */
 enum report_refusal nrd_report(struct nrd *n, struct report *r);
 
+/* What is known of interfaces now: the stacks of these places in the rule's list (bits, the first
+ * is the lowest) have no carrier. They are left with the next turn, and are not tried. Nothing of
+ * it is kept: who loads or configures tells it again. */
+void nrd_links(struct nrd *n, size_t rule, unsigned no_carrier);
+
 /*
  * Somebody else had good of a stack: it is tried next, ahead of its turn, and what is measured here
  * decides. At most once a cooldown, so that a bad adviser costs a trial. ip NULL: for the rule's
@@ -131,6 +137,7 @@ struct nrd_view {
 	dmm_u8 prefix[16], plen;
 	dmm_u8 now, other; /* places in the list; other NRD_STACK_NONE: no trial */
 	struct evidence arm[DMM_MAX_USE];
+	bool no_carrier[DMM_MAX_USE];
 	dmm_u64 banned_ns[DMM_MAX_USE];	 /* how much longer it is not tried; 0: it may be */
 	const struct nrd_decision *last; /* of this rule or prefix; NULL: none that is kept */
 };

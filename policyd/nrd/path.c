@@ -24,7 +24,7 @@ struct path *path_new(struct nrd *n, struct rule *r, const dmm_u8 prefix[16], dm
 	p->rule = r;
 	memcpy(p->prefix, prefix, sizeof(p->prefix));
 	p->plen = plen;
-	p->other = NRD_STACK_NONE;
+	p->other = p->home = NRD_STACK_NONE;
 	p->count_since = n->t;
 	return p;
 }
@@ -117,6 +117,11 @@ struct path *path_get(struct nrd *n, struct rule *r, const dmm_u8 ip[16])
 struct path *path_decider(struct path *p)
 {
 	return p->own ? p : p->rule->all;
+}
+
+bool path_no_carrier(const struct path *p, unsigned place)
+{
+	return p->rule->no_carrier >> place & 1;
 }
 
 void path_weights(const struct path *p, dmm_u16 ret[DMM_MAX_USE])

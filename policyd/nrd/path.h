@@ -38,9 +38,10 @@ struct path {
 
 	enum phase phase;
 	dmm_u8 now, other;
+	dmm_u8 home;	    /* left because it has no carrier; NRD_STACK_NONE: none was */
+	dmm_u8 stuck;	    /* enum nrd_reason: why there is nowhere to go, which was told */
 	dmm_u8 damp;	    /* switches that followed too soon on another */
 	bool changed;	    /* seen to, and no trial since */
-	bool stuck;	    /* that it fails was told */
 	unsigned turns;	    /* of this phase that brought something about other */
 	dmm_u64 since;	    /* the phase, or the window of a steady one, began */
 	dmm_u64 hold_until; /* until then only a stack that fails or is worse than before is left */
@@ -59,6 +60,7 @@ struct rule {
 	unsigned number;
 	struct path *all; /* the path of prefixes that do not decide for themselves */
 	dmm_u64 sla_broken;
+	unsigned no_carrier; /* bits by place in the list */
 };
 
 struct nrd {
@@ -85,6 +87,7 @@ void path_touch(struct nrd *n, struct path *p); /* it was reported of */
 void path_drop(struct nrd *n, struct path *p);	/* out of the table */
 /* The path that decides for the prefix of p. */
 struct path *path_decider(struct path *p);
+bool path_no_carrier(const struct path *p, unsigned place);
 void path_weights(const struct path *p, dmm_u16 ret[DMM_MAX_USE]);
 
 /* choose.c */

@@ -6,10 +6,12 @@
 
 /* What stands between the word of the action and the stack that it came from. */
 static const char *const froms[NRD_ACTIONS] = {
-	[NRD_TRY] = " beside ",		[NRD_TAKE] = " in place of ",	[NRD_REJECT] = ", keep ",
-	[NRD_GIVE_UP] = ", keep ",	[NRD_REVERT] = " in place of ", [NRD_CONFIRM] = " after ",
-	[NRD_ESCAPE] = " in place of ", [NRD_STAY] = " with ",		[NRD_CHANGE] = " of ",
-	[NRD_OWN] = " after ",		[NRD_FOLLOW] = " after ",
+	[NRD_TRY] = " beside ",		[NRD_TAKE] = " in place of ",
+	[NRD_REJECT] = ", keep ",	[NRD_GIVE_UP] = ", keep ",
+	[NRD_REVERT] = " in place of ", [NRD_CONFIRM] = " after ",
+	[NRD_ESCAPE] = " in place of ", [NRD_STAY] = " with ",
+	[NRD_CHANGE] = " of ",		[NRD_OWN] = " after ",
+	[NRD_FOLLOW] = " after ",	[NRD_RETURN] = " in place of ",
 };
 
 static void say_bound(FILE *out, double v, const char *format)

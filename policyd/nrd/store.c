@@ -145,7 +145,7 @@ static bool path_is_sane(const struct path *p, const struct rule *r)
 	unsigned n = r->c.n_stacks;
 
 	return p->own && p->now < n && (p->other < n || p->other == NRD_STACK_NONE) &&
-	       p->phase <= PHASE_GUARD &&
+	       (p->home < n || p->home == NRD_STACK_NONE) && p->phase <= PHASE_GUARD &&
 	       (p->plen == 0 || p->plen == NRD_PLEN4 || p->plen == NRD_PLEN6);
 }
 

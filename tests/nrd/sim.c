@@ -185,13 +185,22 @@ static void host_second(struct sim *s, unsigned path, unsigned host, struct repo
 	}
 }
 
+/* How the stacks behave to a path now. */
+static void look(struct sim *s, unsigned path)
+{
+	s->sc->world(s, path);
+	for (unsigned i = 0; i < s->sc->stacks; i++)
+		if (s->no_carrier >> i & 1)
+			s->stack[i].fail = 1;
+}
+
 static void take_notes(struct sim *s)
 {
 	struct nrd_view v;
 	dmm_u8 ip[16];
 
 	sim_address(0, ip);
-	s->sc->world(s, 0);
+	look(s, 0);
 	s->best = best_stack(s);
 	if (nrd_view(s->n, 0, ip, &v) < 0)
 		return;
@@ -203,16 +212,35 @@ static void take_notes(struct sim *s)
 		s->right_at = s->second + 1;
 }
 
+static dmm_u64 clock_of(const struct sim *s)
+{
+	return s->sc->clock ? s->sc->clock(s) : START_NS + s->second * 1000000000ULL;
+}
+
+/* A change of a link is told when it is, and makes a turn. */
+static void links(struct sim *s)
+{
+	unsigned was = s->no_carrier;
+
+	if (s->sc->no_carrier)
+		s->no_carrier = s->sc->no_carrier(s);
+	if (s->no_carrier == was)
+		return;
+	nrd_links(s->n, 0, s->no_carrier);
+	nrd_turn(s->n, clock_of(s));
+}
+
 static void second(struct sim *s, struct report *reports)
 {
 	unsigned total = 0;
 
+	links(s);
 	for (unsigned p = 0; p < s->sc->paths; p++) {
 		dmm_u8 ip[16];
 
 		sim_address(p, ip);
 		nrd_weights(s->n, 0, ip, s->weight[p]);
-		s->sc->world(s, p);
+		look(s, p);
 		for (unsigned h = 0; h < MAX(1, s->sc->hosts); h++)
 			host_second(s, p, h, reports);
 	}
@@ -222,7 +250,7 @@ static void second(struct sim *s, struct report *reports)
 		s->load[i] = (double)s->carried[i] / total;
 		s->carried[i] = 0;
 	}
-	nrd_turn(s->n, s->sc->clock ? s->sc->clock(s) : START_NS + s->second * 1000000000ULL);
+	nrd_turn(s->n, clock_of(s));
 	take_notes(s);
 }
 

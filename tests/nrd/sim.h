@@ -34,6 +34,7 @@ struct sim_scenario {
 	void (*world)(struct sim *s, unsigned path);
 	void (*lie)(struct sim *s, struct report *r); /* may change what a host tells */
 	dmm_u64 (*clock)(const struct sim *s);	      /* NULL: the right time */
+	unsigned (*no_carrier)(const struct sim *s);  /* as of nrd_links(); NULL: all have one */
 };
 
 struct chooser {
@@ -51,6 +52,7 @@ struct sim {
 	struct nrd *n;
 	dmm_u64 random;
 	unsigned second, robin;
+	unsigned no_carrier; /* stacks without one, bits */
 	struct sim_stack stack[DMM_MAX_USE];
 	double load[DMM_MAX_USE]; /* share of the connections of the last second */
 	unsigned carried[DMM_MAX_USE];

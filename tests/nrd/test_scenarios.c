@@ -51,6 +51,12 @@ static void second_better(struct sim *s, unsigned path)
 	s->stack[1].us = 130;
 }
 
+static void second_worse(struct sim *s, unsigned path)
+{
+	all_same(s, path);
+	s->stack[1].us = 250;
+}
+
 static void last_of_five_better(struct sim *s, unsigned path)
 {
 	all_same(s, path);
@@ -195,6 +201,27 @@ static dmm_u64 clock_stands(const struct sim *s)
 	return 5000000000000ULL + MIN(s->second, 100) * 1000000000ULL;
 }
 
+static unsigned carrier_lost(const struct sim *s)
+{
+	return s->second >= 300 && s->second < 600;
+}
+
+static unsigned carrier_of_other_lost(const struct sim *s)
+{
+	return s->second >= 300 && s->second < 600 ? 2 : 0;
+}
+
+/* For ten minutes it goes every other 5 s. */
+static unsigned carrier_flaps(const struct sim *s)
+{
+	return s->second >= 300 && s->second < 900 && s->second / 5 % 2;
+}
+
+static unsigned all_carriers_lost(const struct sim *s)
+{
+	return s->second >= 300 && s->second < 600 ? 3 : 0;
+}
+
 /* ---- rows ---- */
 
 static const struct expect expects[] = {
@@ -222,6 +249,10 @@ static const struct expect expects[] = {
 	/* What fails. */
 	{LATENCY(dies, 1800), .right_by = 303, .switches = 1, .regret = 0.05, .late = 0.03,
 	 .beats = {&chooser_first, &chooser_robin}},
+	{LATENCY(second_worse, 1800, .no_carrier = carrier_lost), .right_by = 601, .switches = 2,
+	 .regret = 0.001, .late = 0.001, .beats = {&chooser_first, &chooser_robin}},
+	{LATENCY(second_worse, 1800, .no_carrier = carrier_flaps), .right_by = 1860, .switches = 12,
+	 .regret = 0.5, .late = 0.5, .beats = {&chooser_first}},
 	{LATENCY(far_side_dies, 3600), .switches = 2, .regret = 1, .late = 1},
 	{LATENCY(far_side_limps, 3600), .switches = 2, .regret = 1, .late = 1},
 	{LATENCY(challenger_dead, 3600), .right_by = 1, .regret = 0.01, .late = 0.01,
@@ -292,9 +323,10 @@ static void test_scenarios(void)
 		for (dmm_u64 seed = 1; seed <= SEEDS; seed++)
 			check_seed(e, seed * FIRST, &w);
 		printf("    %-20s %-9s %8d %8u %8.3f %8.3f%s\n", e->sc.name,
-		       e->sc.lie     ? "liar"
-		       : e->sc.clock ? "clock"
-				     : nrd_objective_words[e->sc.set.objective - 1],
+		       e->sc.lie	  ? "liar"
+		       : e->sc.no_carrier ? "carrier"
+		       : e->sc.clock	  ? "clock"
+					  : nrd_objective_words[e->sc.set.objective - 1],
 		       (int)w.right, w.switches, w.regret, w.late,
 		       CU_get_number_of_failures() > failures ? "  <-" : "");
 	}
@@ -323,6 +355,50 @@ static void test_same_run(void)
 	sim_end(&a);
 	sim_end(&b);
 	sim_end(&c);
+}
+
+/* The first decision of that kind, NULL: there is none. */
+static const struct nrd_decision *first_of(const struct sim *s, enum nrd_action action)
+{
+	const struct nrd_decision *d = NULL;
+
+	for (size_t i = 0; (d = nrd_decision(s->n, i)) && d->action != action; i++)
+		;
+	return d;
+}
+
+/* No connection is lost to a link that is known to be down, and the log says why. */
+static void test_carrier(void)
+{
+	struct expect e = {LATENCY(second_worse, 1200, .no_carrier = carrier_lost)};
+	const struct nrd_decision *d;
+	struct sim s;
+
+	sim_run(&s, &e.sc, &chooser_nrd, 1);
+	CU_ASSERT_EQUAL(s.failed, 0);
+	d = first_of(&s, NRD_ESCAPE);
+	CU_ASSERT_TRUE(d && d->reason == REASON_NO_CARRIER && strcmp(d->to, "s1") == 0);
+	d = first_of(&s, NRD_RETURN);
+	CU_ASSERT_TRUE(d && d->reason == REASON_CARRIER && strcmp(d->to, "s0") == 0);
+	sim_end(&s);
+
+	/* who is compared with it, and who would be, gets nothing either */
+	e.sc.no_carrier = carrier_of_other_lost;
+	for (dmm_u64 seed = 1; seed <= SEEDS; seed++) {
+		sim_run(&s, &e.sc, &chooser_nrd, seed);
+		CU_ASSERT_EQUAL(s.failed, 0);
+		CU_ASSERT_EQUAL(s.switches, 0);
+		sim_end(&s);
+	}
+
+	/* nowhere to go is said once, of the rule and of its prefix, and all goes on as it was */
+	e.sc.no_carrier = all_carriers_lost;
+	sim_run(&s, &e.sc, &chooser_nrd, 1);
+	d = first_of(&s, NRD_STAY);
+	CU_ASSERT_TRUE(d && d->reason == REASON_NO_CARRIER);
+	CU_ASSERT_EQUAL(s.action[NRD_STAY], 2);
+	CU_ASSERT_EQUAL(s.switches, 0);
+	sim_end(&s);
 }
 
 /* Of equal stacks, without a gain that is asked for, a trial is lost or won by chance only. */
@@ -405,6 +481,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"worlds", test_scenarios},
 		{"the same seed is the same run", test_same_run},
+		{"links without a carrier", test_carrier},
 		{"false alarms", test_false_alarms},
 		{"thousands of prefixes", test_many_prefixes},
 		{"quiet prefixes", test_quiet_prefixes},

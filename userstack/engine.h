@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The contract of a transport engine: TCP without I/O and without a clock. The host gives it
- * packets and the time; it gives the host packets, bytes and events. One file or folder each; a
- * plug-in is a shared object that exports one struct engine_ops named dmm_engine (engines.md). The
- * host is stack.c, and the unit tests.
+ * The contract of a transport engine: TCP, and UDP if it likes, without I/O and without a clock.
+ * The host gives it packets and the time; it gives the host packets, bytes and events. One file or
+ * folder each; a plug-in is a shared object that exports one struct engine_ops named dmm_engine
+ * (engines.md). The host is stack.c, and the unit tests.
  *
  * Rules that hold for every function:
  * - One thread. Nothing blocks. Nothing of the engine sleeps, reads a clock, or does a system call.
@@ -34,6 +34,7 @@
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
 struct engine_listener; /* a listening address */
+struct engine_udp;	/* a pair of addresses that exchange datagrams */
 
 /* Bits of an event. Levels, not edges: an engine may report one again that has not changed. */
 enum engine_event {
@@ -72,6 +73,9 @@ struct engine_host {
 			  const struct dmm_addr *remote, const struct dmm_addr *local);
 	/* The last word about a connection: see above. */
 	void (*released)(void *ctx, void *user);
+	/* A pair of engine_udp_ops got a datagram; from inside input(). The bytes are there only
+	 * during the call, in which the host may call send() of this pair and nothing else. */
+	void (*datagram)(void *ctx, void *user, const void *data, size_t len);
 };
 
 struct engine_config {
@@ -87,6 +91,24 @@ struct engine_config {
 	uint32_t user_timeout_ms; /* how long bytes may wait for their ACK (RFC 5482) */
 };
 
+/*
+ * UDP (RFC 768). A pair has no state that the far side could see: open() and close() are silent,
+ * and whatever comes for no pair is dropped without an answer.
+ */
+struct engine_udp_ops {
+	/* The pair is not in use by another one; both addresses are of one family. -ENOMEM. */
+	int (*open)(struct engine *e, const struct dmm_addr *remote, const struct dmm_addr *local,
+		    void *user, struct engine_udp **ret);
+	void (*close)(struct engine_udp *u);
+	/* Send one datagram, with a checksum. What is longer than the path takes goes in fragments,
+	 * as the kernel does it for a socket that did not ask for something else; anything shorter
+	 * must not be fragmented on its way. -EMSGSIZE: more than a datagram can be. */
+	int (*send)(struct engine_udp *u, const void *data, size_t len, uint64_t now);
+	/* An ICMP error says that a packet of the pair was too big: they have mtu bytes at most,
+	 * from the IP header on, for some minutes. Ignored if none was so big. */
+	void (*too_big)(struct engine_udp *u, uint32_t mtu, uint64_t now);
+};
+
 struct engine_ops {
 	uint32_t abi; /* ENGINE_ABI */
 	const char *name;
@@ -98,8 +120,8 @@ struct engine_ops {
 	void (*stop)(struct engine *e);
 
 	/* One received packet, from the IP header on, len bytes without link-layer padding, for an
-	 * address of the interface; IPv4 or IPv6 without options, TCP, checksums verified: the
-	 * field of TCP may hold the sum of the pseudo header alone.
+	 * address of the interface; IPv4 or IPv6 without options, TCP or UDP, checksums verified:
+	 * their field may hold the sum of the pseudo header alone, and that of UDP over IPv4 zero.
 	 * The bytes are there only during the call. */
 	void (*input)(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now);
 	/* Do what is due, report events. *ret_next: when to call again at the latest; UINT64_MAX:
@@ -161,6 +183,8 @@ struct engine_ops {
 	 * the IP header on. Ignored if seq is not of what was sent and not acknowledged, or the
 	 * segment was not so big (RFC 5927). */
 	void (*too_big)(struct engine_conn *c, uint32_t seq, uint32_t mtu);
+
+	const struct engine_udp_ops *udp; /* NULL: the engine has no UDP */
 };
 
 #endif

@@ -27,7 +27,7 @@ _Static_assert(offsetof(struct engine_ops, abi) == offsetof(struct plugin_head, 
 		       offsetof(struct engine_ops, name) == offsetof(struct plugin_head, name),
 	       "an engine begins as every plug-in does");
 
-/* Every function has to be there. */
+/* Every function has to be there; UDP need not. */
 static bool engine_whole(const struct engine_ops *ops)
 {
 	const void *const *from = (const void *const *)&ops->start;

@@ -4,6 +4,7 @@
  * of addresses that XDP takes off the kernel for the engine.
  */
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -289,17 +290,19 @@ static void path_frame(void *ctx, const uint8_t *data, size_t len)
 	STACK_COUNT(s, RX_BYTES, len);
 	switch (frame_parse(data, len, &f)) {
 	case FRAME_TCP:
-		if (frame_tcp_unsummed(data, &f)) {
+		if (frame_unsummed(data, &f)) {
 			STACK_COUNT(s, CSUM_PARTIAL, 1);
-		} else if (!frame_tcp_summed(data, &f)) {
+		} else if (!frame_summed(data, &f)) {
 			STACK_COUNT(s, RX_CSUM, 1);
 			return;
 		}
 		s->c.engine->input(s->engine, data + f.ip_off, f.ip_len, s->now);
 		return;
 	case FRAME_ERROR:
-		path_undeliverable(s, &f.remote, &f.local, f.seq, f.error, f.mtu);
+		if (f.proto == IPPROTO_TCP)
+			path_undeliverable(s, &f.remote, &f.local, f.seq, f.error, f.mtu);
 		return;
+	case FRAME_UDP:
 	case FRAME_BAD:
 		STACK_COUNT(s, RX_BAD, 1);
 		return;

@@ -114,8 +114,13 @@ static void start(struct end *end, const struct engine_ops *ops, struct end *far
 
 	*end = (struct end){.ops = ops, .far = far};
 	end->queue = calloc(QUEUE, sizeof(*end->queue));
-	end->host = (struct engine_host){end,	     host_output,   NULL,
-					 host_event, host_accepted, host_released};
+	end->host = (struct engine_host){
+		.ctx = end,
+		.output = host_output,
+		.event = host_event,
+		.accepted = host_accepted,
+		.released = host_released,
+	};
 	c.host = &end->host;
 	c.now = virtual_ns;
 	addr_parse_ip(ip, own.ip);

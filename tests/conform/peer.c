@@ -21,7 +21,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	for (unsigned i = 0; i < n; len += iov[i++].iov_len)
 		memcpy(pkt + len, iov[i].iov_base, iov[i].iov_len);
 	CU_ASSERT_EQUAL_FATAL(frame_parse_ip(pkt, len, &f), FRAME_TCP);
-	CU_ASSERT(frame_tcp_summed(pkt, &f));
+	CU_ASSERT(frame_summed(pkt, &f));
 	CU_ASSERT_FATAL(peer.head - peer.tail < ARRAY_SIZE(peer.sent));
 	CU_ASSERT_FATAL(segment_parse(pkt + f.l4_off, f.l4_len, s));
 	s->ecn = pkt[1] & 3;
@@ -77,8 +77,12 @@ void peer_start(void)
 	peer.isn = PEER_ISN;
 	peer.port = 5000;
 	peer.window = 60000;
-	peer.host = (struct engine_host){NULL,	     host_output,   NULL,
-					 host_event, host_accepted, host_released};
+	peer.host = (struct engine_host){
+		.output = host_output,
+		.event = host_event,
+		.accepted = host_accepted,
+		.released = host_released,
+	};
 	c.host = &peer.host;
 	c.now = peer.now;
 	CU_ASSERT_EQUAL_FATAL(engine_native.start(&peer.e, &c), 0);

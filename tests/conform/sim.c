@@ -142,7 +142,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 		memcpy(pkt + len, iov[i].iov_base, iov[i].iov_len);
 	CU_ASSERT(len <= from->e->c.mtu);
 	CU_ASSERT_EQUAL_FATAL(frame_parse_ip(pkt, len, &f), FRAME_TCP);
-	CU_ASSERT(frame_tcp_summed(pkt, &f));
+	CU_ASSERT(frame_summed(pkt, &f));
 	trace(s, from, "sends", pkt, &f);
 	from->packets++;
 	from->bytes += len;
@@ -209,7 +209,7 @@ static void host_output_super(void *ctx, const struct iovec *iov, unsigned n, ui
 	CU_ASSERT(len > headers + mss);
 	CU_ASSERT_FATAL(headers + mss <= from->e->c.mtu);
 	CU_ASSERT_FALSE(pkt[f.l4_off + 13] & (TCP_URG | TCP_CWR | TCP_SYN | TCP_RST));
-	CU_ASSERT(frame_tcp_unsummed(pkt, &f));
+	CU_ASSERT(frame_unsummed(pkt, &f));
 	from->supers++;
 	for (size_t off = headers; off < len; off += part) {
 		part = MIN((size_t)mss, len - off);
@@ -233,8 +233,7 @@ static void arrive(struct sim *s, struct sim_packet *p)
 		for (unsigned i = 0; i < p->to->apps; i++)
 			if (p->to->app[i].conn && !p->to->app[i].released)
 				engine_native.too_big(p->to->app[i].conn, ntohl(seq), p->too_big);
-	} else if (frame_parse_ip(p->data, p->len, &f) == FRAME_TCP &&
-		   frame_tcp_summed(p->data, &f)) {
+	} else if (frame_parse_ip(p->data, p->len, &f) == FRAME_TCP && frame_summed(p->data, &f)) {
 		trace(s, p->to, "gets", p->data, &f);
 		engine_native.input(p->to->e, p->data, f.ip_len, s->now);
 		p->to->next = s->now;
@@ -372,8 +371,14 @@ void sim_start(struct sim *s, uint64_t seed, const struct sim_link *link)
 
 		end->sim = s;
 		end->link = *link;
-		end->host = (struct engine_host){end,	     host_output,   host_output_super,
-						 host_event, host_accepted, host_released};
+		end->host = (struct engine_host){
+			.ctx = end,
+			.output = host_output,
+			.output_super = host_output_super,
+			.event = host_event,
+			.accepted = host_accepted,
+			.released = host_released,
+		};
 		c.host = &end->host;
 		c.now = s->now;
 		for (unsigned k = 0; k < 16; k++)

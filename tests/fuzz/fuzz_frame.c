@@ -57,12 +57,12 @@ static void check(uint8_t *data, size_t size, const struct frame *f)
 		abort();
 	if (f->kind == FRAME_ERROR && !f->error && !f->mtu)
 		abort();
-	if (f->kind != FRAME_TCP)
+	if (f->kind != FRAME_TCP && f->kind != FRAME_UDP)
 		return;
-	if (f->l4_len < 20)
+	if (f->kind == FRAME_TCP && f->l4_len < 20)
 		abort();
-	frame_tcp_summed(data, f);
-	frame_tcp_unsummed(data, f);
+	frame_summed(data, f);
+	frame_unsummed(data, f);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

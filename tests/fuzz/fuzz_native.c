@@ -61,7 +61,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 		memcpy(pkt + len, iov[i].iov_base, iov[i].iov_len);
 	}
 	INVARIANT(frame_parse_ip(pkt, len, &fr) == FRAME_TCP);
-	INVARIANT(frame_tcp_summed(pkt, &fr));
+	INVARIANT(frame_summed(pkt, &fr));
 }
 
 static void host_event(void *ctx, void *user, unsigned events, int error)
@@ -98,8 +98,12 @@ static void host_released(void *ctx, void *user)
 	u->released = true;
 }
 
-static const struct engine_host host = {NULL,	    host_output,   NULL,
-					host_event, host_accepted, host_released};
+static const struct engine_host host = {
+	.output = host_output,
+	.event = host_event,
+	.accepted = host_accepted,
+	.released = host_released,
+};
 
 static struct dmm_addr address(bool v6, uint8_t last, uint16_t port)
 {

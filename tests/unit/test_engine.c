@@ -73,7 +73,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	packets++;
 	CU_ASSERT_EQUAL(frame_parse(p, off, &f), FRAME_TCP);
 	say_far(p + f.l4_off, &f);
-	CU_ASSERT(frame_tcp_summed(p, &f));
+	CU_ASSERT(frame_summed(p, &f));
 	if ((f.flags & (FRAME_SYN | FRAME_ACK)) == FRAME_SYN)
 		last_syn = f;
 	if (!hole)

@@ -2,6 +2,7 @@
 #include <CUnit/CUnit.h>
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 
 #include "lib/base/addr.h"
@@ -11,12 +12,12 @@
 
 #define PAYLOAD 301
 
-/* A TCP segment with PAYLOAD bytes, complete; returns its length. */
-static size_t make(uint8_t *p, bool v6, uint8_t flags)
+/* The headers of a packet with l4 bytes behind the one of IP, which are zero; returns their place.
+ */
+static uint8_t *make_ip(uint8_t *p, bool v6, uint8_t proto, size_t l4, dmm_u8 src[16],
+			dmm_u8 dst[16])
 {
-	size_t ip = v6 ? 40 : 20, l4 = 20 + PAYLOAD;
-	dmm_u8 src[16], dst[16];
-	uint8_t *tcp = p + FRAME_ETH_LEN + ip;
+	size_t ip = v6 ? 40 : 20;
 	uint16_t sum, len;
 
 	memset(p, 0, FRAME_ETH_LEN + ip + l4);
@@ -28,7 +29,7 @@ static size_t make(uint8_t *p, bool v6, uint8_t flags)
 		len = htons((uint16_t)l4);
 		p[0] = 0x60;
 		memcpy(p + 4, &len, 2);
-		p[6] = 6;
+		p[6] = proto;
 		memcpy(p + 8, src, 16);
 		memcpy(p + 24, dst, 16);
 	} else {
@@ -36,12 +37,23 @@ static size_t make(uint8_t *p, bool v6, uint8_t flags)
 		p[0] = 0x45;
 		memcpy(p + 2, &len, 2);
 		p[8] = 64;
-		p[9] = 6;
+		p[9] = proto;
 		memcpy(p + 12, src + 12, 4);
 		memcpy(p + 16, dst + 12, 4);
 		sum = (uint16_t)~frame_fold(frame_sum(p, 20, 0));
 		memcpy(p + 10, &sum, 2);
 	}
+	return p + ip;
+}
+
+/* A TCP segment with PAYLOAD bytes, complete; returns its length. */
+static size_t make(uint8_t *p, bool v6, uint8_t flags)
+{
+	size_t l4 = 20 + PAYLOAD;
+	dmm_u8 src[16], dst[16];
+	uint8_t *tcp = make_ip(p, v6, IPPROTO_TCP, l4, src, dst);
+	uint16_t sum;
+
 	tcp[0] = 1;
 	tcp[3] = 80;
 	tcp[7] = 9;
@@ -51,7 +63,27 @@ static size_t make(uint8_t *p, bool v6, uint8_t flags)
 		tcp[20 + i] = (uint8_t)(i * 7);
 	sum = (uint16_t)~frame_fold(frame_sum(tcp, l4, frame_pseudo(src, dst, 6, l4)));
 	memcpy(tcp + 16, &sum, 2);
-	return FRAME_ETH_LEN + ip + l4;
+	return FRAME_ETH_LEN + (v6 ? 40 : 20) + l4;
+}
+
+/* The same of UDP; behind the datagram are TAIL bytes that its header does not count. */
+#define TAIL 5
+static size_t make_udp(uint8_t *p, bool v6)
+{
+	size_t l4 = 8 + PAYLOAD;
+	dmm_u8 src[16], dst[16];
+	uint8_t *udp = make_ip(p, v6, IPPROTO_UDP, l4 + TAIL, src, dst);
+	uint16_t sum;
+
+	udp[0] = 1;
+	udp[3] = 53;
+	udp[4] = (uint8_t)(l4 >> 8);
+	udp[5] = (uint8_t)l4;
+	for (unsigned i = 0; i < PAYLOAD + TAIL; i++)
+		udp[8 + i] = (uint8_t)(i * 7);
+	sum = (uint16_t)~frame_fold(frame_sum(udp, l4, frame_pseudo(src, dst, IPPROTO_UDP, l4)));
+	memcpy(udp + 6, &sum, 2);
+	return FRAME_ETH_LEN + (v6 ? 40 : 20) + l4 + TAIL;
 }
 
 static void test_sum(void)
@@ -123,7 +155,7 @@ static void test_malformed(void)
 		{FRAME_ETH_LEN, 0x55},	    /* version */
 		{FRAME_ETH_LEN + 6, 0x20},  /* a fragment */
 		{FRAME_ETH_LEN + 7, 0x10},  /* a later one */
-		{FRAME_ETH_LEN + 9, 17},    /* no TCP */
+		{FRAME_ETH_LEN + 9, 132},   /* neither TCP nor UDP */
 		{FRAME_ETH_LEN + 10, 0x13}, /* header checksum */
 		{FRAME_ETH_LEN + 32, 0x40}, /* data offset too small */
 		{FRAME_ETH_LEN + 2, 0xff},  /* longer than the frame */
@@ -153,18 +185,18 @@ static void csum(bool v6)
 
 	memcpy(whole, p, len);
 	frame_parse(p, len, &f);
-	CU_ASSERT(frame_tcp_summed(p, &f));
-	CU_ASSERT_FALSE(frame_tcp_unsummed(p, &f));
+	CU_ASSERT(frame_summed(p, &f));
+	CU_ASSERT_FALSE(frame_unsummed(p, &f));
 	CU_ASSERT_EQUAL(memcmp(p, whole, len), 0);
 	/* As a sender on this host leaves it: only the pseudo header. */
 	sum = frame_fold(frame_pseudo(f.remote.ip, f.local.ip, 6, f.l4_len));
 	memcpy(p + f.l4_off + 16, &sum, 2);
-	CU_ASSERT(frame_tcp_unsummed(p, &f));
-	CU_ASSERT_FALSE(frame_tcp_summed(p, &f));
+	CU_ASSERT(frame_unsummed(p, &f));
+	CU_ASSERT_FALSE(frame_summed(p, &f));
 	memcpy(p, whole, len);
 	for (unsigned i = 0; i < f.l4_len; i++) {
 		p[f.l4_off + i] ^= 0x10;
-		CU_ASSERT_FALSE(frame_tcp_summed(p, &f) || frame_tcp_unsummed(p, &f));
+		CU_ASSERT_FALSE(frame_summed(p, &f) || frame_unsummed(p, &f));
 		p[f.l4_off + i] ^= 0x10;
 	}
 }
@@ -175,7 +207,49 @@ static void test_csum(void)
 	csum(true);
 }
 
-/* An ICMP error of the given type and code about the segment that make() makes. */
+static void udp(bool v6)
+{
+	uint8_t p[600], whole[600];
+	size_t len = make_udp(p, v6);
+	struct frame f;
+	uint16_t sum;
+
+	memcpy(whole, p, len);
+	for (size_t cut = 0; cut < len; cut++)
+		CU_ASSERT_EQUAL(frame_parse(p, cut, &f), FRAME_BAD);
+	CU_ASSERT_EQUAL(frame_parse(p, len, &f), FRAME_UDP);
+	CU_ASSERT_EQUAL(f.l4_len, 8 + PAYLOAD);
+	CU_ASSERT(f.remote.port == 256 && f.local.port == 53);
+	CU_ASSERT(frame_summed(p, &f) && !frame_unsummed(p, &f));
+	p[len - 1] ^= 1; /* not the datagram's */
+	CU_ASSERT(frame_summed(p, &f));
+	for (unsigned i = 0; i < f.l4_len; i++) {
+		p[f.l4_off + i] ^= 0x10;
+		CU_ASSERT_FALSE(frame_summed(p, &f) || frame_unsummed(p, &f));
+		p[f.l4_off + i] ^= 0x10;
+	}
+	sum = frame_fold(frame_pseudo(f.remote.ip, f.local.ip, IPPROTO_UDP, f.l4_len));
+	memcpy(p + f.l4_off + 6, &sum, 2);
+	CU_ASSERT(frame_unsummed(p, &f) && !frame_summed(p, &f));
+	memset(p + f.l4_off + 6, 0, 2);
+	CU_ASSERT_EQUAL(frame_summed(p, &f), !v6); /* it has none */
+	CU_ASSERT_FALSE(frame_unsummed(p, &f));
+	for (unsigned said = 0; said < 8; said++) {
+		memcpy(p, whole, len);
+		p[f.l4_off + 4] = 0;
+		p[f.l4_off + 5] = (uint8_t)said;
+		CU_ASSERT_EQUAL(frame_parse(p, len, &f), FRAME_BAD);
+	}
+}
+
+static void test_udp(void)
+{
+	udp(false);
+	udp(true);
+}
+
+/* An ICMP error of the given type and code about the packet that make() or make_udp() makes. */
+static bool about_udp;
 static int error_of(bool v6, uint8_t type, uint8_t code, struct frame *f)
 {
 	uint8_t quoted[600], p[700] = {0};
@@ -184,7 +258,10 @@ static int error_of(bool v6, uint8_t type, uint8_t code, struct frame *f)
 	dmm_u8 src[16], dst[16];
 	uint16_t sum;
 
-	make(quoted, v6, FRAME_SYN);
+	if (about_udp)
+		make_udp(quoted, v6);
+	else
+		make(quoted, v6, FRAME_SYN);
 	make(p, v6, 0);
 	addr_parse_ip(v6 ? "2001:db8::1" : "192.0.2.1", src);
 	addr_parse_ip(v6 ? "2001:db8::2" : "192.0.2.2", dst);
@@ -212,8 +289,10 @@ static int error_of(bool v6, uint8_t type, uint8_t code, struct frame *f)
 	CU_ASSERT_EQUAL(f->local.ip[15], 1);
 	CU_ASSERT_EQUAL(f->remote.ip[15], 2);
 	CU_ASSERT_EQUAL(f->local.port, 256);
-	CU_ASSERT_EQUAL(f->remote.port, 80);
-	CU_ASSERT_EQUAL(f->seq, 9);
+	CU_ASSERT_EQUAL(f->remote.port, about_udp ? 53 : 80);
+	CU_ASSERT_EQUAL(f->seq, about_udp ? 0 : 9);
+	CU_ASSERT_EQUAL(f->proto, about_udp ? IPPROTO_UDP : IPPROTO_TCP);
+	CU_ASSERT(f->icmp_type == type && f->icmp_code == code);
 	for (size_t cut = 0; cut < FRAME_ETH_LEN + ip + l4; cut++) {
 		struct frame g;
 
@@ -226,6 +305,13 @@ static void test_errors(void)
 {
 	struct frame f;
 
+	about_udp = true;
+	CU_ASSERT_EQUAL(error_of(false, 3, 3, &f), ECONNREFUSED);
+	CU_ASSERT_EQUAL(error_of(false, 3, 4, &f), 0);
+	CU_ASSERT_EQUAL(error_of(true, 1, 4, &f), ECONNREFUSED);
+	CU_ASSERT_EQUAL(error_of(true, 2, 0, &f), 0);
+	CU_ASSERT_EQUAL(f.mtu, 1280);
+	about_udp = false;
 	CU_ASSERT_EQUAL(error_of(false, 3, 0, &f), ENETUNREACH);
 	CU_ASSERT_EQUAL(error_of(false, 3, 1, &f), EHOSTUNREACH);
 	CU_ASSERT_EQUAL(error_of(false, 3, 2, &f), ENOPROTOOPT);
@@ -252,6 +338,7 @@ int main(void)
 		{"TCP over IPv4 and IPv6, cut anywhere", test_parse},
 		{"malformed", test_malformed},
 		{"TCP checksum: right, partial, wrong", test_csum},
+		{"UDP: lengths and checksums", test_udp},
 		{"ICMP errors", test_errors},
 		CU_TEST_INFO_NULL,
 	};

@@ -63,7 +63,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	for (unsigned i = 0; i < n; len += iov[i++].iov_len)
 		memcpy(pkt + len, iov[i].iov_base, iov[i].iov_len);
 	CU_ASSERT_EQUAL_FATAL(frame_parse_ip(pkt, len, &f), FRAME_TCP);
-	CU_ASSERT(frame_tcp_summed(pkt, &f));
+	CU_ASSERT(frame_summed(pkt, &f));
 	tcp = pkt + f.l4_off;
 	s = (struct segment){
 		.flags = f.flags,

@@ -97,6 +97,7 @@ static void native_stop(struct engine *e)
 		conn_end(c);
 	}
 	native_bury(e);
+	udp_stop(e);
 	pool_fini(&e->conns);
 	pool_fini(&e->chunks);
 	pool_fini(&e->sents);
@@ -199,6 +200,13 @@ struct path *engine_path(struct engine *e, const dmm_u8 ip[16])
 	return &e->path[((m[0] ^ m[1]) * 0x9e3779b97f4a7c15ull >> 32) % PATHS];
 }
 
+uint32_t engine_path_mtu(struct engine *e, const dmm_u8 ip[16])
+{
+	const struct path *p = engine_path(e, ip);
+
+	return e->now < p->until && !memcmp(p->ip, ip, 16) ? p->mtu : UINT32_MAX;
+}
+
 static int native_connect(struct engine *e, const struct dmm_addr *remote,
 			  const struct dmm_addr *local, void *user, uint64_t now,
 			  struct engine_conn **ret)
@@ -299,4 +307,5 @@ const struct engine_ops engine_native = {
 	.abort = close_abort,
 	.unreachable = conn_unreachable,
 	.too_big = conn_too_big,
+	.udp = &native_udp,
 };

@@ -121,7 +121,7 @@ static int frame_error4(uint8_t type, uint8_t code)
 	return type == ICMP_PARAMETERPROB ? EPROTO : 0;
 }
 
-/* An ICMP message at f->l4_off: of interest if it quotes a TCP segment. */
+/* An ICMP message at f->l4_off: of interest if it quotes a TCP segment or a UDP datagram. */
 static enum frame_kind frame_icmp(const uint8_t *p, struct frame *f)
 {
 	const uint8_t *q = p + 8, *l4;
@@ -130,22 +130,26 @@ static enum frame_kind frame_icmp(const uint8_t *p, struct frame *f)
 	if (f->l4_len < 8)
 		return FRAME_BAD;
 	left = f->l4_len - 8;
+	f->icmp_type = p[0];
+	f->icmp_code = p[1];
 	if (frame_fold(frame_sum(
 		    p, f->l4_len,
 		    f->v6 ? frame_pseudo(f->remote.ip, f->local.ip, IPPROTO_ICMPV6, f->l4_len)
 			  : 0)) != 0xffff)
 		return FRAME_BAD;
 	if (f->v6) {
-		if (left < 40 + 8 || q[0] >> 4 != 6 || q[6] != IPPROTO_TCP)
+		if (left < 40 + 8 || q[0] >> 4 != 6)
 			return FRAME_BAD;
 		hdr = 40;
+		f->proto = q[6];
 		f->error = frame_error6(p[0], p[1]);
 		if (p[0] == ICMP6_PACKET_TOO_BIG)
 			f->mtu = be32(p + 4);
 	} else {
-		if (left < 20 || q[0] >> 4 != 4 || q[9] != IPPROTO_TCP)
+		if (left < 20 || q[0] >> 4 != 4)
 			return FRAME_BAD;
 		hdr = (size_t)(q[0] & 15) * 4;
+		f->proto = q[9];
 		if (hdr < 20 || left < hdr + 8)
 			return FRAME_BAD;
 		f->error = frame_error4(p[0], p[1]);
@@ -154,13 +158,14 @@ static enum frame_kind frame_icmp(const uint8_t *p, struct frame *f)
 			f->mtu = be16(p + 6);
 		}
 	}
-	if (!f->error && !f->mtu)
+	if ((!f->error && !f->mtu) || (f->proto != IPPROTO_TCP && f->proto != IPPROTO_UDP))
 		return FRAME_BAD;
 	l4 = q + hdr;
 	frame_addrs(f, q, true);
 	f->local.port = be16(l4);
 	f->remote.port = be16(l4 + 2);
-	f->seq = be32(l4 + 4);
+	if (f->proto == IPPROTO_TCP)
+		f->seq = be32(l4 + 4);
 	return FRAME_ERROR;
 }
 
@@ -180,9 +185,24 @@ static enum frame_kind frame_tcp(const uint8_t *p, struct frame *f)
 	return FRAME_TCP;
 }
 
+/* What the IP packet has behind the datagram is none of it. */
+static enum frame_kind frame_udp(const uint8_t *p, struct frame *f)
+{
+	size_t len;
+
+	if (f->l4_len < 8)
+		return FRAME_BAD;
+	len = be16(p + 4);
+	if (len < 8 || len > f->l4_len)
+		return FRAME_BAD;
+	f->l4_len = len;
+	f->remote.port = be16(p);
+	f->local.port = be16(p + 2);
+	return FRAME_UDP;
+}
+
 static enum frame_kind frame_ip(const uint8_t *p, size_t len, struct frame *f)
 {
-	uint8_t proto;
 	size_t hdr;
 
 	if (len < 1)
@@ -192,13 +212,13 @@ static enum frame_kind frame_ip(const uint8_t *p, size_t len, struct frame *f)
 			return FRAME_BAD;
 		f->v6 = true;
 		hdr = 40;
-		proto = p[6];
+		f->proto = p[6];
 		f->ip_len = 40u + be16(p + 4);
 	} else if (p[0] == 0x45) {
 		if (len < 20 || (be16(p + 6) & 0x3fff)) /* fragments */
 			return FRAME_BAD;
 		hdr = 20;
-		proto = p[9];
+		f->proto = p[9];
 		f->ip_len = be16(p + 2);
 		if (frame_fold(frame_sum(p, hdr, 0)) != 0xffff)
 			return FRAME_BAD;
@@ -210,9 +230,11 @@ static enum frame_kind frame_ip(const uint8_t *p, size_t len, struct frame *f)
 	f->l4_off = f->ip_off + hdr;
 	f->l4_len = f->ip_len - hdr;
 	frame_addrs(f, p, false);
-	if (proto == IPPROTO_TCP)
+	if (f->proto == IPPROTO_TCP)
 		return frame_tcp(p + hdr, f);
-	if (proto == (f->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+	if (f->proto == IPPROTO_UDP)
+		return frame_udp(p + hdr, f);
+	if (f->proto == (f->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
 		return frame_icmp(p + hdr, f);
 	return FRAME_BAD;
 }
@@ -240,22 +262,30 @@ enum frame_kind frame_parse(const uint8_t *data, size_t len, struct frame *ret)
 	return ret->kind;
 }
 
-static uint64_t frame_tcp_pseudo(const struct frame *f)
-{
-	return frame_pseudo(f->remote.ip, f->local.ip, IPPROTO_TCP, f->l4_len);
-}
-
-bool frame_tcp_summed(const uint8_t *data, const struct frame *f)
-{
-	return frame_fold(frame_sum(data + f->l4_off, f->l4_len, frame_tcp_pseudo(f))) == 0xffff;
-}
-
-bool frame_tcp_unsummed(const uint8_t *data, const struct frame *f)
+/* The checksum field. */
+static uint16_t frame_field(const uint8_t *data, const struct frame *f)
 {
 	uint16_t field;
 
-	memcpy(&field, data + f->l4_off + 16, 2);
-	return field == frame_fold(frame_tcp_pseudo(f));
+	memcpy(&field, data + f->l4_off + (f->proto == IPPROTO_TCP ? 16 : 6), 2);
+	return field;
+}
+
+static uint64_t frame_pseudo_of(const struct frame *f)
+{
+	return frame_pseudo(f->remote.ip, f->local.ip, f->proto, f->l4_len);
+}
+
+bool frame_summed(const uint8_t *data, const struct frame *f)
+{
+	if (f->kind == FRAME_UDP && !frame_field(data, f))
+		return !f->v6;
+	return frame_fold(frame_sum(data + f->l4_off, f->l4_len, frame_pseudo_of(f))) == 0xffff;
+}
+
+bool frame_unsummed(const uint8_t *data, const struct frame *f)
+{
+	return frame_field(data, f) == frame_fold(frame_pseudo_of(f));
 }
 
 void frame_eth(uint8_t *ret, const uint8_t dst[6], const uint8_t src[6], bool v6)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ethernet, IPv4, IPv6, TCP and ICMP as bytes: parse what arrives, check and make checksums. Pure
- * functions over untrusted input; nothing reads beyond the given length.
+ * Ethernet, IPv4, IPv6, TCP, UDP and ICMP as bytes: parse what arrives, check and make checksums.
+ * Pure functions over untrusted input; nothing reads beyond the given length.
  */
 #ifndef DMM_USERSTACK_FRAME_H
 #define DMM_USERSTACK_FRAME_H
@@ -17,20 +17,24 @@
 enum frame_kind {
 	FRAME_BAD,   /* malformed, or nothing that an engine takes */
 	FRAME_TCP,   /* a TCP segment */
-	FRAME_ERROR, /* an ICMP or ICMPv6 error about a TCP segment */
+	FRAME_UDP,   /* a UDP datagram */
+	FRAME_ERROR, /* an ICMP or ICMPv6 error about one of them */
 };
 
-/* For FRAME_TCP: from remote to local. For FRAME_ERROR: the quoted segment, which local sent. */
+/* For FRAME_TCP and FRAME_UDP: from remote to local. For FRAME_ERROR: what is quoted, which local
+ * sent. */
 struct frame {
 	enum frame_kind kind;
 	bool v6;
+	uint8_t proto;	       /* IPPROTO_TCP or IPPROTO_UDP, of the quoted packet too */
 	size_t ip_off, ip_len; /* the IP packet, without link-layer padding */
-	size_t l4_off, l4_len;
+	size_t l4_off, l4_len; /* UDP: as its header says, which may be less than there is */
 	struct dmm_addr remote, local;
-	uint32_t seq;
-	uint8_t flags; /* TCP: FRAME_SYN … */
-	int error;     /* FRAME_ERROR: what connect() says on it; 0: nothing */
-	uint32_t mtu;  /* FRAME_ERROR: packet too big: what fits; else 0 */
+	uint32_t seq;		      /* TCP */
+	uint8_t flags;		      /* TCP: FRAME_SYN … */
+	int error;		      /* FRAME_ERROR: what connect() says on it; 0: nothing */
+	uint32_t mtu;		      /* FRAME_ERROR: packet too big: what fits; else 0 */
+	uint8_t icmp_type, icmp_code; /* FRAME_ERROR */
 };
 #define FRAME_FIN 0x01
 #define FRAME_SYN 0x02
@@ -43,11 +47,12 @@ enum frame_kind frame_parse(const uint8_t *data, size_t len, struct frame *ret);
 /* The same for what starts at the IP header. */
 enum frame_kind frame_parse_ip(const uint8_t *pkt, size_t len, struct frame *ret);
 
-/* Is the TCP checksum of a FRAME_TCP right? */
-bool frame_tcp_summed(const uint8_t *data, const struct frame *f);
+/* Is the checksum of a FRAME_TCP or FRAME_UDP right? UDP over IPv4 may have none (RFC 768), over
+ * IPv6 not (RFC 8200, 8.1). */
+bool frame_summed(const uint8_t *data, const struct frame *f);
 /* A sender on this host leaves the sum to the device: the field holds only the folded sum of the
- * pseudo header, and nothing else of the segment can be checked. */
-bool frame_tcp_unsummed(const uint8_t *data, const struct frame *f);
+ * pseudo header, and nothing else of the packet can be checked. */
+bool frame_unsummed(const uint8_t *data, const struct frame *f);
 
 /* One's complement sum of len bytes, added to sum; fold gives the 16 bits in memory order. */
 uint64_t frame_sum(const void *data, size_t len, uint64_t sum);

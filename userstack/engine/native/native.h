@@ -7,7 +7,7 @@
  * lost (RACK, TLP, RTO); slow/recovery.c: how fast it is sent again; slow/mtu.c: how large a
  * segment may be; slow/gap.c: bytes out of order, SACK. fast/output.c: which segments go;
  * fast/packet.c: how one looks. Life: slow/open.c handshakes, slow/cookie.c SYN cookies,
- * slow/close.c FIN, reset and TIME-WAIT, slow/timer.c.
+ * slow/close.c FIN, reset and TIME-WAIT, slow/timer.c. udp.c has nothing to do with all of that.
  *
  * A connection that has something to send is queued, and has its turn at the end of poll(): so a
  * batch of received packets makes one acknowledgment and one burst. Sequence space that was sent is
@@ -49,6 +49,10 @@
 #define ADDRESSES_MAX 256
 #define PATHS 256 /* destinations whose path MTU is remembered */
 #define LISTENER_BUCKETS 256
+#define UDP_BUCKETS 4096
+#define MTU_LEAST4 552u /* what ICMP may say at least: less is an attack, RFC 5927, 7.2 */
+#define MTU_LEAST6 1280u
+#define MTU_RAISE (600 * SECOND) /* then it may be more: RFC 8201, section 4; RFC 8899, 5.1.1 */
 
 enum tcp_state {
 	TCP_CLOSED,
@@ -256,6 +260,8 @@ struct engine {
 	unsigned half_open_n, time_wait_n;
 	uint64_t cookie_at; /* when one was given last */
 	LIST_HEAD(, engine_listener) listeners[LISTENER_BUCKETS];
+	LIST_HEAD(, engine_udp) udp[UDP_BUCKETS];
+	uint32_t fragment_id; /* of the datagram in fragments that was sent last */
 	dmm_u8 addr[ADDRESSES_MAX][16];
 	unsigned addrs;
 	struct path path[PATHS];
@@ -306,6 +312,8 @@ void conn_move(struct engine_conn *c, struct conn_list *to);
 uint32_t conn_unread(const struct engine_conn *c);
 void conn_set_due(struct engine_conn *c, enum due what, uint64_t at);
 struct path *engine_path(struct engine *e, const dmm_u8 ip[16]);
+/* What is known of the way to a host, or UINT32_MAX. */
+uint32_t engine_path_mtu(struct engine *e, const dmm_u8 ip[16]);
 bool engine_is_local(const struct engine *e, const dmm_u8 ip[16]);
 struct engine_listener *engine_listener(const struct engine *e, const struct dmm_addr *local);
 
@@ -413,6 +421,13 @@ struct packet {
 	unsigned data_n;
 };
 void packet_send(struct engine *e, const struct packet *p);
+/* The IP header, of PACKET_IP_MAX bytes at most; returns its length. fragment: what IPv4 has there.
+ * PACKET_WHOLE: don't fragment; the path's MTU is found by what comes back, and the ID means
+ * nothing then (RFC 6864). */
+size_t packet_ip(uint8_t *p, const struct conn_key *key, uint8_t proto, uint8_t ecn,
+		 uint32_t fragment, size_t l4_len);
+#define PACKET_IP_MAX 40
+#define PACKET_WHOLE 0x4000u
 void packet_option_ts(struct packet *p, uint32_t value, uint32_t echo);
 void packet_option_mss(struct packet *p, const struct engine *e);
 void packet_option_sack_ok(struct packet *p);
@@ -453,5 +468,11 @@ void close_challenge(struct engine_conn *c);
 
 /* slow/timer.c */
 void timer_run(struct engine *e);
+
+/* udp.c */
+extern const struct engine_udp_ops native_udp;
+/* A datagram, from its header on. */
+void udp_input(struct engine *e, const struct conn_key *key, const uint8_t *udp, size_t len);
+void udp_stop(struct engine *e);
 
 #endif

@@ -14,18 +14,21 @@ static uint16_t be16(const uint8_t *p)
 }
 
 /* Addresses and ports. Returns the length of the IP header; 0: this is nothing for us. */
-static size_t input_key(const uint8_t *p, size_t len, struct conn_key *ret, uint8_t *ret_ecn)
+static size_t input_key(const uint8_t *p, size_t len, struct conn_key *ret, uint8_t *ret_proto,
+			uint8_t *ret_ecn)
 {
 	size_t hdr = 20;
 	uint32_t v4;
 
 	*ret = (struct conn_key){0};
-	if (len >= 60 && p[0] >> 4 == 6 && p[6] == IPPROTO_TCP) {
+	if (len >= 40 + 8 && p[0] >> 4 == 6) {
 		hdr = 40;
+		*ret_proto = p[6];
 		*ret_ecn = p[1] >> 4 & 3;
 		memcpy(ret->remote.ip, p + 8, 16);
 		memcpy(ret->local.ip, p + 24, 16);
-	} else if (len >= 40 && p[0] == 0x45 && p[9] == IPPROTO_TCP) {
+	} else if (len >= 20 + 8 && p[0] == 0x45) {
+		*ret_proto = p[9];
 		*ret_ecn = p[1] & 3;
 		memcpy(&v4, p + 12, 4);
 		addr_from_v4(ret->remote.ip, v4);
@@ -59,11 +62,13 @@ void native_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now
 	struct conn_key key;
 	struct segment s;
 	size_t hdr;
-	uint8_t ecn;
+	uint8_t proto, ecn;
 
 	e->now = now;
-	hdr = input_key(pkt, len, &key, &ecn);
-	if (!hdr || !segment_parse(pkt + hdr, len - hdr, &s))
+	hdr = input_key(pkt, len, &key, &proto, &ecn);
+	if (hdr && proto == IPPROTO_UDP)
+		udp_input(e, &key, pkt + hdr, len - hdr);
+	if (!hdr || proto != IPPROTO_TCP || !segment_parse(pkt + hdr, len - hdr, &s))
 		return;
 	s.ecn = ecn;
 	c = table_find(&e->table, e->c.secret, &key);

@@ -25,29 +25,27 @@ static void put32(uint8_t *p, uint32_t v)
 	memcpy(p, &v, 4);
 }
 
-/* Don't fragment: the path's MTU is found by what comes back. The ID means nothing then (RFC 6864).
- * The header is shorter than an IPv6 one; returns its length. */
-static size_t packet_ip(uint8_t *p, const struct packet *k, size_t l4_len, uint64_t *ret_pseudo)
+size_t packet_ip(uint8_t *p, const struct conn_key *key, uint8_t proto, uint8_t ecn,
+		 uint32_t fragment, size_t l4_len)
 {
-	const dmm_u8 *src = k->key->local.ip, *dst = k->key->remote.ip;
+	const dmm_u8 *src = key->local.ip, *dst = key->remote.ip;
 	uint16_t sum;
 
-	*ret_pseudo = frame_pseudo(src, dst, IPPROTO_TCP, l4_len);
 	if (!addr_is_v4(dst)) {
-		put32(p, 6u << 28 | (uint32_t)k->ecn << 20);
+		put32(p, 6u << 28 | (uint32_t)ecn << 20);
 		put16(p + 4, (uint32_t)l4_len);
-		p[6] = IPPROTO_TCP;
+		p[6] = proto;
 		p[7] = TTL;
 		memcpy(p + 8, src, 16);
 		memcpy(p + 24, dst, 16);
 		return 40;
 	}
 	p[0] = 0x45;
-	p[1] = k->ecn;
+	p[1] = ecn;
 	put16(p + 2, (uint32_t)(20 + l4_len));
-	put32(p + 4, 0x4000);
+	put32(p + 4, fragment);
 	p[8] = TTL;
-	p[9] = IPPROTO_TCP;
+	p[9] = proto;
 	put16(p + 10, 0);
 	memcpy(p + 12, src + 12, 4);
 	memcpy(p + 16, dst + 12, 4);
@@ -84,7 +82,8 @@ void packet_send(struct engine *e, const struct packet *k)
 		iov[1 + i] = k->data[i];
 		l4_len += k->data[i].iov_len;
 	}
-	ip_len = packet_ip(hdr, k, l4_len, &pseudo);
+	ip_len = packet_ip(hdr, k->key, IPPROTO_TCP, k->ecn, PACKET_WHOLE, l4_len);
+	pseudo = frame_pseudo(k->key->local.ip, k->key->remote.ip, IPPROTO_TCP, l4_len);
 	tcp = hdr + ip_len;
 	put16(tcp, k->key->local.port);
 	put16(tcp + 2, k->key->remote.port);

@@ -12,12 +12,10 @@
 #include "lib/base/util.h"
 #include "userstack/engine/native/native.h"
 
-#define MTU_LEAST4 552u		 /* less is an attack: RFC 5927, 7.2 */
-#define MTU_BASE 1280u		 /* passes everywhere, tunnels included; IPv6 requires it */
-#define MTU_CLOSE 16u		 /* two sizes that differ by so little are the same */
-#define MTU_TRIES 2		 /* a probe may be lost like any other */
-#define MTU_RAISE (600 * SECOND) /* RFC 8201, section 4; RFC 8899, 5.1.1 */
-#define BLACK_HOLE_TIMEOUTS 2	 /* in a row */
+#define MTU_BASE MTU_LEAST6   /* passes everywhere, tunnels included; IPv6 requires it */
+#define MTU_CLOSE 16u	      /* two sizes that differ by so little are the same */
+#define MTU_TRIES 2	      /* a probe may be lost like any other */
+#define BLACK_HOLE_TIMEOUTS 2 /* in a row */
 
 static uint32_t mtu_headers(const struct engine_conn *c)
 {
@@ -62,9 +60,7 @@ static void mtu_set(struct engine_conn *c, uint32_t mtu, uint32_t high)
 
 void mtu_start(struct engine_conn *c)
 {
-	struct path *p = engine_path(c->e, c->key.remote.ip);
-	bool known = c->e->now < p->until && !memcmp(p->ip, c->key.remote.ip, 16);
-	uint32_t mtu = MIN(known ? p->mtu : UINT32_MAX, mtu_max(c));
+	uint32_t mtu = MIN(engine_path_mtu(c->e, c->key.remote.ip), mtu_max(c));
 
 	mtu_set(c, mtu, mtu);
 }
@@ -131,7 +127,7 @@ void conn_too_big(struct engine_conn *c, uint32_t seq, uint32_t mtu)
 {
 	struct sent *t, *next;
 
-	mtu = MAX(mtu, c->v6 ? MTU_BASE : MTU_LEAST4);
+	mtu = MAX(mtu, c->v6 ? MTU_LEAST6 : MTU_LEAST4);
 	if (!conn_synchronized(c) || mtu >= c->mtu)
 		return;
 	/* RFC 5927, 4.1 and 7.2: of a segment that is under way, and really larger than that. */

@@ -5,19 +5,21 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/base/file.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/chooser.h"
 
 #define KEEP_NS 60000000000ULL
-#define FILE_MAX (64 << 20)
+#define FILE_MAX (64 << 20) /* more than the rules and prefixes that are kept take */
 
 static int load(struct chooser *c, FILE *f)
 {
-	_cleanup_free_ char *data = malloc(FILE_MAX);
-	size_t len = data ? fread(data, 1, FILE_MAX, f) : 0;
+	_cleanup_free_ char *data = NULL;
+	size_t len;
+	int r = file_read(f, FILE_MAX, &data, &len);
 
-	return data ? nrd_load(c->nrd, data, len, now_ns(), realtime_ns()) : -ENOMEM;
+	return r < 0 ? r : nrd_load(c->nrd, data, len, now_ns(), realtime_ns());
 }
 
 void chooser_load(struct chooser *c, const char *path)
@@ -37,23 +39,17 @@ void chooser_load(struct chooser *c, const char *path)
 					: strerror(-r));
 }
 
+static int save(FILE *out, void *ctx)
+{
+	const struct chooser *c = ctx;
+
+	return nrd_save(c->nrd, now_ns(), realtime_ns(), out);
+}
+
 int chooser_save(struct chooser *c, const char *path)
 {
-	char aside[PATH_MAX + 8];
-	FILE *f;
-	int r;
+	int r = file_replace(path, 0600, save, c);
 
-	snprintf(aside, sizeof(aside), "%s.new", path);
-	f = fopen(aside, "we");
-	if (!f)
-		return -errno;
-	r = nrd_save(c->nrd, now_ns(), realtime_ns(), f);
-	if (fclose(f) != 0 && r == 0)
-		r = -errno;
-	if (r == 0 && rename(aside, path) < 0)
-		r = -errno;
-	if (r < 0)
-		unlink(aside);
 	c->kept = c->told;
 	c->keep_ns = now_ns() + KEEP_NS;
 	return r;

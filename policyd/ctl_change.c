@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/file.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/ctl_change.h"
@@ -216,13 +217,11 @@ static int edit_commit(const struct ctl *c, struct edit *e, const struct dmm_cla
 
 static int read_stdin(struct dmm_policy **ret, struct policy_diags *diags)
 {
-	_cleanup_free_ char *text = malloc(NODE_MAX_BYTES + 1);
+	_cleanup_free_ char *text = NULL;
 	size_t len;
+	int r = file_read(stdin, NODE_MAX_BYTES + 1, &text, &len);
 
-	if (!text)
-		return -ENOMEM;
-	len = fread(text, 1, NODE_MAX_BYTES + 1, stdin);
-	return policy_parse_text("stdin", text, len, ret, diags);
+	return r < 0 ? r : policy_parse_text("stdin", text, len, ret, diags);
 }
 
 static int read_policy(const struct ctl *c, struct dmm_policy **ret, struct policy_diags *diags)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/file.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/ctl.h"
@@ -11,22 +12,20 @@
 #include "policyd/json.h"
 #include "policyd/node.h"
 
-static int read_all(const char *path, char *ret, size_t *ret_len)
+static int read_all(const char *path, char **ret, size_t *ret_len)
 {
 	bool is_stdin = strcmp(path, "-") == 0;
 	FILE *f = is_stdin ? stdin : fopen(path, "re");
-	int r = 0;
+	int r;
 
 	if (!f) {
 		log_err("%s cannot be opened: %m", path);
 		return -ENOENT;
 	}
 	/* One byte more than is taken: then import_text() says so. */
-	*ret_len = fread(ret, 1, NODE_MAX_BYTES + 1, f);
-	if (ferror(f)) {
-		log_err("%s cannot be read: %m", path);
-		r = -EIO;
-	}
+	r = file_read(f, NODE_MAX_BYTES + 1, ret, ret_len);
+	if (r < 0 && r != -ENOMEM)
+		log_err("%s cannot be read: %s", path, strerror(-r));
 	if (!is_stdin)
 		fclose(f);
 	return r;
@@ -90,9 +89,9 @@ static int print(const struct ctl *c, const struct import *im)
 static int translate(const struct ctl *c, const struct import_format *format, const char *path,
 		     struct import *im)
 {
-	_cleanup_free_ char *text = malloc(NODE_MAX_BYTES + 1);
+	_cleanup_free_ char *text = NULL;
 	size_t len = 0;
-	int r = text ? read_all(path, text, &len) : -ENOMEM, e;
+	int r = read_all(path, &text, &len), e;
 
 	if (r == 0)
 		r = import_text(im, format, text, len);

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lib/base/file.h"
 #include "lib/base/log.h"
 #include "lib/base/text.h"
 #include "lib/base/util.h"
@@ -80,34 +81,32 @@ static int put(FILE *out, const struct dmm_class *c)
 	return 0;
 }
 
-/* Whole or not at all: written aside and renamed. */
+struct saved {
+	const struct tree *t;
+	const struct dmm_class *class;
+	dmm_u64 generation;
+	const char *how;
+};
+
+static int put_all(FILE *out, void *ctx)
+{
+	const struct saved *s = ctx;
+
+	fprintf(out, "# generation %llu, at %llu: %s\n", s->generation,
+		(dmm_u64)s->t->meta->committed_ns, s->how);
+	return put(out, s->class);
+}
+
 static int save(const struct tree *t, const struct dmm_class *c, dmm_u64 generation,
 		const char *how)
 {
-	char path[PATH_MAX], aside[PATH_MAX];
-	FILE *out;
-	int r;
+	struct saved s = {t, c, generation, how};
+	char path[PATH_MAX];
+	int r = directory(t, true, path);
 
-	r = directory(t, true, path);
-	if (r == 0)
-		r = file_in(t, "new", aside);
 	if (r == 0)
 		r = file_of(t, generation, path);
-	if (r < 0)
-		return r;
-	out = fopen(aside, "we");
-	if (!out)
-		return -errno;
-	fprintf(out, "# generation %llu, at %llu: %s\n", generation, (dmm_u64)t->meta->committed_ns,
-		how);
-	r = put(out, c);
-	if (fclose(out) != 0 && r == 0)
-		r = -errno;
-	if (r == 0 && rename(aside, path) < 0)
-		r = -errno;
-	if (r < 0)
-		unlink(aside);
-	return r;
+	return r < 0 ? r : file_replace(path, 0600, put_all, &s);
 }
 
 static int get(FILE *in, struct dmm_class *ret)

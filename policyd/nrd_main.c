@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/base/file.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/fleet/leader.h"
@@ -72,14 +73,9 @@ static int read_whole(const char *path, char **ret)
 {
 	_cleanup_fclose_ FILE *f = fopen(path, "re");
 	size_t n;
+	int r = f ? file_read(f, SHARED_DOCUMENT_MAX + 1, ret, &n) : -errno;
 
-	*ret = f ? calloc(1, SHARED_DOCUMENT_MAX + 2) : NULL;
-	if (!*ret)
-		return f ? -ENOMEM : -errno;
-	n = fread(*ret, 1, SHARED_DOCUMENT_MAX + 1, f);
-	if (ferror(f))
-		return -EIO;
-	return strlen(*ret) < n ? -EBADMSG : 0; /* a NUL */
+	return r == 0 && strlen(*ret) < n ? -EBADMSG : r; /* a NUL */
 }
 
 static int yaml_only(const struct dirent *e)

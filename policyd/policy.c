@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/file.h"
 #include "lib/base/util.h"
 #include "policyd/diag.h"
 #include "policyd/index.h"
@@ -111,31 +112,16 @@ int policy_name_rules(struct dmm_policy *p)
 	return r < 0 ? r : 0;
 }
 
-/* The whole file, at most NODE_MAX_BYTES + 1 bytes of it. */
+/* The whole file; one byte more than is taken: then node_parse() says so. */
 static int read_file(const char *path, struct policy_diags *diags, char **ret, size_t *ret_len)
 {
 	_cleanup_fclose_ FILE *f = fopen(path, "re");
-	char *text;
+	int r = f ? file_read(f, NODE_MAX_BYTES + 1, ret, ret_len) : -errno;
 
-	if (!f) {
-		int r = -errno;
-
-		diag_error(diags, path, 0, 0, "cannot be opened: %s", strerror(-r));
-		return r;
-	}
-	text = malloc(NODE_MAX_BYTES + 1);
-	if (!text)
-		return -ENOMEM;
-	*ret_len = fread(text, 1, NODE_MAX_BYTES + 1, f);
-	if (ferror(f)) {
-		int r = errno ? -errno : -EIO;
-
-		diag_error(diags, path, 0, 0, "cannot be read: %s", strerror(-r));
-		free(text);
-		return r;
-	}
-	*ret = text;
-	return 0;
+	if (r < 0 && r != -ENOMEM)
+		diag_error(diags, path, 0, 0, "cannot be %s: %s", f ? "read" : "opened",
+			   strerror(-r));
+	return r;
 }
 
 static int add_text(struct policy_builder *b, const char *name, const char *text, size_t len)

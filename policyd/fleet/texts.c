@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "lib/base/file.h"
 #include "lib/base/util.h"
 #include "policyd/fleet/texts.h"
 
@@ -117,11 +118,16 @@ void texts_follow_fini(struct texts_followed *f)
 	texts_fini(&f->pages);
 }
 
+static int save(FILE *out, void *ctx)
+{
+	return json_dumpf(ctx, out, JSON_COMPACT) < 0 ? -EIO : 0;
+}
+
 int texts_save(const struct texts *t, dmm_u64 revision, dmm_u64 cluster, const char *path)
 {
 	json_t *root = json_pack("{s:I, s:s, s:{}}", "revision", (json_int_t)revision, "cluster",
 				 "", "documents");
-	char aside[PATH_MAX], number[24];
+	char number[24];
 	int r = root ? 0 : -ENOMEM;
 
 	snprintf(number, sizeof(number), "%llu", cluster); /* it may be beyond a signed number */
@@ -130,12 +136,8 @@ int texts_save(const struct texts *t, dmm_u64 revision, dmm_u64 cluster, const c
 		if (json_object_set_new(json_object_get(root, "documents"), t->list[i].name,
 					json_string(t->list[i].text)) < 0)
 			r = -ENOMEM;
-	if (r == 0 && snprintf(aside, sizeof(aside), "%s.new", path) >= (int)sizeof(aside))
-		r = -ENAMETOOLONG;
-	if (r == 0 && json_dump_file(root, aside, JSON_COMPACT) < 0)
-		r = -EIO;
-	if (r == 0 && (chmod(aside, 0600) < 0 || rename(aside, path) < 0))
-		r = -errno;
+	if (r == 0)
+		r = file_replace(path, 0600, save, root);
 	json_decref(root);
 	return r;
 }

@@ -27,7 +27,7 @@ struct node {
 	struct host host;
 	unsigned number; /* of the pair in force */
 	bool reports;
-	uint64_t at_ns; /* when it came into force */
+	uint64_t start_ns, at_ns; /* when it was started, and when that came into force */
 	bool half, back;
 };
 
@@ -101,7 +101,7 @@ static int node_advise(void *ctx, const char *text, char reterr[256])
 
 static void node_start(struct node *n, const char *name, uint64_t at_ns)
 {
-	*n = (struct node){0};
+	*n = (struct node){.start_ns = MAX(at_ns, memory_now())};
 	etcd_open(&n->e, -1, &no_settings);
 	host_init(
 		&n->host, n->e, "/dmm", name,
@@ -199,86 +199,124 @@ static bool all_have(const struct node *nodes, unsigned n, unsigned number)
 	return all;
 }
 
-static void test_faults(void)
+static struct node nodes[HOSTS];
+static struct chief chiefs[2];
+
+static void start_all(void)
 {
-	static struct node nodes[HOSTS];
-	struct chief chiefs[2];
-	struct rng rng = {42};
-	unsigned number = 1, leading;
 	char name[16];
 
 	memory_begin(2 * MS_NS, 100000, 7);
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 2; i++)
 		chief_start(&chiefs[i], i ? "second" : "first");
-		chief_want(&chiefs[i], number);
-	}
 	for (unsigned i = 0; i < HOSTS; i++) {
 		snprintf(name, sizeof(name), "host-%u", i);
 		node_start(&nodes[i], name, 0);
 	}
-	for (unsigned turn = 0; turn < 400; turn++) {
-		struct etcd *victim = turn % 3 ? nodes[rng_below(&rng, HOSTS)].e
-					       : chiefs[rng_below(&rng, 2)].e;
+}
 
-		number++;
-		chief_want(&chiefs[0], number); /* both, so that the policy is the same */
-		chief_want(&chiefs[1], number);
-		switch (rng_below(&rng, 6)) {
-		case 0:
-			memory_cut(victim, true);
-			break;
-		case 1:
-			memory_restart();
-			break;
-		case 2:
-			memory_compact();
-			break;
-		case 3:
-			memory_drop_answers(victim, 1 + rng_below(&rng, 3));
-			break;
-		}
-		pass((uint64_t)rng_below(&rng, 30000) * MS_NS);
-		if (rng_below(&rng, 3) == 0)
-			for (unsigned i = 0; i < HOSTS; i++)
-				memory_cut(nodes[i].e, false);
-		for (unsigned i = 0; i < 2; i++)
-			memory_cut(chiefs[i].e, rng_below(&rng, 3) == 0);
-		leading = 0;
-		for (unsigned i = 0; i < 2; i++)
-			leading += leader_leads(&chiefs[i].leader, memory_now());
-		CU_ASSERT_TRUE(leading <= 1);
+/* Of both leaders, so that the policy is the same whoever leads. */
+static void want(unsigned number)
+{
+	for (unsigned i = 0; i < 2; i++)
+		chief_want(&chiefs[i], number);
+}
+
+static void break_something(struct rng *rng, struct etcd *victim)
+{
+	switch (rng_below(rng, 6)) {
+	case 0:
+		memory_cut(victim, true);
+		break;
+	case 1:
+		memory_restart();
+		break;
+	case 2:
+		memory_compact();
+		break;
+	case 3:
+		memory_drop_answers(victim, 1 + rng_below(rng, 3));
+		break;
 	}
+}
+
+static void mend_hosts(void)
+{
 	for (unsigned i = 0; i < HOSTS; i++)
 		memory_cut(nodes[i].e, false);
-	for (unsigned i = 0; i < 2; i++)
-		memory_cut(chiefs[i].e, false);
-	pass(60 * SECOND_NS);
-	CU_ASSERT_TRUE(all_have(nodes, HOSTS, number));
-	CU_ASSERT_EQUAL(memory_count("/dmm/hosts/"), HOSTS);
-	for (unsigned i = 0; i < HOSTS; i++) {
-		CU_ASSERT_FALSE(nodes[i].half);
-		CU_ASSERT_FALSE(nodes[i].back);
-		CU_ASSERT_TRUE(nodes[i].host.connected);
-	}
+}
 
-	/* Another store in its place: all is written, registered and read again. */
+static unsigned leading(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 2; i++)
+		n += leader_leads(&chiefs[i].leader, memory_now());
+	return n;
+}
+
+static bool all_registered(void)
+{
+	bool all = memory_count("/dmm/hosts/") == HOSTS;
+
+	for (unsigned i = 0; i < HOSTS; i++)
+		all &= nodes[i].host.connected && !nodes[i].half && !nodes[i].back;
+	return all;
+}
+
+/* Another store in its place: all is written, registered and read again. */
+static void lose_store(unsigned number)
+{
 	memory_lose();
 	pass(60 * SECOND_NS);
 	CU_ASSERT_TRUE(all_have(nodes, HOSTS, number));
 	CU_ASSERT_EQUAL(memory_count("/dmm/hosts/"), HOSTS);
 	CU_ASSERT_EQUAL(memory_count("/dmm/policy/"), 2);
+}
 
-	/* Another store, and nobody writes there: no document is no policy to take. */
+/* Another store, and nobody writes there: no document is no policy to take. */
+static void lose_policy(unsigned number)
+{
 	for (unsigned i = 0; i < 2; i++)
 		chief_stop(&chiefs[i]);
 	memory_lose();
 	pass(60 * SECOND_NS);
 	CU_ASSERT_EQUAL(memory_count("/dmm/policy/"), 0);
 	CU_ASSERT_TRUE(all_have(nodes, HOSTS, number));
-	for (unsigned i = 0; i < HOSTS; i++) {
+	for (unsigned i = 0; i < HOSTS; i++)
 		CU_ASSERT_TRUE(nodes[i].host.refused > 0);
-		node_stop(&nodes[i]);
+}
+
+static void test_faults(void)
+{
+	struct rng rng = {42};
+	unsigned number = 1;
+
+	start_all();
+	want(number);
+	for (unsigned turn = 0; turn < 400; turn++) {
+		struct etcd *victim = turn % 3 ? nodes[rng_below(&rng, HOSTS)].e
+					       : chiefs[rng_below(&rng, 2)].e;
+
+		want(++number);
+		break_something(&rng, victim);
+		pass((uint64_t)rng_below(&rng, 30000) * MS_NS);
+		if (rng_below(&rng, 3) == 0)
+			mend_hosts();
+		for (unsigned i = 0; i < 2; i++)
+			memory_cut(chiefs[i].e, rng_below(&rng, 3) == 0);
+		CU_ASSERT_TRUE(leading() <= 1);
 	}
+	mend_hosts();
+	for (unsigned i = 0; i < 2; i++)
+		memory_cut(chiefs[i].e, false);
+	pass(60 * SECOND_NS);
+	CU_ASSERT_TRUE(all_have(nodes, HOSTS, number));
+	CU_ASSERT_TRUE(all_registered());
+	lose_store(number);
+	lose_policy(number);
+	for (unsigned i = 0; i < HOSTS; i++)
+		node_stop(&nodes[i]);
 	memory_end();
 }
 
@@ -419,15 +457,15 @@ static int by_time(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-/* Milliseconds from `since` until a share of the hosts had it. */
+/* Milliseconds from `since`, or its start, until a share of the hosts had it. */
 static double waited_ms(uint64_t since, double share)
 {
 	static uint64_t at[MANY];
 
 	for (unsigned i = 0; i < MANY; i++)
-		at[i] = many[i].at_ns;
+		at[i] = many[i].at_ns - MAX(since, many[i].start_ns);
 	qsort(at, MANY, sizeof(at[0]), by_time);
-	return (double)(at[(size_t)(share * (MANY - 1))] - since) / 1e6;
+	return (double)at[(size_t)(share * (MANY - 1))] / 1e6;
 }
 
 static struct etcd_traffic sum(void)
@@ -444,73 +482,100 @@ static struct etcd_traffic sum(void)
 	return all;
 }
 
-static void say(const char *what, struct etcd_traffic *before, uint64_t since)
+struct figures {
+	double calls, messages, sent, received; /* a host */
+};
+
+static struct figures since(const struct etcd_traffic *before)
 {
 	struct etcd_traffic now = sum();
 
-	if (getenv("NRD_TRACE"))
-		printf("\n  %s: calls %.2f, messages %.2f, sent %.0f B, received %.0f B a host; in "
-		       "force after %.0f ms (half), %.0f ms (99 of 100), %.0f ms (all)",
-		       what, (double)(now.calls - before->calls) / MANY,
-		       (double)(now.messages - before->messages) / MANY,
-		       (double)(now.sent - before->sent) / MANY,
-		       (double)(now.received - before->received) / MANY, waited_ms(since, 0.5),
-		       waited_ms(since, 0.99), waited_ms(since, 1));
-	*before = now;
+	return (struct figures){(double)(now.calls - before->calls) / MANY,
+				(double)(now.messages - before->messages) / MANY,
+				(double)(now.sent - before->sent) / MANY,
+				(double)(now.received - before->received) / MANY};
+}
+
+/* What was told since *before, which is then now; life: without so many signs of life of 20 s. */
+static void say(const char *what, struct etcd_traffic *before, uint64_t from, double life,
+		const struct figures *quiet)
+{
+	struct figures f = since(before);
+
+	*before = sum();
+	if (!getenv("NRD_TRACE"))
+		return;
+	printf("\n  %s: calls %.1f, messages %.1f, sent %.0f B, received %.0f B; in force after "
+	       "%.0f ms (half), %.0f ms (99 of 100), %.0f ms (all)",
+	       what, f.calls - life * quiet->calls, f.messages - life * quiet->messages,
+	       f.sent - life * quiet->sent, f.received - life * quiet->received,
+	       waited_ms(from, 0.5), waited_ms(from, 0.99), waited_ms(from, 1));
+}
+
+static void start_many(void)
+{
+	struct rng rng = {1};
+	uint64_t now = memory_now();
+	char name[24];
+
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(name, sizeof(name), "host-%u.example.org", i);
+		node_start(&many[i], name, now + rng_below(&rng, 10000) * MS_NS);
+	}
+	pass(30 * SECOND_NS);
+	CU_ASSERT_TRUE(all_have(many, MANY, 1));
+	CU_ASSERT_EQUAL(memory_count("/dmm/hosts/"), MANY);
+}
+
+static void report_many(bool on)
+{
+	for (unsigned i = 0; i < MANY; i++)
+		many[i].reports = on;
 }
 
 static void test_many(void)
 {
-	struct etcd_traffic t = {0}, before;
-	struct rng rng = {1};
+	struct etcd_traffic t = {0};
+	struct figures quiet = {0};
 	struct chief c;
-	char name[24];
-	uint64_t since;
+	uint64_t from;
 
 	memory_begin(MS_NS, 20000, 3);
 	chief_start(&c, "first");
 	chief_want(&c, 1);
 	pass(5 * SECOND_NS);
-	since = memory_now();
-	for (unsigned i = 0; i < MANY; i++) {
-		snprintf(name, sizeof(name), "host-%u.example.org", i);
-		node_start(&many[i], name, since + rng_below(&rng, 10000) * MS_NS);
-	}
-	pass(30 * SECOND_NS);
-	say("start within 10 s", &t, since);
-	CU_ASSERT_TRUE(all_have(many, MANY, 1));
-	CU_ASSERT_EQUAL(memory_count("/dmm/hosts/"), MANY);
+	from = memory_now();
+	start_many();
+	say("start, 30 s", &t, from, 0, &quiet);
 
-	since = memory_now();
-	before = t;
+	pass(20 * SECOND_NS);
+	quiet = since(&t);
+	say("20 s in which nothing happens", &t, from, 0, &quiet);
+	CU_ASSERT_TRUE(quiet.calls <= 5); /* a sign of life every 5 s */
+
+	from = memory_now();
 	chief_want(&c, 2);
 	pass(2 * SECOND_NS);
-	say("a change", &t, since);
 	CU_ASSERT_TRUE(all_have(many, MANY, 2));
-	CU_ASSERT_TRUE(waited_ms(since, 1) < 1000);
+	CU_ASSERT_TRUE(waited_ms(from, 1) < 1000);
+	pass(18 * SECOND_NS);
+	say("a change", &t, from, 1, &quiet);
 
-	before = t;
+	report_many(true);
 	pass(20 * SECOND_NS);
-	say("20 s in which nothing happens", &t, since);
-	CU_ASSERT_TRUE(t.calls - before.calls <= 5 * MANY); /* a sign of life every 5 s */
-
-	for (unsigned i = 0; i < MANY; i++)
-		many[i].reports = true;
-	before = t;
-	pass(20 * SECOND_NS);
-	say("20 s with reports", &t, since);
-	CU_ASSERT_TRUE(t.calls - before.calls <= (5 + 3) * MANY);
+	CU_ASSERT_TRUE(since(&t).calls <= quiet.calls + 3);
+	say("20 s of reports", &t, from, 1, &quiet);
 	CU_ASSERT_TRUE(c.leader.taken >= 2 * MANY);
 	CU_ASSERT_EQUAL(c.leader.refused, 0);
-	for (unsigned i = 0; i < MANY; i++)
-		many[i].reports = false;
+	report_many(false);
 
 	memory_restart();
-	since = memory_now();
+	from = memory_now();
 	chief_want(&c, 3);
-	pass(30 * SECOND_NS);
-	say("all watches break, and a change", &t, since);
+	pass(40 * SECOND_NS);
 	CU_ASSERT_TRUE(all_have(many, MANY, 3));
+	CU_ASSERT_TRUE(waited_ms(from, 1) < 2000);
+	say("all watches break, and a change", &t, from, 2, &quiet);
 
 	for (unsigned i = 0; i < MANY; i++)
 		node_stop(&many[i]);

@@ -9,7 +9,7 @@
  * - One thread. Nothing blocks. Nothing of the engine sleeps, reads a clock, or does a system call.
  * - An engine calls event() and accepted() only from inside poll(); output() from every function.
  * The host may call every function of a connection or listener from inside event() and accepted(),
- *   none from inside output() and released().
+ *   none from inside output(), received() and released().
  * - Addresses are in the ABI's form: 16 bytes, IPv4 v4-mapped; ports in host byte order.
  * - Times are CLOCK_MONOTONIC nanoseconds, never smaller than at an earlier call.
  * - Results are 0 or -errno.
@@ -29,7 +29,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 7 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 8 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -71,6 +71,11 @@ struct engine_host {
 	 * released() follows then). listener_user is what listen() was given. */
 	void *(*accepted)(void *ctx, void *listener_user, struct engine_conn *c,
 			  const struct dmm_addr *remote, const struct dmm_addr *local);
+	/* Bytes came in order, and none waits before them: from inside input(), which has them only
+	 * during the call. Returns how many of them the host takes, they are consumed; of the rest
+	 * an event tells. Never called where the far side marked a byte urgent. It is up to the
+	 * engine to call it, and to the host to have it. */
+	size_t (*received)(void *ctx, void *user, const void *data, size_t len);
 	/* The last word about a connection: see above. */
 	void (*released)(void *ctx, void *user);
 	/* A pair of engine_udp_ops got a datagram; from inside input(). The bytes are there only
@@ -137,11 +142,6 @@ struct engine_ops {
 	int (*connect)(struct engine *e, const struct dmm_addr *remote,
 		       const struct dmm_addr *local, void *user, uint64_t now,
 		       struct engine_conn **ret);
-	/* The host closed the connection of this pair and wants the pair for a new one. True: it
-	 * only waited for late segments (TIME-WAIT), and neither they nor the peer can take the new
-	 * one for it (RFC 6191); it is released. False: not yet, or there is none. NULL: never. */
-	bool (*succeed)(struct engine *e, const struct dmm_addr *remote,
-			const struct dmm_addr *local, uint64_t now);
 	/* Accept connections to local; ip any of a family: every address of that family.
 	 * -EADDRINUSE, -ENOMEM. */
 	int (*listen)(struct engine *e, const struct dmm_addr *local, void *user,
@@ -183,6 +183,21 @@ struct engine_ops {
 	 * the IP header on. Ignored if seq is not of what was sent and not acknowledged, or the
 	 * segment was not so big (RFC 5927). */
 	void (*too_big)(struct engine_conn *c, uint32_t seq, uint32_t mtu);
+
+	/* From here on NULL is allowed. */
+
+	/* The host closed the connection of this pair and wants the pair for a new one. True: it
+	 * only waited for late segments (TIME-WAIT), and neither they nor the peer can take the new
+	 * one for it (RFC 6191); it is released. False: not yet, or there is none. */
+	bool (*succeed)(struct engine *e, const struct dmm_addr *remote,
+			const struct dmm_addr *local, uint64_t now);
+	/* Instead of send(), without its copy; both or none. reserve() points at room for at
+	 * most len bytes at the end of the stream: fills at most n vectors, returns how many, 0:
+	 * use send(), which knows why. The memory is valid until the next call for this connection,
+	 * input() or poll(). That call is commit(), if the first len bytes of it are to be sent;
+	 * with 0, or if it is another, nothing was appended. */
+	unsigned (*reserve)(struct engine_conn *c, size_t len, struct iovec *iov, unsigned n);
+	void (*commit)(struct engine_conn *c, size_t len);
 
 	const struct engine_udp_ops *udp; /* NULL: the engine has no UDP */
 };

@@ -344,6 +344,13 @@ static void path_event(void *ctx, void *user, unsigned events, int error)
 	}
 }
 
+static size_t path_received(void *ctx, void *user, const void *data, size_t len)
+{
+	const struct owned *o = user;
+
+	return o->flow ? relay_received(ctx, o->flow, data, len) : 0;
+}
+
 static void *path_accepted(void *ctx, void *listener_user, struct engine_conn *c,
 			   const struct dmm_addr *remote, const struct dmm_addr *local)
 {
@@ -432,6 +439,7 @@ int path_open(struct stack *s)
 		.output_super = path_output_super,
 		.event = path_event,
 		.accepted = path_accepted,
+		.received = path_received,
 		.released = path_released,
 	};
 	path_choose_ports(s);

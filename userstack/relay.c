@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "lib/base/log.h"
 #include "lib/base/util.h"
@@ -24,7 +25,9 @@
 #define RELAY_EVENTS (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 #define RELAY_IOV 32
 #define RELAY_CHUNK 65536
-#define RELAY_ROUND (4 * RELAY_CHUNK) /* of one flow before the others have their turn */
+#define RELAY_ROUND (4 * RELAY_CHUNK)  /* of one flow before the others have their turn */
+#define RELAY_BULK (RELAY_CHUNK / 4)   /* who sends that much at once will again */
+#define RELAY_DIRECT (RELAY_CHUNK / 4) /* worth a call of its own */
 
 /* An application that closed its socket while we have nothing to send leaves no trace here until
  * its kernel forgets the connection (tcp_fin_timeout, 60 s) and answers a probe with a reset. */
@@ -121,6 +124,23 @@ static int relay_ask(struct stack *s, const struct flow *f, int *ret_queued, int
 	return ioctl(f->watch.fd, SIOCINQ, ret_queued) < 0 ? -1 : relay_mark(s, f, ret_mark);
 }
 
+/* No more than len bytes of it. */
+static void relay_cut(struct iovec *iov, unsigned n, size_t len)
+{
+	for (unsigned i = 0; i < n; i++) {
+		iov[i].iov_len = MIN(iov[i].iov_len, len);
+		len -= iov[i].iov_len;
+	}
+}
+
+/* What is read from a carrier, on its way. */
+struct buffer {
+	struct iovec iov[RELAY_IOV];
+	int n;	       /* of iov */
+	bool reserved; /* they are the engine's memory, not data */
+	uint8_t data[RELAY_CHUNK];
+};
+
 struct taken {
 	bool urgent; /* one byte, and that is urgent */
 	bool all;    /* nothing was left behind it that epoll will not report */
@@ -129,12 +149,13 @@ struct taken {
 /*
  * recv() ends before an urgent byte, but does not tell when it begins with one. What is queued now
  * does not become urgent later: so look at the mark, then take no more than was there before.
- * Right after epoll reported bytes without EPOLLPRI there is no need to ask how many. Returns as
- * recv().
+ * Right after epoll reported bytes without EPOLLPRI there is no need to ask how many. b has room
+ * for that many bytes. Returns as recv().
  */
-static ssize_t relay_take(struct stack *s, struct flow *f, void *buf, size_t room,
+static ssize_t relay_take(struct stack *s, struct flow *f, struct buffer *b, size_t room,
 			  struct taken *ret)
 {
+	char peeked;
 	/* a spliced carrier has two queues: a recv() ends where one does, SIOCINQ tells of one */
 	bool two = f->rec.carrier == DMM_CARRIER_SPLICE, ask = !f->fresh || two;
 	int queued = 0, mark = 0, still = 0;
@@ -144,7 +165,7 @@ static ssize_t relay_take(struct stack *s, struct flow *f, void *buf, size_t roo
 		return -1;
 	if (ask && !queued && !mark && !f->hup && !f->error) {
 		errno = EAGAIN;
-		n = two ? recv(f->watch.fd, buf, 1, MSG_PEEK | MSG_DONTWAIT) : -1;
+		n = two ? recv(f->watch.fd, &peeked, 1, MSG_PEEK | MSG_DONTWAIT) : -1;
 		if (n < 0 || (n > 0 && relay_ask(s, f, &queued, &mark) < 0))
 			return -1;
 	}
@@ -155,7 +176,8 @@ static ssize_t relay_take(struct stack *s, struct flow *f, void *buf, size_t roo
 		room = 1;
 	else if (queued)
 		room = MIN(room, (size_t)queued);
-	n = recv(f->watch.fd, buf, room, MSG_DONTWAIT);
+	relay_cut(b->iov, (unsigned)b->n, room);
+	n = readv(f->watch.fd, b->iov, b->n);
 	/* the mark is TCP's: still there, the byte came from the other queue, which goes first */
 	if (two && mark && n == 1 && ioctl(f->watch.fd, SIOCATMARK, &still) < 0)
 		return -1;
@@ -165,14 +187,57 @@ static ssize_t relay_take(struct stack *s, struct flow *f, void *buf, size_t roo
 	return n;
 }
 
+/* Choose where to read to: the engine's own memory if much is to come. Returns the room there. */
+static size_t relay_room(struct stack *s, struct flow *f, struct buffer *b)
+{
+	const struct engine_ops *e = s->c.engine;
+	size_t room = MIN(e->room(f->owned->conn), sizeof(b->data)), len = 0;
+
+	b->n = 0;
+	if (room && f->bulk && e->reserve)
+		b->n = (int)e->reserve(f->owned->conn, room, b->iov, ARRAY_SIZE(b->iov));
+	b->reserved = b->n;
+	if (!b->reserved)
+		b->iov[b->n++] = (struct iovec){b->data, room};
+	for (int i = 0; i < b->n; i++)
+		len += b->iov[i].iov_len;
+	return len;
+}
+
+/* n bytes that were read to b are the engine's. */
+static enum pump relay_pass(struct stack *s, struct flow *f, const struct buffer *b, size_t n,
+			    bool urgent)
+{
+	const uint8_t *data = b->data;
+	uint8_t byte;
+	ssize_t sent;
+
+	if (b->reserved && !urgent) {
+		s->c.engine->commit(f->owned->conn, n);
+		return PUMP_MORE;
+	}
+	if (b->reserved) {
+		byte = *(const uint8_t *)b->iov[0].iov_base;
+		data = &byte;
+	}
+	sent = relay_send(s, f, data, n, urgent);
+	if (sent < 0)
+		return PUMP_DEAD;
+	if ((size_t)sent == n)
+		return PUMP_MORE;
+	f->left_urgent = urgent;
+	return relay_keep(f, data + sent, n - (size_t)sent) ? PUMP_IDLE : PUMP_DEAD;
+}
+
 /* Carrier to engine. */
 static enum pump relay_from_app(struct stack *s, struct flow *f)
 {
-	static uint8_t buf[RELAY_CHUNK];
+	static struct buffer buf;
 	size_t total = 0, room;
-	ssize_t n, sent;
 	struct taken t;
 	enum pump p;
+	int error;
+	ssize_t n;
 
 	if (f->left) {
 		p = relay_push_left(s, f);
@@ -182,13 +247,16 @@ static enum pump relay_from_app(struct stack *s, struct flow *f)
 	while (f->readable && !f->app_eof) {
 		if (total >= RELAY_ROUND)
 			return PUMP_MORE;
-		room = MIN(s->c.engine->room(f->owned->conn), sizeof(buf));
+		room = relay_room(s, f, &buf);
 		if (!room)
 			return PUMP_IDLE;
-		n = relay_take(s, f, buf, room, &t);
-		if (n < 0 && errno == EINTR)
+		n = relay_take(s, f, &buf, room, &t);
+		error = n < 0 ? errno : 0;
+		if (n <= 0 && buf.reserved)
+			s->c.engine->commit(f->owned->conn, 0);
+		if (error == EINTR)
 			continue;
-		if (n < 0 && errno == EAGAIN) {
+		if (error == EAGAIN) {
 			f->readable = false;
 			break;
 		}
@@ -200,18 +268,15 @@ static enum pump relay_from_app(struct stack *s, struct flow *f)
 		}
 		STACK_COUNT(s, APP_RX_BYTES, (dmm_u64)n);
 		f->from_app += (uint64_t)n;
+		f->bulk = n >= RELAY_BULK;
 		total += (size_t)n;
 		if (t.urgent)
 			STACK_COUNT(s, URGENT_TX, 1);
 		if (t.all)
 			f->readable = false;
-		sent = relay_send(s, f, buf, (size_t)n, t.urgent);
-		if (sent < 0)
-			return PUMP_DEAD;
-		f->left_urgent = t.urgent;
-		if (sent < n)
-			return relay_keep(f, buf + sent, (size_t)(n - sent)) ? PUMP_IDLE
-									     : PUMP_DEAD;
+		p = relay_pass(s, f, &buf, (size_t)n, t.urgent);
+		if (p != PUMP_MORE)
+			return p;
 	}
 	return PUMP_IDLE;
 }
@@ -232,10 +297,7 @@ static ssize_t relay_give(struct stack *s, struct flow *f, struct msghdr *m, siz
 	if (s->c.engine->urgent(f->owned->conn, &mark) && mark < want) {
 		flags |= mark ? 0 : MSG_OOB;
 		want = mark ? mark : 1;
-		for (size_t left = want, i = 0; i < m->msg_iovlen; i++) {
-			iov[i].iov_len = MIN(iov[i].iov_len, left);
-			left -= iov[i].iov_len;
-		}
+		relay_cut(iov, (unsigned)m->msg_iovlen, want);
 	}
 	n = sendmsg(f->watch.fd, m, flags);
 	if (n == 1 && (flags & MSG_OOB))
@@ -279,6 +341,23 @@ static enum pump relay_to_app(struct stack *s, struct flow *f)
 		f->app_shut = true;
 	}
 	return PUMP_IDLE;
+}
+
+/* Engine to carrier, without a stop in between. Whatever goes wrong relay_to_app() finds again. */
+size_t relay_received(struct stack *s, struct flow *f, const void *data, size_t len)
+{
+	ssize_t n;
+
+	if (len < RELAY_DIRECT || f->state != FLOW_OPEN || !f->writable)
+		return 0;
+	n = send(f->watch.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n < 0)
+		return 0;
+	STACK_COUNT(s, APP_TX_BYTES, (dmm_u64)n);
+	f->to_app += (uint64_t)n;
+	if ((size_t)n < len)
+		f->writable = false;
+	return (size_t)n;
 }
 
 /* The reset that is to come would discard what the carrier holds and the application's side has no

@@ -68,6 +68,7 @@ struct flow {
 	bool readable, writable;   /* the carrier, until EAGAIN */
 	bool hup, error;	   /* the carrier: FIN seen; reset seen */
 	bool fresh;		   /* epoll just said: bytes, and no urgent one among them */
+	bool bulk;		   /* much came from the application at once */
 	bool left_urgent;	   /* the last byte of left is urgent */
 	bool app_eof;		   /* the application sent FIN: all of it was read */
 	bool app_shut;		   /* we sent FIN to the application */
@@ -224,6 +225,8 @@ void listen_close(struct stack *s);
 /* relay.c */
 void relay_start(struct stack *s, struct flow *f);
 void relay_engine_event(struct stack *s, struct flow *f, unsigned events, int error);
+/* Bytes of an engine's connection that nothing waits before. Returns how many went on. */
+size_t relay_received(struct stack *s, struct flow *f, const void *data, size_t len);
 void relay_work(struct stack *s);
 /* Options of a carrier's socket; accepted sockets inherit them from the listener. */
 void relay_prepare(int fd);

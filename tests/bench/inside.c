@@ -116,6 +116,16 @@ static void app_event(void *ctx, void *user, unsigned events, int error)
 		e->close(c);
 }
 
+/* What is only counted need not wait. */
+static size_t app_received(void *ctx, void *user, const void *data, size_t len)
+{
+	const struct app *a = user;
+
+	(void)ctx;
+	(void)data;
+	return a->mode == 's' ? len : 0;
+}
+
 static void *app_accepted(void *ctx, void *listener_user, struct engine_conn *c,
 			  const struct dmm_addr *remote, const struct dmm_addr *local)
 {
@@ -182,6 +192,7 @@ static int serve(char **argv)
 	/* The path of packets is the instance's; who gets the connections is not. */
 	stack->engine_host.event = app_event;
 	stack->engine_host.accepted = app_accepted;
+	stack->engine_host.received = app_received;
 	stack->engine_host.released = app_released;
 	if (stack->c.engine->listen(stack->engine, &local, NULL, &l) < 0 ||
 	    xdp_port_set(stack->xdp, &local, DMM_XPORT_OWNED) < 0)

@@ -307,5 +307,7 @@ const struct engine_ops engine_native = {
 	.abort = close_abort,
 	.unreachable = conn_unreachable,
 	.too_big = conn_too_big,
+	.reserve = conn_reserve,
+	.commit = conn_commit,
 	.udp = &native_udp,
 };

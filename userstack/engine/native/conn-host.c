@@ -53,6 +53,23 @@ ssize_t conn_send(struct engine_conn *c, const void *data, size_t len)
 	return n;
 }
 
+unsigned conn_reserve(struct engine_conn *c, size_t len, struct iovec *iov, unsigned n)
+{
+	if (!conn_synchronized(c) || c->fin_queued)
+		return 0;
+	return stream_reserve(&c->tx, &c->e->chunks, c->snd_una, c->snd_end, MIN(len, send_free(c)),
+			      iov, n);
+}
+
+void conn_commit(struct engine_conn *c, size_t len)
+{
+	c->snd_end += (uint32_t)len;
+	if (len)
+		output_conn(c);
+	else if (c->snd_una == c->snd_end)
+		stream_empty(&c->tx, &c->e->chunks);
+}
+
 ssize_t conn_send_urgent(struct engine_conn *c, const void *byte)
 {
 	ssize_t n = conn_append(c, byte, 1);
@@ -76,7 +93,7 @@ unsigned conn_peek(struct engine_conn *c, struct iovec *iov, unsigned n)
  * Dynamic right-sizing: what the host read within a round trip is what the path and the host can
  * do; the buffer is to be twice that, so that a growing sender is not held up.
  */
-static void conn_tune_receive(struct engine_conn *c)
+void conn_tune_receive(struct engine_conn *c)
 {
 	uint64_t rtt = MAX((uint64_t)c->srtt_us * 1000, MS);
 	uint32_t bytes;

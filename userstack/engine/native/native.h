@@ -320,9 +320,12 @@ struct engine_listener *engine_listener(const struct engine *e, const struct dmm
 /* conn-host.c: what the host asks for */
 size_t conn_room(struct engine_conn *c);
 ssize_t conn_send(struct engine_conn *c, const void *data, size_t len);
+unsigned conn_reserve(struct engine_conn *c, size_t len, struct iovec *iov, unsigned n);
+void conn_commit(struct engine_conn *c, size_t len);
 ssize_t conn_send_urgent(struct engine_conn *c, const void *byte);
 unsigned conn_peek(struct engine_conn *c, struct iovec *iov, unsigned n);
 void conn_consume(struct engine_conn *c, size_t len);
+void conn_tune_receive(struct engine_conn *c); /* the host has read something */
 bool conn_urgent(struct engine_conn *c, size_t *ret);
 void conn_info(const struct engine_conn *c, struct engine_info *ret);
 void conn_unreachable(struct engine_conn *c, uint32_t seq, int error);

@@ -34,7 +34,7 @@ static bool stream_resize(struct stream *s, uint32_t size)
 }
 
 /* Make room for `span` chunks from the first on. */
-static bool stream_reserve(struct stream *s, uint32_t span)
+static bool stream_span(struct stream *s, uint32_t span)
 {
 	uint32_t size = MAX(s->size, STREAM_FEW);
 
@@ -55,7 +55,7 @@ static struct chunk *stream_make(struct stream *s, struct pool *p, uint32_t base
 
 	if (!s->used)
 		s->first = base / STREAM_CHUNK;
-	if (!stream_reserve(s, ((number - s->first) & NUMBERS) + 1))
+	if (!stream_span(s, ((number - s->first) & NUMBERS) + 1))
 		return NULL;
 	slot = stream_slot(s, number);
 	if (!*slot) {
@@ -80,6 +80,23 @@ size_t stream_write(struct stream *s, struct pool *p, uint32_t base, uint32_t se
 		memmove(c->data + (seq & CHUNK_MASK), (const uint8_t *)data + done, n);
 	}
 	return done;
+}
+
+unsigned stream_reserve(struct stream *s, struct pool *p, uint32_t base, uint32_t seq, size_t len,
+			struct iovec *iov, unsigned n)
+{
+	unsigned i = 0;
+	struct chunk *c;
+	size_t take;
+
+	for (; len && i < n; i++, len -= take, seq += (uint32_t)take) {
+		c = stream_make(s, p, base, seq);
+		if (!c)
+			break;
+		take = MIN(len, (size_t)(STREAM_CHUNK - (seq & CHUNK_MASK)));
+		iov[i] = (struct iovec){c->data + (seq & CHUNK_MASK), take};
+	}
+	return i;
 }
 
 unsigned stream_iov(const struct stream *s, uint32_t seq, size_t *len, struct iovec *iov,

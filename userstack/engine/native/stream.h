@@ -33,6 +33,10 @@ struct stream {
  * is empty. Returns how many: fewer if memory is short. */
 size_t stream_write(struct stream *s, struct pool *p, uint32_t base, uint32_t seq, const void *data,
 		    size_t len);
+/* Point at room for len bytes from seq on, as for stream_write(), to be filled by the caller. What
+ * is made for it and not filled stays until the stream is empty. Returns the vectors used. */
+unsigned stream_reserve(struct stream *s, struct pool *p, uint32_t base, uint32_t seq, size_t len,
+			struct iovec *iov, unsigned n);
 /* Point at len bytes that were written. Returns the vectors used; *len is cut to what fits in n. */
 unsigned stream_iov(const struct stream *s, uint32_t seq, size_t *len, struct iovec *iov,
 		    unsigned n);

@@ -55,6 +55,48 @@ static bool input_usual(struct engine_conn *c, const struct segment *s)
 	return seq_le(c->snd_una, s->ack) && seq_le(s->ack, c->snd_nxt);
 }
 
+/*
+ * Every second segment is acknowledged at once, in the turn that it came in; a single one when the
+ * timer says so, or with what the host sends. A sender that has just begun needs every ACK.
+ */
+static void receive_ack(struct engine_conn *c, uint32_t len)
+{
+	c->rcv_mss = MAX(c->rcv_mss, MIN(len, c->mtu));
+	if (c->quick || c->rcv_nxt - c->rcv_acked >= 2 * c->rcv_mss || c->gaps) {
+		c->quick = (uint8_t)(c->quick - !!c->quick);
+		c->ack_now = true;
+		conn_queue(c);
+	} else if (c->due[DUE_ACK] == NEVER) {
+		conn_set_due(c, DUE_ACK, c->e->now + c->e->tune.delayed_ack);
+	}
+}
+
+/* Bytes that no other wait before, for the host to take where they lie. Returns how many it did. */
+static uint32_t receive_direct(struct engine_conn *c, const uint8_t *data, uint32_t len)
+{
+	const struct engine_host *h = c->e->c.host;
+	uint32_t n;
+
+	if (!h->received || !c->host_knows || c->closed || c->marks || conn_unread(c))
+		return 0;
+	n = (uint32_t)h->received(h->ctx, c->user, data, len);
+	c->rcv_nxt += n;
+	c->rcv_read += n;
+	if (n)
+		conn_tune_receive(c);
+	return n;
+}
+
+static void receive_usual(struct engine_conn *c, const uint8_t *data, uint32_t len)
+{
+	uint32_t n = receive_direct(c, data, len);
+
+	if (n < len)
+		receive_data(c, data + n, len - n);
+	else
+		receive_ack(c, len);
+}
+
 void native_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now)
 {
 	struct engine_listener *l;
@@ -81,7 +123,7 @@ void native_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now
 			receive_timestamp(c, &s);
 			ack_receive(c, &s);
 			if (s.len)
-				receive_data(c, s.data, s.len);
+				receive_usual(c, s.data, s.len);
 			return;
 		}
 	}
@@ -98,22 +140,6 @@ void receive_timestamp(struct engine_conn *c, const struct segment *s)
 		return;
 	c->ts_recent = s->ts;
 	c->ts_recent_at = c->e->now;
-}
-
-/*
- * Every second segment is acknowledged at once, in the turn that it came in; a single one when the
- * timer says so, or with what the host sends. A sender that has just begun needs every ACK.
- */
-static void receive_ack(struct engine_conn *c, uint32_t len)
-{
-	c->rcv_mss = MAX(c->rcv_mss, MIN(len, c->mtu));
-	if (c->quick || c->rcv_nxt - c->rcv_acked >= 2 * c->rcv_mss || c->gaps) {
-		c->quick = (uint8_t)(c->quick - !!c->quick);
-		c->ack_now = true;
-		conn_queue(c);
-	} else if (c->due[DUE_ACK] == NEVER) {
-		conn_set_due(c, DUE_ACK, c->e->now + c->e->tune.delayed_ack);
-	}
 }
 
 void receive_data(struct engine_conn *c, const uint8_t *data, uint32_t len)

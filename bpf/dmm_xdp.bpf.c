@@ -307,10 +307,10 @@ __u32 dmm_asleep;
 /* Ethernet, IPv6, ICMPv6, IPv6, ports and sequence number: the longest that is looked at. */
 #define TC_HEADERS (14 + 40 + 8 + 40 + 8)
 
-/* Sizes of records: full frames of an MTU of 1500, of jumbo ones, of whatever offload puts
- * together. What a record does not use is not touched. */
+/* Sizes of records: full frames of an MTU of 1500; of jumbo ones; and, in steps, of whatever
+ * offload puts together. What a record does not use is not touched, but nobody else has it. */
 #define GIVE_SMALL 2040
-#define GIVE_MIDDLE 16376
+#define GIVE_STEP 16376
 #define GIVE_LARGE (sizeof(struct dmm_frame) + DMM_FRAME_MAX)
 
 /* Into a record of this size, which is a constant to the kernel. False: the ring is full, or the
@@ -351,12 +351,17 @@ static __always_inline void wake(void)
 
 static __always_inline bool take(struct __sk_buff *skb)
 {
+	__u32 size = skb->len + sizeof(struct dmm_frame);
 	bool given;
 
-	if (skb->len <= GIVE_SMALL - sizeof(struct dmm_frame))
+	if (size <= GIVE_SMALL)
 		given = give(skb, GIVE_SMALL);
-	else if (skb->len <= GIVE_MIDDLE - sizeof(struct dmm_frame))
-		given = give(skb, GIVE_MIDDLE);
+	else if (size <= GIVE_STEP)
+		given = give(skb, GIVE_STEP);
+	else if (size <= 2 * GIVE_STEP)
+		given = give(skb, 2 * GIVE_STEP);
+	else if (size <= 3 * GIVE_STEP)
+		given = give(skb, 3 * GIVE_STEP);
 	else
 		given = give(skb, GIVE_LARGE);
 	wake();

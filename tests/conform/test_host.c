@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Memory between host and engine: where bytes are put, where they are taken from.
+/* Memory between host and engine: where bytes are put, where they are taken from, how much of it.
  */
 #include <CUnit/CUnit.h>
 
@@ -25,6 +25,30 @@ static void test_reserve(void)
 	CU_ASSERT_EQUAL(peer.e->chunks.used, 0);
 	e->shutdown(peer.conn);
 	CU_ASSERT_EQUAL(e->reserve(peer.conn, 1, iov, 8), 0);
+	peer_stop();
+}
+
+/* n times the peer's 60 000 bytes come, and all that is there is read, every ns. */
+static void read_every(uint64_t ns, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		for (unsigned k = 0; k < 60; k++)
+			peer_data(peer.conn->rcv_nxt - peer.conn->irs, 1000);
+		peer_pass(ns);
+		engine_native.consume(peer.conn, peer_unread());
+		peer_forget();
+	}
+}
+
+/* The receive buffer is for what is read in a round trip, here of 10 ms, not for what has gathered
+ * before a host that comes late. */
+static void test_right_size(void)
+{
+	peer_meet(&peer_usual);
+	read_every(20 * MS, 20);
+	CU_ASSERT_EQUAL(peer.conn->rcv_buf, BUFFER_INITIAL);
+	read_every(10 * MS, 20);
+	CU_ASSERT(peer.conn->rcv_buf > 100000 && peer.conn->rcv_buf <= 130000);
 	peer_stop();
 }
 
@@ -71,6 +95,7 @@ int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"room reserved", test_reserve},
+		{"right size", test_right_size},
 		{"taken where it lies", test_received},
 		CU_TEST_INFO_NULL,
 	};

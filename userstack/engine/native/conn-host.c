@@ -6,6 +6,8 @@
 #include "lib/base/util.h"
 #include "userstack/engine/native/native.h"
 
+#define TUNE_RTT_MIN (MS / 4) /* shorter ones are lost in the time that the host takes */
+
 static size_t send_free(const struct engine_conn *c)
 {
 	uint32_t queued = c->snd_end - c->snd_una;
@@ -90,19 +92,21 @@ unsigned conn_peek(struct engine_conn *c, struct iovec *iov, unsigned n)
 }
 
 /*
- * Dynamic right-sizing: what the host read within a round trip is what the path and the host can
- * do; the buffer is to be twice that, so that a growing sender is not held up.
+ * Dynamic right-sizing: what the host reads within a round trip is what the path and the host can
+ * do; the buffer is to be twice that, so that a growing sender is not held up. A host that comes
+ * late finds more than that: what it reads is put in proportion, else its own queues would be taken
+ * for a long path.
  */
 void conn_tune_receive(struct engine_conn *c)
 {
-	uint64_t rtt = MAX((uint64_t)c->srtt_us * 1000, MS);
-	uint32_t bytes;
+	uint64_t rtt = MAX((uint64_t)c->srtt_us * 1000, TUNE_RTT_MIN);
+	uint64_t passed = c->e->now - c->tune_at, bytes;
 
-	if (c->e->now - c->tune_at < rtt)
+	if (passed < rtt)
 		return;
-	bytes = c->rcv_read - c->tune_seq;
+	bytes = (c->rcv_read - c->tune_seq) * rtt / passed;
 	if (bytes > c->rcv_buf / 2)
-		c->rcv_buf = MIN(2 * bytes, RECEIVE_BUFFER_MAX);
+		c->rcv_buf = (uint32_t)MIN(2 * bytes, (uint64_t)RECEIVE_BUFFER_MAX);
 	c->tune_seq = c->rcv_read;
 	c->tune_at = c->e->now;
 }

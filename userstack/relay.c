@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Bytes between carrier and engine. No buffer of its own: what is read from the carrier is what the
- * engine has room for, what the engine received stays there, its window closed, until the carrier
+ * engine has room for, and goes into its memory if much of it comes; what the engine received goes
+ * to the carrier at once if it is much, else it stays there, its window closed, until the carrier
  * takes it. So a slow reader stops the sender, through both.
  *
  * The carrier is watched edge-triggered: a direction is tried until it says EAGAIN, or nothing more

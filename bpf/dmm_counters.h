@@ -101,20 +101,30 @@
 	X(XSK_RX_DROPS, "xsk_receive_drops", "packets that AF_XDP dropped for other reasons") \
 	X(XSK_TX_EMPTY, "xsk_transmit_ring_empty", "times the kernel had sent all that was there")
 
+/* Fill of the rings of an instance's port, each the most of the last ten to twenty seconds: parts
+ * in a million, plus one; 0: the port does not tell. X(NAME, ring, meaning) */
+#define DMM_RINGS(X) \
+	X(RX, "receive", "frames that the instance has not taken yet") \
+	X(TX, "transmit", "frames that the kernel has not sent yet")
+
 #define DMM_ENUM_REASON(name, text, help) DMM_REASON_##name,
 #define DMM_ENUM_COUNTER(name, text, help) DMM_C_##name,
 #define DMM_ENUM_HOLD(name, text, help) DMM_H_##name,
 #define DMM_ENUM_XDP(name, text, help) DMM_X_##name,
 #define DMM_ENUM_INSTANCE(name, text, help) DMM_I_##name,
+#define DMM_ENUM_RING(name, text, help) DMM_RING_##name,
 
 enum dmm_reason { DMM_REASONS(DMM_ENUM_REASON) DMM_REASON_COUNT };
 enum dmm_counter { DMM_COUNTERS(DMM_ENUM_COUNTER) DMM_C_COUNT };
 enum dmm_hold_counter { DMM_HOLD_COUNTERS(DMM_ENUM_HOLD) DMM_H_COUNT };
 enum dmm_xdp_counter { DMM_XDP_COUNTERS(DMM_ENUM_XDP) DMM_X_COUNT };
 enum dmm_instance_counter { DMM_INSTANCE_COUNTERS(DMM_ENUM_INSTANCE) DMM_I_COUNT };
+enum dmm_ring { DMM_RINGS(DMM_ENUM_RING) DMM_RING_COUNT };
 
-/* Rows of one instance in dmm_instctr: room for each kind, so that a row may be added in place. */
+/* Rows of one instance in dmm_instctr: room for each kind, so that a row may be added in place.
+ * Rings come from the end. */
 #define DMM_INSTANCE_SPACE 40
+#define DMM_INSTANCE_RING(ring) (DMM_INSTANCE_SPACE - 1 - (ring))
 #define DMM_HOLD_SPACE 8
 #define DMM_XDP_SPACE 16
 

@@ -388,6 +388,17 @@ static void emit_link_errors(const struct family *f, const struct telemetry *t, 
 			       out);
 }
 
+static void emit_rings(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	for (unsigned i = 0; i < DMM_RING_COUNT; i++) {
+		if (!t->stack[id].ring[i])
+			continue;
+		put_stack_label(f, "", t, id, "ring", words_ring[i], out);
+		fprintf(out, "%.6f\n", (double)(t->stack[id].ring[i] - 1) / 1e6);
+	}
+}
+
 static void emit_bytes(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	FOR_EACH_STACK(t, id)
@@ -580,6 +591,9 @@ static const struct family families[] = {
 	 emit_link_errors, 0},
 	{"dmm_pressure_waiting_seconds_total", "counter", "resource",
 	 "how long some task of the host waited for cpu, io or memory (PSI)", emit_pressure, 0},
+	{"dmm_port_ring_fill_ratio", "gauge", "stack,ring",
+	 "how full the fullest receive or transmit ring of the port was in the last ten to twenty seconds, 0 to 1; a full one drops packets; of the port xsk",
+	 emit_rings, 0},
 	DMM_INSTANCE_COUNTERS(ROW_INSTANCE)
 	DMM_HOLD_COUNTERS(ROW_HOLD)
 	DMM_XDP_COUNTERS(ROW_XDP)

@@ -119,6 +119,8 @@ static int stack_read(struct telemetry *t, struct tree *tree, unsigned id)
 		s->heartbeat_age_ns = now - s->rt.heartbeat_ns;
 	for (unsigned i = 0; i < DMM_I_COUNT; i++)
 		s->counter[i] = tree->instctr[id * DMM_INSTANCE_SPACE + i];
+	for (unsigned i = 0; s->up && i < DMM_RING_COUNT; i++)
+		s->ring[i] = tree->instctr[id * DMM_INSTANCE_SPACE + DMM_INSTANCE_RING(i)];
 	r = maps_hold_counters(tree, id, s->hold);
 	if (r < 0)
 		return r;

@@ -36,12 +36,13 @@ struct telemetry_stack {
 	bool up;      /* takes new sockets: a kernel stack always does */
 	bool running; /* userspace: has a process */
 	struct dmm_stack_rt rt;
-	dmm_u64 restarts, hangs;  /* since the daemon started */
-	struct link_state link;	  /* userspace: of its interface */
-	dmm_u64 heartbeat_age_ns; /* of the instance that is up */
-	char why[96];		  /* how its instance ended last, "" */
-	dmm_u64 cpu_ns;		  /* of the process that runs now */
-	dmm_u64 active;		  /* open sockets with this stack, listeners included */
+	dmm_u64 restarts, hangs;      /* since the daemon started */
+	struct link_state link;	      /* userspace: of its interface */
+	dmm_u64 heartbeat_age_ns;     /* of the instance that is up */
+	char why[96];		      /* how its instance ended last, "" */
+	dmm_u64 cpu_ns;		      /* of the process that runs now */
+	dmm_u64 active;		      /* open sockets with this stack, listeners included */
+	dmm_u64 ring[DMM_RING_COUNT]; /* of the instance that is up, as in dmm_instctr */
 	dmm_u64 counter[DMM_I_COUNT], hold[DMM_H_COUNT], xdp[DMM_X_COUNT];
 	struct dmm_measures measured; /* connections of rules that are measured */
 };

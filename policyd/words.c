@@ -6,6 +6,8 @@
 #define REASON_WORD(name, text, help) [DMM_REASON_##name] = text,
 const char *const words_reason[DMM_REASON_COUNT] = {DMM_REASONS(REASON_WORD)};
 
+#define RING_WORD(name, text, help) [DMM_RING_##name] = text,
+const char *const words_ring[DMM_RING_COUNT] = {DMM_RINGS(RING_WORD)};
 const char *const words_role[DMM_ROLES] = {
 	[DMM_ROLE_CLIENT] = "client",
 	[DMM_ROLE_SERVER] = "server",

@@ -11,6 +11,7 @@
 
 extern const char *const words_reason[DMM_REASON_COUNT];
 extern const char *const words_role[DMM_ROLES];
+extern const char *const words_ring[DMM_RING_COUNT];
 extern const char *const words_kind[DMM_KINDS];
 extern const char *const words_carrier[DMM_CARRIER_SPLICE + 1];
 extern const char *const words_poll[DMM_POLL_SLEEP + 2]; /* NULL-terminated */

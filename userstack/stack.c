@@ -24,6 +24,7 @@
 #define EVENTS 128
 #define RX_BUDGET 256
 #define TICK_NS 1000000000ULL
+#define RINGS_NS 10000000000ULL
 #define BEAT_NS (DMM_HEARTBEAT_NS / 2)
 #define COMPLAIN_NS 10000000000ULL
 
@@ -159,6 +160,8 @@ static int open_tree(struct stack *s)
 		return r;
 	s->rt = &s->tree.rt[s->id];
 	s->counters = &s->tree.instctr[s->id * DMM_INSTANCE_SPACE];
+	for (unsigned i = 0; i < DMM_RING_COUNT; i++)
+		s->counters[DMM_INSTANCE_RING(i)] = 0; /* of an instance before */
 	r = check_alone(s);
 	if (r < 0)
 		return r;
@@ -448,6 +451,23 @@ static void count_kernel(struct stack *s)
 	STACK_COUNT(s, XSK_TX_EMPTY, now->tx_empty - was.tx_empty);
 }
 
+static void tell_rings(struct stack *s)
+{
+	struct port_rings r, *now = &s->rings[0], *before = &s->rings[1];
+
+	if (!s->c.port->rings)
+		return;
+	if (s->now - s->rings_since >= RINGS_NS) {
+		*before = *now;
+		*now = (struct port_rings){0};
+		s->rings_since = s->now;
+	}
+	s->c.port->rings(s->port, &r);
+	*now = (struct port_rings){MAX(now->rx, r.rx), MAX(now->tx, r.tx)};
+	s->counters[DMM_INSTANCE_RING(DMM_RING_RX)] = MAX(now->rx, before->rx) + 1;
+	s->counters[DMM_INSTANCE_RING(DMM_RING_TX)] = MAX(now->tx, before->tx) + 1;
+}
+
 /* One turn of everything that is not a descriptor. events: how many of those there were. Returns
  * whether more waits. */
 static bool turn(struct stack *s, unsigned events)
@@ -468,6 +488,7 @@ static bool turn(struct stack *s, unsigned events)
 	if (s->now - s->rt->heartbeat_ns >= BEAT_NS) {
 		s->rt->heartbeat_ns = s->now;
 		count_kernel(s);
+		tell_rings(s);
 	}
 	return frames >= RX_BUDGET;
 }

@@ -117,6 +117,8 @@ struct stack {
 	struct xdp *xdp;
 	struct port *port;
 	struct port_kernel port_kernel; /* as counted last */
+	struct port_rings rings[2];	/* the most of the last RINGS_NS, and of those before */
+	uint64_t rings_since;
 	struct net *net;
 	struct net_host net_host;
 	struct engine *engine;

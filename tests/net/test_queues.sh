@@ -25,6 +25,26 @@ fetch() {
 }
 export -f fetch
 
+# ring NAME: how full it was lately, in thousandths; nothing if it is not told
+ring() {
+	curl -sS --unix-socket "$DMM_RUN/policyd.sock" http://dmm/metrics |
+		sed -n "s/^dmm_port_ring_fill_ratio{stack=\"edge0\",ring=\"$1\"} //p" | awk '{ print int($1 * 1000) }'
+}
+# While the instance stands still, what a sender may send waits in the ring.
+fills() {
+	local pid urls=()
+	pid=$(instance_pid)
+	for _ in $(seq 30); do urls+=(-o /dev/null "http://$FAR4:8080/big"); done
+	run_managed web curl -sS -m 20 "${urls[@]}" &
+	sleep 0.1
+	kill -STOP "$pid"
+	sleep 0.5
+	kill -CONT "$pid"
+	wait $!
+	wait_for filled
+}
+filled() { [ "$(ring receive)" -ge 10 ]; }
+
 for how in native generic tc; do
 	config | sed "s/driver: xsk/&, mode: $how/" | start_policyd
 	spawn near-nginx run_managed web nginx -c "$TMP/near-nginx.conf"
@@ -38,6 +58,10 @@ for how in native generic tc; do
 	check_dmm "$how: the instance carried them" at_least "$(since connections_opened)" 60
 	check_dmm "$how: the server's, too" at_least "$(since connections_accepted)" 60
 	check_dmm "$how: nothing arrived where nobody looks" equal "$(since xdp_pass_no_socket)" 0
+	if [ "$DMM_BASELINE" != 1 ]; then
+		check "$how: how full it was while the instance stood still" fills
+		check "$how: the transmit ring is told, too" at_least "$(ring transmit)" 0
+	fi
 	stop_policyd
 	end "$nginx"
 done

@@ -60,6 +60,7 @@ static void make_snapshot(void)
 	t.stack[1].link = (struct link_state){true, true, 125000000, 1, 2, 3, 4};
 	t.pressure_known = true;
 	t.pressure_us[PRESSURE_IO] = 1500000;
+	t.stack[1].ring[DMM_RING_RX] = 250001;
 	t.stack[1].cpu_ns = 1230000000;
 	t.stack[1].counter[DMM_I_RX_BYTES] = ~0ULL;
 	t.stack[1].hold[DMM_H_HELD] = 8;
@@ -176,6 +177,7 @@ static void test_values(void)
 		"dmm_instance_heartbeat_age_seconds{stack=\"edge0\"} 0.250\n",
 		"dmm_link_up{stack=\"edge0\"} 1\n",
 		"dmm_link_speed_bytes{stack=\"edge0\"} 125000000\n",
+		"dmm_port_ring_fill_ratio{stack=\"edge0\",ring=\"receive\"} 0.250000\n",
 		"dmm_link_drops_total{stack=\"edge0\",direction=\"transmit\"} 2\n",
 		"dmm_link_errors_total{stack=\"edge0\",direction=\"receive\"} 3\n",
 		"dmm_pressure_waiting_seconds_total{resource=\"io\"} 1.500000\n",
@@ -213,6 +215,7 @@ static void test_values(void)
 	CU_ASSERT_PTR_NULL(strstr(text, "dmm_map_entries{map=\"tuple\"}")); /* not known */
 	CU_ASSERT_PTR_NULL(strstr(text, "dmm_stack_up{stack=\"kernel\"}"));
 	CU_ASSERT_PTR_NULL(strstr(text, "dmm_retransmits_total{stack=\"edge0\"}")); /* not told */
+	CU_ASSERT_PTR_NULL(strstr(text, "ring=\"transmit\""));			    /* likewise */
 	free(text);
 }
 

@@ -18,7 +18,8 @@ struct frames {
 	const uint64_t *producer;
 	const uint8_t *data;
 	uint32_t *asleep;
-	uint64_t at; /* of the next record to read */
+	uint64_t at;   /* of the next record to read */
+	uint64_t most; /* that was there to read, since frames_most() */
 };
 
 int frames_open(struct frames **ret, const struct port_ring *ring)
@@ -77,6 +78,7 @@ unsigned frames_rx(struct frames *f, unsigned budget,
 	unsigned n = 0;
 	uint32_t len;
 
+	f->most = MAX(f->most, end - f->at);
 	while (n < budget && f->at != end) {
 		record = f->data + f->at % DMM_FRAMES_SIZE;
 		len = __atomic_load_n((const uint32_t *)record, __ATOMIC_ACQUIRE);
@@ -94,6 +96,14 @@ unsigned frames_rx(struct frames *f, unsigned budget,
 	}
 	frames_release(f);
 	return n;
+}
+
+uint64_t frames_most(struct frames *f)
+{
+	uint64_t most = f->most;
+
+	f->most = 0;
+	return most;
 }
 
 bool frames_sleep(struct frames *f, bool sleep)

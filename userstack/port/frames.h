@@ -19,4 +19,7 @@ unsigned frames_rx(struct frames *f, unsigned budget,
 		   void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx);
 bool frames_sleep(struct frames *f, bool sleep);
 
+/* The most bytes, of DMM_FRAMES_SIZE, that were there to read since the last call. */
+uint64_t frames_most(struct frames *f);
+
 #endif

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define PORT_ABI 5		    /* raised with every change of this header's meaning */
+#define PORT_ABI 6		    /* raised with every change of this header's meaning */
 #define PORT_FRAME_MAX (65536 + 64) /* largest frame that rx() hands over */
 
 struct port;
@@ -45,6 +45,13 @@ struct port_super {
 struct port_kernel {
 	uint64_t rx_full, fill_empty, rx_drops, tx_empty;
 };
+
+/* The most that the rings of a port have held since they were asked last, of a million of what they
+ * can; of several rings the fullest. */
+struct port_rings {
+	uint32_t rx, tx;
+};
+#define PORT_RING_WHOLE 1000000u
 
 struct port_ops {
 	uint32_t abi; /* PORT_ABI */
@@ -86,6 +93,8 @@ struct port_ops {
 	bool (*tx_super)(struct port *p, const struct port_super *s);
 	/* Without this function it is not known. */
 	void (*kernel)(const struct port *p, struct port_kernel *ret);
+	/* Likewise. */
+	void (*rings)(struct port *p, struct port_rings *ret);
 };
 
 extern const struct port_ops port_xsk;

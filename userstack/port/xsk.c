@@ -75,8 +75,9 @@ struct port {
 	size_t tx_max;
 	unsigned tx_free_n;
 	uint64_t tx_free[TX_FRAMES];
-	unsigned tx_pending;	 /* committed since the last flush */
-	unsigned tx_outstanding; /* with the kernel */
+	unsigned tx_pending;	   /* committed since the last flush */
+	unsigned tx_outstanding;   /* with the kernel */
+	unsigned rx_most, tx_most; /* frames of a ring, since xsk_port_rings() */
 	uint8_t tx_large[TX_LARGE];
 	struct half half[];
 };
@@ -360,6 +361,12 @@ static unsigned half_rx(struct half *h, unsigned budget,
 	return frames;
 }
 
+/* Frames of a queue that nobody has looked at yet. */
+static unsigned half_waiting(const struct half *h)
+{
+	return __atomic_load_n(h->rx.producer, __ATOMIC_RELAXED) - h->rx.cached_cons;
+}
+
 static unsigned xsk_port_rx(struct port *p, unsigned budget,
 			    void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
 			    unsigned *drops)
@@ -368,9 +375,12 @@ static unsigned xsk_port_rx(struct port *p, unsigned budget,
 
 	if (p->ring)
 		return frames_rx(p->ring, budget, cb, ctx);
-	for (unsigned i = 0; i < p->queues && frames < budget; i++)
-		frames +=
-			half_rx(&p->half[(first + i) % p->queues], budget - frames, cb, ctx, drops);
+	for (unsigned i = 0; i < p->queues && frames < budget; i++) {
+		struct half *h = &p->half[(first + i) % p->queues];
+
+		p->rx_most = MAX(p->rx_most, half_waiting(h));
+		frames += half_rx(h, budget - frames, cb, ctx, drops);
+	}
 	return frames;
 }
 
@@ -400,6 +410,7 @@ static void xsk_port_flush(struct port *p)
 		xsk_ring_prod__submit(&p->tx, p->tx_pending);
 		p->tx_outstanding += p->tx_pending;
 		p->tx_pending = 0;
+		p->tx_most = MAX(p->tx_most, p->tx_outstanding);
 	}
 	/* In copy mode the kernel takes frames only in this call. */
 	while (p->tx_outstanding && xsk_ring_prod__needs_wakeup(&p->tx) && tries++ < KICK_TRIES) {
@@ -505,6 +516,19 @@ static void xsk_port_kernel(const struct port *p, struct port_kernel *ret)
 		half_kernel(&p->half[i], ret);
 }
 
+static uint32_t share(uint64_t n, uint64_t of)
+{
+	return (uint32_t)(MIN(n, of) * PORT_RING_WHOLE / of);
+}
+
+static void xsk_port_rings(struct port *p, struct port_rings *ret)
+{
+	ret->rx = p->ring ? share(frames_most(p->ring), DMM_FRAMES_SIZE)
+			  : share(p->rx_most, p->rx_frames);
+	ret->tx = share(p->tx_most, TX_FRAMES);
+	p->rx_most = p->tx_most = 0;
+}
+
 const struct port_ops port_xsk = {
 	.abi = PORT_ABI,
 	.name = "xsk",
@@ -522,4 +546,5 @@ const struct port_ops port_xsk = {
 	.super_max = xsk_port_super_max,
 	.tx_super = xsk_port_tx_super,
 	.kernel = xsk_port_kernel,
+	.rings = xsk_port_rings,
 };

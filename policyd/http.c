@@ -25,7 +25,8 @@
 
 /* A connection, and when it is cut: MHD's own time-out begins anew with each byte. */
 struct peer {
-	int fd; /* -1: free */
+	int fd;	   /* -1: free */
+	uid_t uid; /* of the Unix socket */
 	uint64_t deadline_ns;
 };
 
@@ -158,16 +159,29 @@ static bool host_is_ours(const struct http *h, const char *header)
 	       (h->name[0] && strcasecmp(host, h->name) == 0);
 }
 
-static bool peer_trusted(struct MHD_Connection *c)
+#define NOBODY ((uid_t)-1)
+
+static uid_t uid_of(int fd)
 {
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 
-	if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
-		return false;
-	return peer.uid == 0 || peer.uid == geteuid();
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ? NOBODY : peer.uid;
+}
+
+static bool is_trusted(const struct peer *peer)
+{
+	return peer->uid == 0 || peer->uid == geteuid();
+}
+
+/* Who may only read shall not keep root away. MHD does the same for the addresses of TCP. */
+static bool has_too_many(const struct listener *l, const struct peer *peer)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < HTTP_MAX_CONNECTIONS; i++)
+		n += l->peer[i].fd >= 0 && l->peer[i].uid == peer->uid;
+	return l->local && !is_trusted(peer) && n > HTTP_MAX_PER_PEER;
 }
 
 static struct peer *peer_of(struct MHD_Connection *c)
@@ -195,8 +209,11 @@ static void peer_event(void *ctx, struct MHD_Connection *c, void **socket_contex
 			continue;
 		peer->fd =
 			MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+		peer->uid = l->local ? uid_of(peer->fd) : NOBODY;
 		peer->deadline_ns = now_ns() + HTTP_TIMEOUT_S * 1000000000ULL;
 		*socket_context = peer;
+		if (has_too_many(l, peer))
+			shutdown(peer->fd, SHUT_RDWR);
 		return;
 	}
 }
@@ -237,7 +254,7 @@ static enum MHD_Result http_access(void *ctx, struct MHD_Connection *c, const ch
 		*data_len = 0;
 		return MHD_YES;
 	}
-	q.trusted = l->local && peer_trusted(c);
+	q.trusted = l->local && peer && is_trusted(peer);
 	if (peer)
 		peer->deadline_ns = now_ns() + HTTP_ANSWER_S * 1000000000ULL;
 	if (seen > HTTP_MAX_BODY + 1)

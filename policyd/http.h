@@ -17,7 +17,7 @@
 #define HTTP_MAX_BODY 65536	/* bytes of a POST; more is refused with 413 */
 #define HTTP_TIMEOUT_S 5	/* without a byte, and, once begun, for a whole request */
 #define HTTP_ANSWER_S 60	/* to take the whole answer */
-#define HTTP_MAX_PER_PEER 16	/* connections of one address by TCP */
+#define HTTP_MAX_PER_PEER 16	/* connections of one address, or of one user who is not trusted */
 
 struct http;
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -157,6 +158,44 @@ static void test_member(void)
 		CU_ASSERT_EQUAL(WEXITSTATUS(status), (i ? 403 : 200) % 250);
 		CU_ASSERT_EQUAL(handled, i ? 0 : 1);
 	}
+	close(out[0]);
+	close(out[1]);
+}
+
+/* A member who takes all connections that he can get does not keep root away. */
+static void test_member_share(void)
+{
+	enum { MANY = HTTP_MAX_CONNECTIONS + 10 };
+	int status, out[2];
+	char c;
+	pid_t pid;
+
+	if (getuid() != 0)
+		return;
+	CU_ASSERT_EQUAL_FATAL(pipe2(out, O_NONBLOCK), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct sockaddr_un sa = {.sun_family = AF_UNIX};
+
+		strcpy(sa.sun_path, path);
+		if (setgroups(0, NULL) < 0 || setgid(65534) < 0 || setuid(65534) < 0)
+			_exit(1);
+		for (int i = 0; i < MANY; i++)
+			if (connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&sa,
+				    sizeof(sa)) < 0)
+				_exit(1);
+		if (write(out[1], "", 1) != 1)
+			_exit(1);
+		pause();
+	}
+	for (int k = 0; k < 1000 && read(out[0], &c, 1) != 1; k++) {
+		loop_run(epfd, 1);
+		http_run(http);
+	}
+	CU_ASSERT_EQUAL(waitpid(pid, &status, WNOHANG), 0);
+	CU_ASSERT_EQUAL(ask_text(dial_unix(), "GET /read"), 200);
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
 	close(out[0]);
 	close(out[1]);
 }
@@ -375,6 +414,7 @@ int main(void)
 	static CU_TestInfo tests[] = {
 		{"routes on the Unix socket", test_unix},
 		{"a member of the socket's group", test_member},
+		{"a member's share of the connections", test_member_share},
 		{"routes on TCP", test_tcp},
 		{"names on TCP", test_host},
 		{"bounds", test_bounds},

@@ -295,7 +295,11 @@ static int host_of(const struct document *d, struct document_hosts *hosts, dmm_u
 		if (hosts->host[i].issued < hosts->host[oldest].issued)
 			oldest = i;
 	if (i < hosts->n) {
-		if (d->sequence <= hosts->host[i].sequence)
+		/* What had higher numbers is too old by then to be told again: so a host whose
+		 * clock was ahead, and its numbers with it, is heard after it was started anew. */
+		bool lately = hosts->host[i].issued + DOCUMENT_OLD_S >= now_s;
+
+		if (lately && d->sequence <= hosts->host[i].sequence)
 			return refuse(d, "number %llu of host \"%s\" is no news after %llu",
 				      d->sequence, d->host, hosts->host[i].sequence);
 		return (int)i;
@@ -311,11 +315,12 @@ static int host_of(const struct document *d, struct document_hosts *hosts, dmm_u
 /* Returns how much there was to tell. */
 static size_t tell(struct nrd *n, struct document *d, struct document_hosts *hosts, unsigned host)
 {
+	bool known = host < hosts->n && strcmp(hosts->host[host].name, d->host) == 0;
 	size_t told = d->n_reports;
 
 	snprintf(hosts->host[host].name, sizeof(hosts->host[host].name), "%s", d->host);
 	hosts->host[host].sequence = d->sequence;
-	hosts->host[host].issued = d->issued;
+	hosts->host[host].issued = known ? MAX(d->issued, hosts->host[host].issued) : d->issued;
 	hosts->n = MAX(hosts->n, host + 1);
 	for (size_t i = 0; i < d->n_reports; i++) {
 		d->report[i].source = host + 1; /* 0 is this host itself */

@@ -197,6 +197,30 @@ static void test_hosts(void)
 	nrd_free(n);
 }
 
+static int take_at(dmm_u64 sequence, dmm_u64 now)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text),
+		 "{\"nrd\": 1, \"host\": \"a\", \"sequence\": %llu, \"issued\": %llu}", sequence,
+		 now);
+	return document_take(n, &hosts, text, strlen(text), now, said);
+}
+
+/* Numbers are those of a clock. One that was ahead for a while does not silence its host for as
+ * long as it was ahead; and nothing is heard twice. */
+static void test_clock_was_ahead(void)
+{
+	start();
+	CU_ASSERT_EQUAL(take_at(NOW + 1000000, NOW), 0);
+	CU_ASSERT(take_at(NOW + 10, NOW + 10) < 0); /* the host was started anew */
+	CU_ASSERT(take_at(NOW + 600, NOW + 600) < 0);
+	CU_ASSERT_EQUAL(take_at(NOW + 601, NOW + 601), 0);
+	CU_ASSERT(take_at(NOW + 601, NOW + 602) < 0);
+	CU_ASSERT_EQUAL(take_at(NOW + 603, NOW + 603), 0);
+	nrd_free(n);
+}
+
 /* Advice is tried, and what is measured here decides; it can be given once a cooldown. */
 static void test_advice(void)
 {
@@ -335,6 +359,7 @@ int main(void)
 		{"documents that are refused", test_refused},
 		{"too large", test_large},
 		{"too many hosts", test_hosts},
+		{"a clock that was ahead", test_clock_was_ahead},
 		{"advice", test_advice},
 		{"what a host writes another takes", test_written},
 		{"advice of rules that are elsewhere", test_advice_elsewhere},

@@ -36,6 +36,14 @@ static json_t *prefix_of(const dmm_u8 prefix[16], unsigned plen)
 		    : json_null();
 }
 
+/* What was kept by a clock that was set back since then is of the future: it is of now. */
+static double age_s(dmm_u64 at, dmm_u64 now)
+{
+	int64_t age = (int64_t)(now - at);
+
+	return age > 0 ? (double)age / 1e9 : 0;
+}
+
 json_t *json_nrd_decision(const struct nrd_decision *d, dmm_u64 now)
 {
 	_cleanup_free_ char *text = NULL;
@@ -50,8 +58,8 @@ json_t *json_nrd_decision(const struct nrd_decision *d, dmm_u64 now)
 		return NULL;
 	text[len - 1] = '\0';
 	o = json_pack("{s:I, s:f, s:s, s:o, s:s, s:s, s:s, s:s, s:s}", "number",
-		      (json_int_t)d->number, "age_s", (double)(now - d->at_ns) / 1e9, "rule",
-		      d->rule, "remote", prefix_of(d->prefix, d->plen), "action",
+		      (json_int_t)d->number, "age_s", age_s(d->at_ns, now), "rule", d->rule,
+		      "remote", prefix_of(d->prefix, d->plen), "action",
 		      nrd_action_words[d->action], "reason", nrd_reason_words[d->reason], "from",
 		      d->from, "to", d->to, "text", text);
 	if (o && d->to[0])

@@ -135,6 +135,30 @@ static void test_text(void)
 }
 
 /* One message is one line, whatever is in the names that it tells. */
+static double age_of(dmm_u64 at, dmm_u64 now)
+{
+	struct nrd_decision d = {.number = 1,
+				 .at_ns = at,
+				 .rule = "cdn",
+				 .to = "kernel",
+				 .action = NRD_OWN,
+				 .reason = REASON_BUSY};
+	json_t *o = json_nrd_decision(&d, now);
+	double age = json_number_value(json_object_get(o, "age_s"));
+
+	json_decref(o);
+	return age;
+}
+
+/* How long ago it was, also before the host was started; by a clock that was set back meanwhile it
+ * may be yet to come. */
+static void test_decision_age(void)
+{
+	CU_ASSERT_EQUAL(age_of(5000000000ULL, 7000000000ULL), 2);
+	CU_ASSERT_EQUAL(age_of(0 - 5000000000ULL, 7000000000ULL), 12);
+	CU_ASSERT_EQUAL(age_of(7000000001ULL, 7000000000ULL), 0);
+}
+
 static void test_log(void)
 {
 	static const char want[] = "test: host a?<3>test: b is refused\n";
@@ -160,6 +184,7 @@ int main(void)
 		{"a flow, and numbers out of range", test_flow},
 		{"names of programs", test_text},
 		{"lines of the log", test_log},
+		{"the age of a decision", test_decision_age},
 		CU_TEST_INFO_NULL,
 	};
 

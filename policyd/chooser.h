@@ -30,9 +30,10 @@ struct chooser {
 	/* decisions that were logged, by number of telemetry */
 	dmm_u32 decided[DMM_MAX_MEASURED + 1][NRD_ACTIONS];
 	dmm_u64 sla_broken[DMM_MAX_MEASURED + 1]; /* the same; as nrd_sla_broken() */
-	dmm_u64 kept, keep_ns; /* chooser_keep.c: the last decision in the file; when it is due */
-	bool stale;	       /* the map may hold choices that are nobody's */
-	dmm_u32 no_carrier;    /* stacks, bits by number */
+	/* chooser_keep.c: the last decision in the file; when it is due, and may be, again */
+	dmm_u64 kept, keep_ns, keep_after_ns;
+	bool stale;	    /* the map may hold choices that are nobody's */
+	dmm_u32 no_carrier; /* stacks, bits by number */
 };
 
 /* 0 or -errno. The tree stays open. */

@@ -11,6 +11,7 @@
 #include "policyd/chooser.h"
 
 #define KEEP_NS 60000000000ULL
+#define KEEP_SHARE 20	    /* a slow disk takes no more than this part of the daemon's time */
 #define FILE_MAX (64 << 20) /* more than the rules and prefixes that are kept take */
 
 static int load(struct chooser *c, FILE *f)
@@ -48,14 +49,19 @@ static int save(FILE *out, void *ctx)
 
 int chooser_save(struct chooser *c, const char *path)
 {
+	dmm_u64 begin = now_ns(), end;
 	int r = file_replace(path, 0600, save, c);
 
+	end = now_ns();
 	c->kept = c->told;
-	c->keep_ns = now_ns() + KEEP_NS;
+	c->keep_ns = end + KEEP_NS;
+	c->keep_after_ns = end + KEEP_SHARE * (end - begin);
 	return r;
 }
 
 bool chooser_is_unsaved(const struct chooser *c)
 {
-	return c->n_rules && (c->kept != c->told || now_ns() >= c->keep_ns);
+	dmm_u64 now = now_ns();
+
+	return c->n_rules && now >= c->keep_after_ns && (c->kept != c->told || now >= c->keep_ns);
 }

@@ -74,6 +74,10 @@ if command -v systemd-analyze >/dev/null; then
 	sed "s|^ExecStart=.*|ExecStart=$DMM_POLICYD|" "$unit" >"$TMP/dmm-policyd.service"
 	check "systemd finds no fault in the unit" eval 'systemd-analyze verify --man=no "$TMP/dmm-policyd.service" >"$TMP/verify" 2>&1 && [ ! -s "$TMP/verify" ]'
 	sed 's/^/# /' "$TMP/verify"
+	# tenths of systemd's score, 0 to 100; what is left are the rights that it needs
+	exposed() { systemd-analyze security --offline=true --threshold="$2" "$root/docs/$1.service" >"$TMP/exposure"; }
+	check "the daemon is exposed no more than it must be" exposed dmm-policyd 45
+	check "dmm-nrd hardly is" exposed dmm-nrd 23
 else
 	skip "systemd finds no fault in the unit: no systemd-analyze"
 fi

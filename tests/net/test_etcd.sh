@@ -276,6 +276,17 @@ check "a host registers by TLS, with certificate, user and password" wait_for se
 as_root put /dmm/policy/one '{version: 1, rules: [{name: secure, match: {group: web}, use: kernel}]}' >/dev/null
 check "and takes the policy" wait_for has d '["secure"]'
 check "without the password nothing is told" refuses tls get /dmm/hosts/host-d
+# who shows a certificate of another authority is not etcd, whatever it knows
+mkdir "$TMP/e"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=ca -keyout "$TMP/other.key" \
+	-out "$TMP/other.pem" 2>/dev/null
+sed "s/ca.pem/other.pem/; s/host-d/host-e/; s|$CGROUP/d|$CGROUP/e|" "$TMP/d.yaml" >"$TMP/e.yaml"
+host e
+check "a certificate of another authority is refused" wait_for said e 'SSL certificate problem'
+check "and nothing is told to who shows it" equal "$(as_root get /dmm/hosts/host-e)" ""
+end "${host_pid[e]}"
+on e "$DMM_POLICYD" --teardown >>"$TMP/teardown.log" 2>&1
+unset 'host_pid[e]'
 end "${host_pid[d]}"
 on d "$DMM_POLICYD" --teardown >>"$TMP/teardown.log" 2>&1
 unset 'host_pid[d]'

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,7 +35,31 @@ static void handle(const struct http_request *q, struct http_reply *ret, void *c
 	ret->len = ret->body ? strlen(ret->body) : 0;
 }
 
+#define BIG (32u << 20)
+
+static void handle_big(const struct http_request *q, struct http_reply *ret, void *ctx)
+{
+	(void)q;
+	(void)ctx;
+	ret->body = malloc(BIG);
+	ret->len = BIG;
+	if (ret->body)
+		memset(ret->body, 'x', BIG);
+}
+
+static uint64_t ahead_s;
+
+/* In place of the C library's: seconds pass when a test says so. */
+int clock_gettime(clockid_t id, struct timespec *ret)
+{
+	int r = (int)syscall(SYS_clock_gettime, id, ret);
+
+	ret->tv_sec += (time_t)ahead_s;
+	return r;
+}
+
 static const struct http_route routes[] = {
+	{"GET", "/big", false, handle_big},
 	{"GET", "/read", false, handle},
 	{"POST", "/write", true, handle},
 	{NULL, NULL, false, NULL},
@@ -346,6 +371,38 @@ static void test_slow(void)
 	close(fd);
 }
 
+/* What comes of a large answer to who takes a little of it each second, and all of it at the end.
+ */
+static size_t take_slowly(unsigned seconds)
+{
+	static const char request[] = "GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+	static char buf[65536];
+	int fd = dial_unix();
+	size_t got = 0;
+	ssize_t n = -1;
+
+	CU_ASSERT(send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) > 0);
+	for (unsigned i = 0; n != 0 && i < seconds + 100000; i++) {
+		ahead_s += i < seconds;
+		loop_run(epfd, 0);
+		http_run(http);
+		n = recv(fd, buf, sizeof(buf), 0);
+		got += n > 0 ? (size_t)n : 0;
+		if (n < 0 && errno != EAGAIN)
+			break;
+	}
+	close(fd);
+	return got;
+}
+
+/* An answer has its time as a whole, too. */
+static void test_slow_answer(void)
+{
+	CU_ASSERT(take_slowly(0) > BIG);
+	CU_ASSERT(take_slowly(HTTP_ANSWER_S - 5) > BIG);
+	CU_ASSERT(take_slowly(HTTP_ANSWER_S + 5) < BIG);
+}
+
 /* Requests with bytes changed, cut and joined at random, the same each time: the server answers
  * what follows. */
 static void test_garbage(void)
@@ -420,6 +477,7 @@ int main(void)
 		{"bounds", test_bounds},
 		{"one address's share", test_peer},
 		{"slow requests", test_slow},
+		{"slow answers", test_slow_answer},
 		{"garbage", test_garbage},
 		{"a socket that is taken, one left behind", test_socket_taken},
 		CU_TEST_INFO_NULL,

@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 14
+#define DMM_ABI_VERSION 15
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -530,7 +530,8 @@ struct dmm_steer {
 #define DMM_FRAME_MAX (65535 + 14)
 struct dmm_frame {
 	dmm_u32 len;
-	dmm_u8 data[]; /* from the Ethernet header on */
+	dmm_u32 segment; /* not 0: it is several packets in one, with so much payload each */
+	dmm_u8 data[];	 /* from the Ethernet header on */
 };
 
 /* Key of dmm_xflow (XDP): an exact flow that the instance owns. Ports in network byte order. */
@@ -557,6 +558,11 @@ enum dmm_xport {
 	DMM_XPORT_OWNED, /* the same, but SYNs of addresses that the kernel has no connection of are
 			    the instance's */
 };
+
+/* dmm_xbits: the word that has the bit of a local port, DMM_XBITS_HALF words a protocol. */
+#define DMM_XBITS_HALF (65536 / 64)
+#define DMM_XBITS_WORDS (2 * DMM_XBITS_HALF)
+#define DMM_XBITS_INDEX(proto, port) ((port) / 64 + ((proto) == 17 ? DMM_XBITS_HALF : 0))
 
 /* Key of dmm_xport (XDP): a listening port of one address. */
 struct dmm_xport_key {

@@ -58,7 +58,7 @@
 	X(FLOW, "xdp_flow_redirects", "packets of owned flows given to the instance") \
 	X(PORT, "xdp_listen_redirects", "packets to owned listening ports given to the instance") \
 	X(ICMP, "xdp_icmp_redirects", "ICMP errors about owned flows given to the instance") \
-	X(PASS_MISS, "xdp_pass_unowned", "TCP packets of no owned flow or port") \
+	X(PASS_MISS, "xdp_pass_unowned", "packets of TCP and UDP of no owned flow or port") \
 	X(PASS_PROTO, "xdp_pass_protocol", "packets of protocols that no instance takes") \
 	X(PASS_FRAG, "xdp_pass_fragment", "IP fragments") \
 	X(PASS_OPTION, "xdp_pass_option", "packets with IP options or extension headers") \
@@ -76,7 +76,7 @@
 	X(TX_BYTES, "port_transmit_bytes", "bytes of these, from the Ethernet header") \
 	X(TX_DROPS, "port_transmit_drops", "packets dropped: transmit ring full") \
 	X(RX_BAD, "port_receive_malformed", "packets dropped: malformed") \
-	X(RX_CSUM, "port_receive_bad_checksum", "packets dropped: wrong TCP checksum") \
+	X(RX_CSUM, "port_receive_bad_checksum", "packets dropped: wrong checksum") \
 	X(CSUM_PARTIAL, "port_receive_partial_checksum", \
 	  "packets from a local sender, checksum completed") \
 	X(NEIGH_MISS, "neighbour_misses", "packets that waited for a link-layer address") \

@@ -13,6 +13,7 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
+#include <linux/udp.h>
 
 #include "bpf/dmm_maps.bpf.h"
 
@@ -35,9 +36,9 @@ DMM_HASH(dmm_xflow, struct dmm_xflow_key, __u8, 262144);
 /* A listener takes one entry for each address of the interface that it answers on. */
 DMM_HASH(dmm_xport, struct dmm_xport_key, __u8, 4 * DMM_MAX_LISTENS);
 
-/* Bit p % 64 of entry p / 64: some flow or listener has, or had, the local port p. A look at it is
- * all that packets to other ports, the kernel's, cost. */
-DMM_ARRAY(dmm_xbits, __u64, 65536 / 64, 0);
+/* Bit p % 64 of entry p / 64: some flow or listener has, or had, the local port p; of UDP in the
+ * second half. A look at it is all that packets to other ports, the kernel's, cost. */
+DMM_ARRAY(dmm_xbits, __u64, DMM_XBITS_WORDS, 0);
 
 static __always_inline void counted(enum dmm_xdp_counter what)
 {
@@ -59,9 +60,9 @@ static __always_inline void key_v4(__u8 *ret, __be32 ip)
 	w[3] = ip;
 }
 
-static __always_inline bool port_concerns(__u16 port)
+static __always_inline bool port_concerns(__u8 proto, __u16 port)
 {
-	__u32 index = port / 64;
+	__u32 index = DMM_XBITS_INDEX(proto, port);
 	__u64 *bits = bpf_map_lookup_elem(&dmm_xbits, &index);
 
 	return bits && (*bits >> (port % 64) & 1);
@@ -127,11 +128,10 @@ static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l3, __u32
 
 	if ((void *)(th + 1) > end)
 		return DMM_X_PASS_SHORT;
-	if (!port_concerns(bpf_ntohs(th->dest)))
+	if (!port_concerns(IPPROTO_TCP, bpf_ntohs(th->dest)))
 		return DMM_X_PASS_MISS;
 	k->remote_port = th->source;
 	k->local_port = th->dest;
-	k->proto = IPPROTO_TCP;
 	flow = bpf_map_lookup_elem(&dmm_xflow, k);
 	if (flow && *flow == DMM_XFLOW_LIVE)
 		return DMM_X_FLOW;
@@ -145,23 +145,47 @@ static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l3, __u32
 	return flow ? DMM_X_FLOW : DMM_X_PORT;
 }
 
-/* The first bytes of the TCP header that an ICMP error quotes: ports and sequence number. */
-struct quoted_tcp {
+/* The kernel has no socket of these addresses: the application's is connected to its instance. */
+static __always_inline enum dmm_xdp_counter steer_udp(void *l4, void *end, struct dmm_xflow_key *k)
+{
+	struct udphdr *uh = l4;
+
+	if ((void *)(uh + 1) > end)
+		return DMM_X_PASS_SHORT;
+	if (!port_concerns(IPPROTO_UDP, bpf_ntohs(uh->dest)))
+		return DMM_X_PASS_MISS;
+	k->remote_port = uh->source;
+	k->local_port = uh->dest;
+	return bpf_map_lookup_elem(&dmm_xflow, k) ? DMM_X_FLOW : DMM_X_PASS_MISS;
+}
+
+/* k has addresses and protocol. */
+static __always_inline enum dmm_xdp_counter steer_l4(void *ctx, void *l3, __u32 l3_len, void *end,
+						     struct dmm_xflow_key *k)
+{
+	if (k->proto == IPPROTO_TCP)
+		return steer_tcp(ctx, l3, l3_len, end, k);
+	if (k->proto == IPPROTO_UDP)
+		return steer_udp(l3 + l3_len, end, k);
+	return DMM_X_PASS_PROTO;
+}
+
+/* What an ICMP error quotes of TCP, ports and sequence number, and the header of UDP. */
+struct quoted_l4 {
 	__be16 source, dest;
-	__be32 seq;
+	__be32 rest;
 };
 
 /* The quoted packet is one that we sent: its source is our end. */
-static __always_inline enum dmm_xdp_counter steer_quoted(void *ctx, void *l4, void *end,
+static __always_inline enum dmm_xdp_counter steer_quoted(void *l4, void *end,
 							 struct dmm_xflow_key *k)
 {
-	struct quoted_tcp *q = l4;
+	struct quoted_l4 *q = l4;
 
 	if ((void *)(q + 1) > end)
 		return DMM_X_PASS_SHORT;
 	k->remote_port = q->dest;
 	k->local_port = q->source;
-	k->proto = IPPROTO_TCP;
 	if (bpf_map_lookup_elem(&dmm_xflow, k))
 		return DMM_X_ICMP;
 	return DMM_X_PASS_PROTO;
@@ -173,7 +197,7 @@ struct icmp_head {
 	__be32 rest;
 };
 
-static __always_inline enum dmm_xdp_counter steer_icmp4(void *ctx, void *l4, void *end)
+static __always_inline enum dmm_xdp_counter steer_icmp4(void *l4, void *end)
 {
 	struct dmm_xflow_key k = {};
 	struct icmp_head *ih = l4;
@@ -185,14 +209,15 @@ static __always_inline enum dmm_xdp_counter steer_icmp4(void *ctx, void *l4, voi
 		return DMM_X_PASS_PROTO;
 	if ((void *)(in + 1) > end) /* perhaps not pulled yet */
 		return DMM_X_PASS_SHORT;
-	if (in->ihl != 5 || in->protocol != IPPROTO_TCP)
+	k.proto = in->protocol;
+	if (in->ihl != 5 || (k.proto != IPPROTO_TCP && k.proto != IPPROTO_UDP))
 		return DMM_X_PASS_PROTO;
 	key_v4(k.remote, in->daddr);
 	key_v4(k.local, in->saddr);
-	return steer_quoted(ctx, in + 1, end, &k);
+	return steer_quoted(in + 1, end, &k);
 }
 
-static __always_inline enum dmm_xdp_counter steer_icmp6(void *ctx, void *l4, void *end)
+static __always_inline enum dmm_xdp_counter steer_icmp6(void *l4, void *end)
 {
 	struct dmm_xflow_key k = {};
 	struct icmp_head *ih = l4;
@@ -204,11 +229,12 @@ static __always_inline enum dmm_xdp_counter steer_icmp6(void *ctx, void *l4, voi
 		return DMM_X_PASS_PROTO;
 	if ((void *)(in + 1) > end)
 		return DMM_X_PASS_SHORT;
-	if (in->nexthdr != IPPROTO_TCP)
+	k.proto = in->nexthdr;
+	if (k.proto != IPPROTO_TCP && k.proto != IPPROTO_UDP)
 		return DMM_X_PASS_PROTO;
 	__builtin_memcpy(k.remote, &in->daddr, 16);
 	__builtin_memcpy(k.local, &in->saddr, 16);
-	return steer_quoted(ctx, in + 1, end, &k);
+	return steer_quoted(in + 1, end, &k);
 }
 
 static __always_inline enum dmm_xdp_counter steer4(void *ctx, void *l3, void *end)
@@ -225,12 +251,11 @@ static __always_inline enum dmm_xdp_counter steer4(void *ctx, void *l3, void *en
 	if (ip->frag_off & bpf_htons(0x3fff))
 		return DMM_X_PASS_FRAG;
 	if (ip->protocol == IPPROTO_ICMP)
-		return steer_icmp4(ctx, ip + 1, end);
-	if (ip->protocol != IPPROTO_TCP)
-		return DMM_X_PASS_PROTO;
+		return steer_icmp4(ip + 1, end);
+	k.proto = ip->protocol;
 	key_v4(k.remote, ip->saddr);
 	key_v4(k.local, ip->daddr);
-	return steer_tcp(ctx, ip, sizeof(*ip), end, &k);
+	return steer_l4(ctx, ip, sizeof(*ip), end, &k);
 }
 
 static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *end)
@@ -240,11 +265,9 @@ static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *en
 
 	if ((void *)(ip + 1) > end || ip->version != 6)
 		return DMM_X_PASS_SHORT;
-	if (ip->nexthdr == IPPROTO_ICMPV6)
-		return steer_icmp6(ctx, ip + 1, end);
 	switch (ip->nexthdr) {
-	case IPPROTO_TCP:
-		break;
+	case IPPROTO_ICMPV6:
+		return steer_icmp6(ip + 1, end);
 	case 44: /* fragment */
 		return DMM_X_PASS_FRAG;
 	case 0:	  /* hop-by-hop */
@@ -253,12 +276,11 @@ static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *en
 	case 60:  /* destination options */
 	case 135: /* mobility */
 		return DMM_X_PASS_OPTION;
-	default:
-		return DMM_X_PASS_PROTO;
 	}
+	k.proto = ip->nexthdr;
 	__builtin_memcpy(k.remote, &ip->saddr, 16);
 	__builtin_memcpy(k.local, &ip->daddr, 16);
-	return steer_tcp(ctx, ip, sizeof(*ip), end, &k);
+	return steer_l4(ctx, ip, sizeof(*ip), end, &k);
 }
 
 /* What a frame is to the instance: one of its own (is_owned), or why it is not. */
@@ -328,6 +350,7 @@ static __always_inline bool give(struct __sk_buff *skb, __u64 size)
 	if (len > size - sizeof(*f) || bpf_skb_load_bytes(skb, 0, f->data, len) < 0)
 		goto none;
 	f->len = len;
+	f->segment = skb->gso_size;
 	bpf_ringbuf_submit(f, BPF_RB_NO_WAKEUP);
 	return true;
 none:

@@ -30,9 +30,9 @@ struct xdp {
 	struct dmm_xdp_bpf *skel;
 	int ifindex;
 	enum dmm_xdp_mode mode;
-	struct xdp_program *prog; /* native, generic */
-	int tc_link;		  /* tc */
-	dmm_u64 bits[65536 / 64]; /* what dmm_xbits holds */
+	struct xdp_program *prog;      /* native, generic */
+	int tc_link;		       /* tc */
+	dmm_u64 bits[DMM_XBITS_WORDS]; /* what dmm_xbits holds */
 };
 
 #define XDP_NAME "dmm_xdp"
@@ -332,9 +332,9 @@ static int set(const struct bpf_map *map, const void *key, dmm_u8 value)
 }
 
 /* A bit stays: that costs no more than a look-up, and flows outlive their listener. */
-static int concern(struct xdp *x, dmm_u16 port)
+static int concern(struct xdp *x, dmm_u8 proto, dmm_u16 port)
 {
-	dmm_u32 index = port / 64;
+	dmm_u32 index = DMM_XBITS_INDEX(proto, port);
 	dmm_u64 bits = x->bits[index] | 1ULL << (port % 64);
 
 	if (bits == x->bits[index])
@@ -345,26 +345,38 @@ static int concern(struct xdp *x, dmm_u16 port)
 	return 0;
 }
 
-int xdp_flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
-		 enum dmm_xflow how)
+static int flow_set(struct xdp *x, dmm_u8 proto, const struct dmm_addr *remote,
+		    const struct dmm_addr *local, enum dmm_xflow how)
 {
 	struct dmm_xflow_key k = {
 		.remote_port = htons(remote->port),
 		.local_port = htons(local->port),
-		.proto = IPPROTO_TCP,
+		.proto = proto,
 	};
 	int r;
 
 	memcpy(k.remote, remote->ip, 16);
 	memcpy(k.local, local->ip, 16);
-	r = how != DMM_XFLOW_NONE ? concern(x, local->port) : 0;
+	r = how != DMM_XFLOW_NONE ? concern(x, proto, local->port) : 0;
 	return r < 0 ? r : set(x->skel->maps.dmm_xflow, &k, (dmm_u8)how);
+}
+
+int xdp_flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
+		 enum dmm_xflow how)
+{
+	return flow_set(x, IPPROTO_TCP, remote, local, how);
+}
+
+int xdp_udp_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
+		bool own)
+{
+	return flow_set(x, IPPROTO_UDP, remote, local, own ? DMM_XFLOW_LIVE : DMM_XFLOW_NONE);
 }
 
 int xdp_port_set(struct xdp *x, const struct dmm_addr *local, enum dmm_xport how)
 {
 	struct dmm_xport_key k = {.port = htons(local->port), .proto = IPPROTO_TCP};
-	int r = how != DMM_XPORT_NONE ? concern(x, local->port) : 0;
+	int r = how != DMM_XPORT_NONE ? concern(x, IPPROTO_TCP, local->port) : 0;
 
 	memcpy(k.local, local->ip, 16);
 	return r < 0 ? r : set(x->skel->maps.dmm_xport, &k, (dmm_u8)how);

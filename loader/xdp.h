@@ -34,9 +34,12 @@ int xdp_steer(struct xdp *x, unsigned queue, int xsk);
  * reader says that it sleeps. False: in the other modes. Both are owned by x. */
 bool xdp_ring(const struct xdp *x, int *ret_fd, dmm_u32 **ret_asleep);
 
-/* Own one flow, one listening port of one address. -ENOSPC: the map is full. */
+/* Own one TCP flow, one pair of UDP, one listening port of TCP of one address. -ENOSPC: the map is
+ * full. */
 int xdp_flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
 		 enum dmm_xflow how);
+int xdp_udp_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
+		bool own);
 int xdp_port_set(struct xdp *x, const struct dmm_addr *local, enum dmm_xport how);
 
 /* A port that has to attach a program before ours: the object file of one that passes everything,

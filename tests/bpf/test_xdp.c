@@ -12,6 +12,7 @@
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
+#include <linux/udp.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -161,6 +162,23 @@ static struct frame tcp4(const char *src, const char *dst, unsigned sport, unsig
 	return f;
 }
 
+static struct frame udp(const char *src, const char *dst, unsigned sport, unsigned dport)
+{
+	struct udphdr uh = {.len = htons(sizeof(uh) + 4)};
+	bool v6 = strchr(src, ':');
+	struct frame f = ether(v6 ? ETH_P_IPV6 : ETH_P_IP);
+
+	if (v6)
+		append_ip6(&f, src, dst, IPPROTO_UDP);
+	else
+		append_ip4(&f, src, dst, IPPROTO_UDP);
+	uh.source = htons((unsigned short)sport);
+	uh.dest = htons((unsigned short)dport);
+	append(&f, &uh, sizeof(uh));
+	append(&f, "data", 4);
+	return f;
+}
+
 static struct frame tcp6(const char *src, const char *dst, unsigned sport, unsigned dport)
 {
 	struct frame f = ether(ETH_P_IPV6);
@@ -183,9 +201,9 @@ static void mapped(dmm_u8 *ret, const char *text)
 	memcpy(ret + 12, &v4, 4);
 }
 
-static void concern(unsigned port)
+static void concern(unsigned proto, unsigned port)
 {
-	dmm_u32 index = port / 64;
+	dmm_u32 index = DMM_XBITS_INDEX(proto, port);
 	dmm_u64 bits = 0;
 
 	bpf_map_lookup_elem(bpf_map__fd(skel->maps.dmm_xbits), &index, &bits);
@@ -193,18 +211,24 @@ static void concern(unsigned port)
 	bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xbits), &index, &bits, 0);
 }
 
-static void set_flow(const char *remote, const char *local, unsigned rport, unsigned lport,
-		     enum dmm_xflow how)
+static void set_pair(unsigned proto, const char *remote, const char *local, unsigned rport,
+		     unsigned lport, enum dmm_xflow how)
 {
-	struct dmm_xflow_key k = {.proto = IPPROTO_TCP};
+	struct dmm_xflow_key k = {.proto = (dmm_u8)proto};
 	dmm_u8 value = (dmm_u8)how;
 
 	mapped(k.remote, remote);
 	mapped(k.local, local);
-	concern(lport);
+	concern(proto, lport);
 	k.remote_port = htons((unsigned short)rport);
 	k.local_port = htons((unsigned short)lport);
 	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xflow), &k, &value, 0), 0);
+}
+
+static void set_flow(const char *remote, const char *local, unsigned rport, unsigned lport,
+		     enum dmm_xflow how)
+{
+	set_pair(IPPROTO_TCP, remote, local, rport, lport, how);
 }
 
 static void own_flow(const char *remote, const char *local, unsigned rport, unsigned lport)
@@ -218,7 +242,7 @@ static void set_port(const char *local, unsigned port, enum dmm_xport how)
 	dmm_u8 value = (dmm_u8)how;
 
 	mapped(k.local, local);
-	concern(port);
+	concern(IPPROTO_TCP, port);
 	k.port = htons((unsigned short)port);
 	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xport), &k, &value, 0), 0);
 }
@@ -239,6 +263,86 @@ static void test_flows(void)
 	CU_ASSERT(passes_as(&a, DMM_X_PASS_NOXSK));
 	CU_ASSERT(passes_as(&b, DMM_X_PASS_MISS));
 	CU_ASSERT(passes_as(&c, DMM_X_PASS_NOXSK));
+}
+
+/* Pairs of UDP alone, of both families: the same addresses of TCP are another flow. */
+static void test_udp(void)
+{
+	static const char *const own[2][2] = {{"192.0.2.2", "192.0.2.1"},
+					      {"2001:db8::2", "2001:db8::1"}};
+	struct frame f;
+
+	for (int v6 = 0; v6 < 2; v6++) {
+		const char *far = own[v6][0], *near = own[v6][1];
+
+		f = udp(far, near, 53, 40000);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
+		set_pair(IPPROTO_UDP, far, near, 53, 40000, DMM_XFLOW_LIVE);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+		f = udp(far, near, 53, 40001);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
+		f = udp(far, near, 54, 40000); /* not from the far end of the pair */
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
+		f = v6 ? tcp6(far, near, 53, 40000) : tcp4(far, near, 53, 40000);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
+		f = udp(far, near, 53, 40000);
+		f.len -= 5;
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
+	}
+	f = udp("192.0.2.2", "192.0.2.1", 53, 40000);
+	f.b[ETH_HLEN + 6] = 0x20; /* more fragments */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+	own_flow("192.0.2.2", "192.0.2.1", 80, 40002);
+	f = udp("192.0.2.2", "192.0.2.1", 80, 40002);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
+}
+
+static struct {
+	unsigned n;
+	size_t len[8];
+	uint8_t first[8];
+} parts;
+
+static void take_part(void *ctx, const uint8_t *data, size_t len)
+{
+	(void)ctx;
+	if (parts.n < 8) {
+		parts.len[parts.n] = len;
+		parts.first[parts.n] = data[len - 1];
+	}
+	parts.n++;
+}
+
+/* A sender on this host puts datagrams together: they are single ones again. */
+static void test_udp_segments(void)
+{
+	struct frame f = udp("192.0.2.2", "192.0.2.1", 53, 40000);
+	struct __sk_buff skb = {.gso_size = 3, .gso_segs = 3};
+	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = f.b, .ctx_in = &skb,
+		    .ctx_size_in = sizeof(skb));
+	struct iphdr *ip = (void *)(f.b + ETH_HLEN);
+	uint32_t sum = 0;
+
+	if (!tc)
+		return;
+	append(&f, "xyz", 3);
+	f.b[ETH_HLEN + 20 + 5] = 8 + 7;
+	ip->tot_len = htons(20 + 8 + 7);
+	for (int i = 0; i < 20; i += 2)
+		sum += (uint32_t)(f.b[ETH_HLEN + i] << 8 | f.b[ETH_HLEN + i + 1]);
+	ip->check = htons((uint16_t) ~(sum + (sum >> 16)));
+	o.data_size_in = f.len;
+	set_pair(IPPROTO_UDP, "192.0.2.2", "192.0.2.1", 53, 40000, DMM_XFLOW_LIVE);
+	while (frames_rx(frames, 64, take_frame, NULL))
+		;
+	CU_ASSERT_EQUAL(bpf_prog_test_run_opts(bpf_program__fd(skel->progs.dmm_tc), &o), 0);
+	parts.n = 0;
+	CU_ASSERT_EQUAL(frames_rx(frames, 64, take_part, NULL), 1);
+	CU_ASSERT_EQUAL(parts.n, 3);
+	for (int i = 0; i < 3; i++) {
+		CU_ASSERT_EQUAL(parts.len[i], ETH_HLEN + 28u + (i < 2 ? 3 : 1));
+		CU_ASSERT_EQUAL(parts.first[i], "tyz"[i]);
+	}
 }
 
 static void test_ports(void)
@@ -346,6 +450,15 @@ static void test_icmp(void)
 	append(&f, echo4, 8);
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
 
+	f = ether(ETH_P_IP); /* about a datagram */
+	append_ip4(&f, "192.0.2.254", "192.0.2.1", IPPROTO_ICMP);
+	append(&f, unreachable4, 8);
+	append_ip4(&f, "192.0.2.1", "192.0.2.2", IPPROTO_UDP);
+	append_tcp(&f, 40000, 53);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f.b[ETH_HLEN + 20 + 8 + 9] = IPPROTO_TCP;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
+
 	f = ether(ETH_P_IPV6);
 	append_ip6(&f, "2001:db8::ff", "2001:db8::1", IPPROTO_ICMPV6);
 	append(&f, unreachable6, 8);
@@ -389,7 +502,7 @@ static void test_pass(void)
 	f.b[13] = 0x06; /* ARP */
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
 	f = owned;
-	f.b[ETH_HLEN + 9] = IPPROTO_UDP;
+	f.b[ETH_HLEN + 9] = IPPROTO_SCTP;
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
 	f = tcp6("2001:db8::2", "2001:db8::1", 80, 61000);
 	for (unsigned i = 0; i < sizeof(extension); i++) {
@@ -504,6 +617,8 @@ int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"owned flows", test_flows},
+		{"owned pairs of UDP", test_udp},
+		{"datagrams in one packet", test_udp_segments},
 		{"owned ports", test_ports},
 		{"the kernel's connections", test_kernel_connection},
 		{"lingering connections", test_lingering},

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
 #include <linux/bpf.h>
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "bpf/dmm_abi.h"
 #include "lib/base/util.h"
+#include "userstack/net/frame.h"
 #include "userstack/port/frames.h"
 
 #define RELEASE_AFTER (DMM_FRAMES_SIZE / 16) /* the writer looks at what was released each time */
@@ -18,9 +21,12 @@ struct frames {
 	const uint64_t *producer;
 	const uint8_t *data;
 	uint32_t *asleep;
-	uint64_t at;   /* of the next record to read */
-	uint64_t most; /* that was there to read, since frames_most() */
+	uint64_t at;		     /* of the next record to read */
+	uint64_t most;		     /* that was there to read, since frames_most() */
+	uint8_t part[DMM_FRAME_MAX]; /* of a frame that is several */
 };
+
+typedef void frames_fn(void *ctx, const uint8_t *frame, size_t len);
 
 int frames_open(struct frames **ret, const struct port_ring *ring)
 {
@@ -69,8 +75,53 @@ static void frames_release(struct frames *f)
 		__atomic_store_n(f->consumer, f->at, __ATOMIC_RELEASE);
 }
 
-unsigned frames_rx(struct frames *f, unsigned budget,
-		   void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx)
+static void put16(uint8_t *p, size_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+/* The headers in part are those of all; make them those of a datagram with len bytes. */
+static void frames_headers(uint8_t *part, const struct frame *h, size_t len)
+{
+	uint8_t *ip = part + h->ip_off, *udp = part + h->l4_off;
+	size_t udp_len = 8 + len;
+	uint16_t sum;
+
+	put16(udp + 4, udp_len);
+	sum = frame_fold(frame_pseudo(h->remote.ip, h->local.ip, IPPROTO_UDP, udp_len));
+	memcpy(udp + 6, &sum, 2); /* the sender has left it to the device */
+	if (h->v6) {
+		put16(ip + 4, udp_len);
+		return;
+	}
+	put16(ip + 2, h->l4_off - h->ip_off + udp_len);
+	put16(ip + 10, 0);
+	sum = (uint16_t)~frame_fold(frame_sum(ip, 20, 0));
+	memcpy(ip + 10, &sum, 2);
+}
+
+static void frames_give(struct frames *f, const struct dmm_frame *frame, frames_fn *cb, void *ctx)
+{
+	size_t headers, end, n;
+	struct frame h;
+
+	if (!frame->segment || frame_parse(frame->data, frame->len, &h) != FRAME_UDP) {
+		cb(ctx, frame->data, frame->len);
+		return;
+	}
+	headers = h.l4_off + 8;
+	end = h.l4_off + h.l4_len;
+	memcpy(f->part, frame->data, headers);
+	for (size_t at = headers; at < end; at += n) {
+		n = MIN(end - at, (size_t)frame->segment);
+		memcpy(f->part + headers, frame->data + at, n);
+		frames_headers(f->part, &h, n);
+		cb(ctx, f->part, headers + n);
+	}
+}
+
+unsigned frames_rx(struct frames *f, unsigned budget, frames_fn *cb, void *ctx)
 {
 	uint64_t end = __atomic_load_n(f->producer, __ATOMIC_ACQUIRE);
 	const struct dmm_frame *frame;
@@ -86,7 +137,7 @@ unsigned frames_rx(struct frames *f, unsigned budget,
 			break;
 		frame = (const struct dmm_frame *)(record + BPF_RINGBUF_HDR_SZ);
 		if (!(len & BPF_RINGBUF_DISCARD_BIT)) {
-			cb(ctx, frame->data, frame->len);
+			frames_give(f, frame, cb, ctx);
 			n++;
 		}
 		len &= ~BPF_RINGBUF_DISCARD_BIT;

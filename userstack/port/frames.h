@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading received frames out of the ring that the steering program at tc fills (struct dmm_frame).
- * It wakes nobody who does not say that he sleeps. The frames cannot be written to.
+ * It wakes nobody who does not say that he sleeps. The frames cannot be written to. Datagrams that
+ * a sender on this host has put together (UDP_SEGMENT) are single ones again; TCP stays as it is.
  */
 #ifndef DMM_USERSTACK_FRAMES_H
 #define DMM_USERSTACK_FRAMES_H

@@ -76,6 +76,8 @@ enum dmm_carrier {
 	DMM_CARRIER_NONE,   /* the kernel stack carries the socket itself */
 	DMM_CARRIER_TCP,    /* a loopback TCP connection */
 	DMM_CARRIER_SPLICE, /* the same, both ends joined by sk_msg */
+	DMM_CARRIER_UDP,    /* a pair of UDP sockets over loopback */
+	DMM_CARRIERS
 };
 
 /*
@@ -362,6 +364,8 @@ struct dmm_stack_rt {
 	dmm_u64 started_ns;
 	dmm_u32 xdp_mode; /* enum dmm_xdp_mode */
 	dmm_u32 off; /* 1: switched off by the operator, who writes this for stacks of all kinds */
+	dmm_u32 udp; /* 1: its engine has UDP */
+	dmm_u32 pad;
 };
 #define DMM_HEARTBEAT_NS 1000000000ULL
 #define DMM_HEARTBEAT_DEAD_NS 5000000000ULL /* older than this: the instance hangs, stack-down */
@@ -471,6 +475,25 @@ struct dmm_flow {
 	dmm_u64 kernel_sk; /* of the connecting end; meaningful to the BPF programs alone */
 };
 
+/*
+ * UDP. dmm_udp_free[stack id], mmapable: ports of the instance's carriers that wait for a flow. Who
+ * takes one leaves 0, and the instance puts another there.
+ */
+#define DMM_UDP_FREE 256
+struct dmm_udp_free {
+	dmm_u32 next; /* where to look first */
+	dmm_u32 pad;
+	dmm_u32 port[DMM_UDP_FREE];
+};
+/* Key of dmm_udp, whose values are flows of UDP: the port of the instance's end of their carrier.
+ * In such a flow local.ip is the address of both ends, local.port the application's port, 0: not
+ * known yet; gated 1: the socket has left it, and local.port is known. */
+struct dmm_udp_key {
+	dmm_u64 netns; /* cookie */
+	dmm_u32 port;
+	dmm_u32 pad;
+};
+
 /* Value of dmm_pair by a spliced socket's cookie. */
 struct dmm_pair {
 	dmm_u64 peer;	 /* cookie of the other end */
@@ -506,16 +529,28 @@ enum dmm_route_type {
 	DMM_ROUTE_LOCAL, /* an address of the instance's interface */
 };
 
+/* Value of dmm_route. */
+struct dmm_route {
+	dmm_u32 type;	   /* enum dmm_route_type */
+	dmm_u8 source[16]; /* VIA: the address that the kernel would send from; all 0: not known */
+};
+
 /* Events on an instance's ring (dmm_events[stack id]). */
-enum dmm_event_type { DMM_EV_SYN = 1, DMM_EV_LISTEN, DMM_EV_UNLISTEN };
+enum dmm_event_type {
+	DMM_EV_SYN = 1,
+	DMM_EV_LISTEN,
+	DMM_EV_UNLISTEN,
+	DMM_EV_UDP_OPEN,  /* a UDP socket connects: flow; the port of its carrier is tuple.dst's */
+	DMM_EV_UDP_CLOSE, /* it was closed, or connects elsewhere */
+};
 #define DMM_SYN_HDR 160 /* bytes of IP and TCP header that are copied, at most */
 struct dmm_event {
 	dmm_u32 type;
 	dmm_u32 isn;		      /* SYN: initial sequence number */
 	dmm_u32 known;		      /* SYN: flow is valid; 0: not from a managed socket */
 	dmm_u16 hdr_len, l4_off;      /* SYN: bytes in hdr, where the TCP header starts */
-	struct dmm_tuple tuple;	      /* SYN */
-	struct dmm_flow flow;	      /* SYN */
+	struct dmm_tuple tuple;	      /* SYN, UDP */
+	struct dmm_flow flow;	      /* SYN, UDP */
 	struct dmm_listener listener; /* LISTEN, UNLISTEN */
 	dmm_u8 hdr[DMM_SYN_HDR];      /* SYN: from the IP header, no payload */
 };
@@ -717,7 +752,7 @@ static inline int dmm_sample_put(struct dmm_sample *slot, dmm_u64 n, const struc
 #define DMM_ASSERT(name, cond) typedef char dmm_assert_##name[(cond) ? 1 : -1]
 DMM_ASSERT(addr, sizeof(struct dmm_addr) == 20);
 DMM_ASSERT(meta, sizeof(struct dmm_meta) == 56);
-DMM_ASSERT(stack_rt, sizeof(struct dmm_stack_rt) == 48);
+DMM_ASSERT(stack_rt, sizeof(struct dmm_stack_rt) == 56);
 DMM_ASSERT(memo, sizeof(struct dmm_memo) == 64);
 DMM_ASSERT(cell, sizeof(struct dmm_cell) == 64);
 DMM_ASSERT(table, sizeof(struct dmm_table) == 64);
@@ -730,6 +765,9 @@ DMM_ASSERT(measures, sizeof(struct dmm_measures) == 8 * (12 + 2 * DMM_HIST_BUCKE
 DMM_ASSERT(sample, sizeof(struct dmm_sample) == 64);
 DMM_ASSERT(tuple, sizeof(struct dmm_tuple) == 48);
 DMM_ASSERT(flow, sizeof(struct dmm_flow) == 72);
+DMM_ASSERT(udp_free, sizeof(struct dmm_udp_free) == 8 + 4 * DMM_UDP_FREE);
+DMM_ASSERT(udp_key, sizeof(struct dmm_udp_key) == 16);
+DMM_ASSERT(route_value, sizeof(struct dmm_route) == 20);
 DMM_ASSERT(sock, sizeof(struct dmm_sock) == 160);
 DMM_ASSERT(monitor_slot, sizeof(struct dmm_monitor_slot) == 168);
 DMM_ASSERT(plain, sizeof(struct dmm_plain) == 128);

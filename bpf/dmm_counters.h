@@ -92,6 +92,13 @@
 	X(APP_TX_BYTES, "carrier_transmit_bytes", "bytes given to applications") \
 	X(URGENT_TX, "urgent_transmits", "urgent bytes (TCP URG) from applications") \
 	X(URGENT_RX, "urgent_receives", "urgent bytes (TCP URG) given to applications") \
+	X(UDP_FLOWS, "udp_flows", "UDP sockets that connected through the instance") \
+	X(UDP_FAIL, "udp_failures", "of these, such as could not be served") \
+	X(UDP_TX, "udp_transmits", "datagrams taken from applications and sent") \
+	X(UDP_RX, "udp_receives", "datagrams received and given to applications") \
+	X(UDP_DROPS, "udp_drops", \
+	  "datagrams dropped: no room on the way to or from an application") \
+	X(UDP_ERRORS, "udp_errors", "ICMP errors about datagrams told to applications") \
 	X(CARRIER_STRANGER, "carrier_strangers", "carrier accepts without a flow, closed") \
 	X(CARRIER_FAIL, "carrier_failures", "carrier connections to listeners that failed") \
 	X(LISTEN_FAIL, "listen_failures", "announced listeners that the engine refused") \

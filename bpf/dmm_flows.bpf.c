@@ -35,7 +35,8 @@ static __always_inline void describe(struct dmm_flow_row *row, struct sock *sk)
 
 	row->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	row->tcp_state = BPF_CORE_READ(sk, __sk_common.skc_state);
-	if (!row->sock.local.port && !(row->sock.flags & (DMM_SF_CARRIER | DMM_SF_PENDING)))
+	if (!row->sock.local.port && (row->sock.carrier == DMM_CARRIER_UDP ||
+				      !(row->sock.flags & (DMM_SF_CARRIER | DMM_SF_PENDING))))
 		local_of(sk, &row->sock.local);
 	if (row->sock.proto != IPPROTO_TCP)
 		return;
@@ -66,13 +67,20 @@ static __always_inline void write_row(struct bpf_iter_meta *meta, struct sock *s
 	bpf_seq_write(meta->seq, &row, sizeof(row));
 }
 
+/* Not an instance's own, and not of UDP that is not connected any more. */
+static __always_inline bool is_flow(const struct dmm_sock *st, struct sock *sk)
+{
+	return !(st->flags & DMM_SF_INSTANCE) &&
+	       (st->carrier != DMM_CARRIER_UDP || BPF_CORE_READ(sk, __sk_common.skc_dport));
+}
+
 SEC("iter/bpf_sk_storage_map")
 int dmm_flows(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct dmm_sock *st = ctx->value;
 	struct sock *sk = ctx->sk;
 
-	if (st && sk && !(st->flags & DMM_SF_INSTANCE))
+	if (st && sk && is_flow(st, sk))
 		write_row(ctx->meta, sk, st);
 	return 0;
 }
@@ -184,8 +192,9 @@ SEC("iter/bpf_sk_storage_map")
 int dmm_stacks(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct dmm_sock *st = ctx->value;
+	struct sock *sk = ctx->sk;
 
-	if (st && ctx->sk && !(st->flags & DMM_SF_INSTANCE))
+	if (st && sk && is_flow(st, sk))
 		bpf_seq_write(ctx->meta->seq, &st->stack, sizeof(st->stack));
 	return 0;
 }
@@ -370,7 +379,7 @@ int dmm_file_flows(struct bpf_iter__task_file *ctx)
 		return 0;
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
 	p = st ? NULL : plain_of(sk);
-	if (st && !(st->flags & DMM_SF_INSTANCE))
+	if (st && is_flow(st, sk))
 		write_row(ctx->meta, sk, st);
 	if (p)
 		write_plain_row(ctx->meta, p);
@@ -389,7 +398,7 @@ int dmm_file_stacks(struct bpf_iter__task_file *ctx)
 		return 0;
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
 	if (st) {
-		if (st->flags & DMM_SF_INSTANCE)
+		if (!is_flow(st, sk))
 			return 0;
 		s.cookie = st->cookie;
 		s.stack = st->stack;

@@ -229,3 +229,24 @@ int dmm_set_off(struct dmm_set_off *ctx)
 	l->off = a.off;
 	return 1;
 }
+
+/* The port that the kernel gave the application's socket while it connected: read from the socket,
+ * if it is still that one. */
+SEC("syscall")
+int dmm_udp_port(struct dmm_udp_key *ctx)
+{
+	struct dmm_udp_key key = *ctx;
+	struct dmm_flow *flow = bpf_map_lookup_elem(&dmm_udp, &key);
+	__u32 left, port;
+	struct sock *sk;
+
+	if (!flow)
+		return DMM_UDP_LEFT;
+	left = flow->gated ? DMM_UDP_LEFT : 0;
+	if (flow->local.port)
+		return left | flow->local.port;
+	sk = (struct sock *)flow->kernel_sk;
+	port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	return BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) == flow->cookie ? left | port
+										 : left;
+}

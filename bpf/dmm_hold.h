@@ -17,4 +17,8 @@ struct dmm_set_off {
 	dmm_u32 off, pad;
 };
 
+/* dmm_udp_port, with a struct dmm_udp_key, returns the application's port of that flow, 0: not
+ * known yet, and this bit once its socket has left it, or there is none. */
+#define DMM_UDP_LEFT 0x10000
+
 #endif

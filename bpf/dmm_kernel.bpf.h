@@ -74,11 +74,22 @@ struct sock {
 };
 struct ipv6_pinfo {
 	void *opt;
+	union {
+		__u16 all;
+	} rxopt;
+	__u8 tclass;
+	__u8 pmtudisc : 3;
+	__u8 recverr : 1;
+	__u8 dontfrag : 1;
 };
 struct inet_sock {
 	struct sock sk;
 	struct ipv6_pinfo *pinet6;
 	void *inet_opt;
+	unsigned long inet_flags;
+	__u16 cmsg_flags;
+	__u8 tos, pmtudisc;
+	__u8 recverr : 1;
 };
 struct inet_connection_sock {
 	struct inet_sock icsk_inet;

@@ -61,6 +61,8 @@ DMM_ARRAY(dmm_carried, struct dmm_measures, DMM_MAX_STACKS, BPF_F_MMAPABLE);
 DMM_ARRAY(dmm_samples, struct dmm_sample, DMM_SAMPLE_SLOTS + 1, BPF_F_MMAPABLE);
 
 DMM_HASH(dmm_pending, __u64, struct dmm_flow, DMM_MAX_PENDING);
+DMM_HASH(dmm_udp, struct dmm_udp_key, struct dmm_flow, DMM_MAX_PENDING);
+DMM_ARRAY(dmm_udp_free, struct dmm_udp_free, DMM_MAX_STACKS, BPF_F_MMAPABLE);
 DMM_HASH(dmm_tuple, struct dmm_tuple, __u64, DMM_MAX_PENDING);
 DMM_HASH(dmm_listen, __u64, struct dmm_listener, DMM_MAX_LISTENS);
 DMM_HASH(dmm_pair, __u64, struct dmm_pair, DMM_MAX_PAIRS);
@@ -70,7 +72,7 @@ struct {
 	__uint(max_entries, DMM_MAX_ROUTES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct dmm_route_key);
-	__type(value, __u32); /* enum dmm_route_type */
+	__type(value, struct dmm_route);
 } dmm_route SEC(".maps");
 
 struct {

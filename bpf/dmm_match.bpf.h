@@ -342,14 +342,19 @@ static __always_inline void kernel_settings(void *ctx, struct dmm_stack_rec *rec
 		count(DMM_C_SETTINGS_FAIL);
 }
 
-static __always_inline __u32 route_type(__u32 stack, const __u8 *ip)
+static __always_inline const struct dmm_route *route_of(__u32 stack, const __u8 *ip)
 {
 	struct dmm_route_key key = {.plen = 32 + 128, .stack = stack};
-	__u32 *type;
 
 	__builtin_memcpy(key.ip, ip, 16);
-	type = bpf_map_lookup_elem(&dmm_route, &key);
-	return type ? *type : DMM_ROUTE_OTHER;
+	return bpf_map_lookup_elem(&dmm_route, &key);
+}
+
+static __always_inline __u32 route_type(__u32 stack, const __u8 *ip)
+{
+	const struct dmm_route *r = route_of(stack, ip);
+
+	return r ? r->type : DMM_ROUTE_OTHER;
 }
 
 /* Multicast, broadcast, link-local and unspecified addresses: never an instance's business. */

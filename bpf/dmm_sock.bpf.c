@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The cgroup hooks of a group. connect4/6 decide: they walk the rule's list, keep the verdict and,
- * for an instance, rewrite the destination to its carrier listener. The name hooks tell the
- * application the addresses that it would see without DMM. sock_release forgets connects that
- * failed.
+ * for an instance, rewrite the destination to its carrier listener, or one of its UDP carriers. The
+ * name hooks tell the application the addresses that it would see without DMM, and so do those of
+ * recvmsg() for UDP. sock_release forgets connects that failed, and tells of UDP sockets.
  */
-#include "bpf/dmm_match.bpf.h"
 #include "bpf/dmm_monitor.bpf.h"
-#include "bpf/dmm_plain.bpf.h"
+#include "bpf/dmm_udp.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -30,10 +29,10 @@ struct walk {
 	__u32 why;   /* the reason to give: the rule's, or why its first stack was passed over */
 	__u32 stack; /* what the socket gets */
 	enum outcome outcome;
-	bool kernel_own; /* a socket of the kernel's own, as a subflow of MPTCP */
-	bool fresh;	 /* a TCP socket that none of these programs has seen before */
-	__u16 port;	 /* carrier listener to go to */
-	__u16 reject;	 /* enum dmm_reject */
+	bool kernel_own;     /* a socket of the kernel's own, as a subflow of MPTCP */
+	bool fresh;	     /* a TCP socket that none of these programs has seen before */
+	__u16 reject;	     /* enum dmm_reject */
+	struct dmm_addr via; /* where to go instead: the carrier listener, or the UDP carrier */
 };
 
 /* The carrier listener must be the instance's own: only that has a storage that says so. */
@@ -109,57 +108,118 @@ __noinline int addr_class(const struct dmm_addr *a)
 	       (ip_is_special(a->ip) ? ADDR_SPECIAL : 0);
 }
 
-/*
- * Can instance `id` carry this connect()? Returns the reason why not, or DMM_REASON_RULE with the
- * connection recorded in dmm_pending and k->port the carrier listener to go to.
- */
-static __always_inline __u32 try_instance(struct walk *k, __u32 id)
+/* Is there a carrier for this connection? */
+static __always_inline __u32 try_tcp(struct walk *k, const struct dmm_stack_rt *rt, bool v4)
 {
-	struct bpf_sock *sk = k->ctx->sk;
+	const struct dmm_addr *local = &k->w->sel.local;
+	__u16 port = v4 ? rt->port4 : rt->port6;
+
+	if (!port)
+		return DMM_REASON_NO_LISTENER;
+	if (!listener_alive(k->ctx, v4, port))
+		return DMM_REASON_STACK_DOWN;
+	if (local->port && carrier_taken(k->ctx, v4, local, port))
+		return DMM_REASON_UNSUPPORTED;
+	if (v4)
+		addr_set_v4(&k->via, bpf_htonl(0x7f000001), port);
+	else
+		addr_set_v6(&k->via, 0, 0, 0, bpf_htonl(1), port);
+	return DMM_REASON_RULE;
+}
+
+/* The same of UDP: it goes to the address that the kernel would send from, so that its own end has
+ * that. */
+static __always_inline __u32 try_udp(struct walk *k, const struct dmm_route *route, bool any)
+{
+	const __u32 *w = (const __u32 *)(any ? route->source : k->w->sel.local.ip);
+
+	addr_set_v6(&k->via, w[0], w[1], w[2], w[3], 0);
+	if (addr_class(&k->via) & ADDR_ANY)
+		return DMM_REASON_NO_ROUTE;
+	return DMM_REASON_RULE;
+}
+
+/* The socket's part of try_instance(). */
+static __always_inline bool may_carry(const struct walk *k)
+{
+	struct bpf_sock_addr *ctx = k->ctx;
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!sk)
+		return false;
+	if (k->w->sel.proto == IPPROTO_TCP)
+		return ctx->type == SOCK_STREAM && socket_supported(sk);
+	return k->w->sel.proto == IPPROTO_UDP && ctx->type == SOCK_DGRAM &&
+	       udp_supported(sk, (struct inet_sock *)address_of(sk));
+}
+
+static __always_inline __u32 announce(struct walk *k, __u32 id)
+{
 	const struct work *w = k->w;
 	struct dmm_flow flow = {};
-	int remote = addr_class(&w->sel.remote), local = addr_class(&w->sel.local);
-	bool v4 = remote & ADDR_V4;
-	struct dmm_stack_rt *rt;
-	__u32 reason;
 
-	if (w->sel.proto != IPPROTO_TCP || k->ctx->type != SOCK_STREAM || !sk ||
-	    !socket_supported(sk))
-		return DMM_REASON_UNSUPPORTED;
-	rt = instance_ready(id, bpf_get_netns_cookie(k->ctx), &reason);
-	if (!rt)
-		return reason;
-	if (!w->sel.remote.port || (remote & ADDR_SPECIAL) ||
-	    route_type(id, w->sel.remote.ip) != DMM_ROUTE_VIA)
-		return DMM_REASON_NO_ROUTE;
-	/* the application chose its address */
-	if (!(local & ADDR_ANY) &&
-	    (((local ^ remote) & ADDR_V4) || route_type(id, w->sel.local.ip) != DMM_ROUTE_LOCAL))
-		return DMM_REASON_UNSUPPORTED;
-	k->port = v4 ? rt->port4 : rt->port6;
-	if (!k->port)
-		return DMM_REASON_NO_LISTENER;
-	if (!listener_alive(k->ctx, v4, k->port))
-		return DMM_REASON_STACK_DOWN;
-	if (w->sel.local.port && carrier_taken(k->ctx, v4, &w->sel.local, k->port))
-		return DMM_REASON_UNSUPPORTED;
-	if (!bpf_sk_storage_get(&dmm_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE)) {
-		count(DMM_C_STORAGE_FAIL);
-		return DMM_REASON_INTERNAL;
-	}
-	k->fresh = false; /* whatever it gets now, it is told there */
 	flow.remote = w->sel.remote;
 	flow.local = w->sel.local;
 	flow.cookie = w->choice.cookie;
 	flow.since_ns = w->since_ns;
 	flow.stack = id;
 	flow.group = w->sel.group;
-	flow.carrier = w->choice.carrier;
 	flow.role = DMM_ROLE_CLIENT;
+	if (w->sel.proto == IPPROTO_UDP) {
+		k->via.port = udp_take_port(id);
+		if (!k->via.port)
+			return DMM_REASON_MAP_FULL;
+		if (!udp_alive(k->ctx, &k->via))
+			return DMM_REASON_STACK_DOWN;
+		__builtin_memcpy(flow.local.ip, k->via.ip, 16);
+		flow.carrier = DMM_CARRIER_UDP;
+		flow.kernel_sk = address_of(k->ctx->sk);
+		return udp_announce(k->ctx, &flow, k->via.port);
+	}
+	flow.carrier = w->choice.carrier;
 	flow.measure = w->choice.measure;
 	if (bpf_map_update_elem(&dmm_pending, &w->choice.cookie, &flow, BPF_ANY))
 		return DMM_REASON_MAP_FULL;
 	return DMM_REASON_RULE;
+}
+
+/*
+ * Can instance `id` carry this connect()? Returns the reason why not, or DMM_REASON_RULE with the
+ * connection recorded in dmm_pending, or dmm_udp, and k->via where to go.
+ */
+static __always_inline __u32 try_instance(struct walk *k, __u32 id)
+{
+	const struct work *w = k->w;
+	int remote = addr_class(&w->sel.remote), local = addr_class(&w->sel.local);
+	bool udp = w->sel.proto == IPPROTO_UDP;
+	const struct dmm_route *route;
+	struct dmm_stack_rt *rt;
+	__u32 reason;
+
+	if (!may_carry(k))
+		return DMM_REASON_UNSUPPORTED;
+	rt = instance_ready(id, bpf_get_netns_cookie(k->ctx), &reason);
+	if (!rt)
+		return reason;
+	if (udp && !rt->udp)
+		return DMM_REASON_UNSUPPORTED;
+	route = route_of(id, w->sel.remote.ip);
+	if (!w->sel.remote.port || (remote & ADDR_SPECIAL) || !route ||
+	    route->type != DMM_ROUTE_VIA)
+		return DMM_REASON_NO_ROUTE;
+	/* the application chose its address */
+	if (!(local & ADDR_ANY) &&
+	    (((local ^ remote) & ADDR_V4) || route_type(id, w->sel.local.ip) != DMM_ROUTE_LOCAL))
+		return DMM_REASON_UNSUPPORTED;
+	reason = udp ? try_udp(k, route, local & ADDR_ANY) : try_tcp(k, rt, remote & ADDR_V4);
+	if (reason != DMM_REASON_RULE)
+		return reason;
+	if (!bpf_sk_storage_get(&dmm_sock, k->ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE)) {
+		count(DMM_C_STORAGE_FAIL);
+		return DMM_REASON_INTERNAL;
+	}
+	k->fresh = false; /* whatever it gets now, it is told there */
+	return announce(k, id);
 }
 
 static __always_inline long walk_end(struct walk *k, __u32 stack, __u32 reason, enum outcome o)
@@ -244,7 +304,13 @@ static __always_inline void keep_in_storage(struct dmm_sock *st, const struct wa
 	bpf_get_current_comm(st->comm, sizeof(st->comm));
 	rule_name(&w->choice, st->rule_name);
 	st->remote = w->sel.remote;
-	if (k->outcome == GO_INSTANCE) {
+	if (k->outcome != GO_INSTANCE)
+		return;
+	st->via = k->via;
+	if (w->sel.proto == IPPROTO_UDP) {
+		st->flags = DMM_SF_CARRIER;
+		st->carrier = DMM_CARRIER_UDP;
+	} else {
 		st->flags = DMM_SF_PENDING;
 		st->carrier = DMM_CARRIER_TCP;
 	}
@@ -370,6 +436,8 @@ static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_so
 		plain_forget(address_of(sk), k->w->choice.cookie);     /* one of them is enough */
 	if (k->outcome != GO_INSTANCE && (st->flags & DMM_SF_PENDING)) /* of the time before */
 		bpf_map_delete_elem(&dmm_pending, &k->w->choice.cookie);
+	if (st->carrier == DMM_CARRIER_UDP)
+		udp_leave(bpf_get_netns_cookie(k->ctx), st, (struct sock *)address_of(sk));
 	keep_in_storage(st, k);
 	return st;
 }
@@ -487,11 +555,21 @@ int dmm_connect4(struct bpf_sock_addr *ctx)
 	if (k.outcome == GO_REFUSED)
 		return refuse(&k);
 	if (k.outcome == GO_INSTANCE && st) {
-		addr_set_v4(&st->via, bpf_htonl(0x7f000001), k.port);
-		ctx->user_ip4 = bpf_htonl(0x7f000001);
-		ctx->user_port = bpf_htons(k.port);
+		ctx->user_ip4 = *(const __u32 *)&st->via.ip[12];
+		ctx->user_port = bpf_htons(st->via.port);
 	}
 	return 1;
+}
+
+static __always_inline void tell_addr6(struct bpf_sock_addr *ctx, const struct dmm_addr *a)
+{
+	const __u32 *w = (const __u32 *)a->ip;
+
+	ctx->user_ip6[0] = w[0];
+	ctx->user_ip6[1] = w[1];
+	ctx->user_ip6[2] = w[2];
+	ctx->user_ip6[3] = w[3];
+	ctx->user_port = bpf_htons(a->port);
 }
 
 SEC("cgroup/connect6")
@@ -528,20 +606,8 @@ int dmm_connect6(struct bpf_sock_addr *ctx)
 	st = on_connect(&k);
 	if (k.outcome == GO_REFUSED)
 		return refuse(&k);
-	if (k.outcome != GO_INSTANCE || !st)
-		return 1;
-	ctx->user_ip6[0] = 0;
-	ctx->user_ip6[1] = 0;
-	if (addr_class(&w->sel.remote) & ADDR_V4) {
-		addr_set_v4(&st->via, bpf_htonl(0x7f000001), k.port);
-		ctx->user_ip6[2] = bpf_htonl(0xffff);
-		ctx->user_ip6[3] = bpf_htonl(0x7f000001);
-	} else {
-		addr_set_v6(&st->via, 0, 0, 0, bpf_htonl(1), k.port);
-		ctx->user_ip6[2] = 0;
-		ctx->user_ip6[3] = bpf_htonl(1);
-	}
-	ctx->user_port = bpf_htons(k.port);
+	if (k.outcome == GO_INSTANCE && st)
+		tell_addr6(ctx, &st->via);
 	return 1;
 }
 
@@ -564,6 +630,8 @@ static __always_inline const struct dmm_addr *name_of(struct bpf_sock_addr *ctx,
 		return NULL;
 	if (peer)
 		return &st->remote;
+	if (st->carrier == DMM_CARRIER_UDP)
+		return NULL; /* the carrier's end is the flow's */
 	if (st->local.port)
 		return &st->local;
 	/* still connecting: what the application or the engine has chosen already, else nothing */
@@ -585,16 +653,9 @@ static __always_inline int tell4(struct bpf_sock_addr *ctx, bool peer)
 static __always_inline int tell6(struct bpf_sock_addr *ctx, bool peer)
 {
 	const struct dmm_addr *a = name_of(ctx, peer);
-	const __u32 *w;
 
-	if (!a)
-		return 1;
-	w = (const __u32 *)a->ip;
-	ctx->user_ip6[0] = w[0];
-	ctx->user_ip6[1] = w[1];
-	ctx->user_ip6[2] = w[2];
-	ctx->user_ip6[3] = w[3];
-	ctx->user_port = bpf_htons(a->port);
+	if (a)
+		tell_addr6(ctx, a);
 	return 1;
 }
 
@@ -622,6 +683,43 @@ int dmm_sockname6(struct bpf_sock_addr *ctx)
 	return tell6(ctx, false);
 }
 
+/* Called for each datagram whose source is asked for. */
+SEC("cgroup/recvmsg4")
+int dmm_recvmsg4(struct bpf_sock_addr *ctx)
+{
+	const struct dmm_addr *a;
+	struct dmm_addr from;
+
+	addr_set_v4(&from, ctx->user_ip4, bpf_ntohs(ctx->user_port));
+	a = udp_source(ctx, &from);
+	if (a) {
+		ctx->user_ip4 = *(const __u32 *)&a->ip[12];
+		ctx->user_port = bpf_htons(a->port);
+	}
+	return 1;
+}
+
+SEC("cgroup/recvmsg6")
+int dmm_recvmsg6(struct bpf_sock_addr *ctx)
+{
+	__u32 w0 = ctx->user_ip6[0], w1, w2, w3;
+	const struct dmm_addr *a;
+	struct dmm_addr from;
+
+	barrier_var(w0); /* as in dmm_connect6 */
+	w1 = ctx->user_ip6[1];
+	barrier_var(w1);
+	w2 = ctx->user_ip6[2];
+	barrier_var(w2);
+	w3 = ctx->user_ip6[3];
+	barrier_var(w3);
+	addr_set_v6(&from, w0, w1, w2, w3, bpf_ntohs(ctx->user_port));
+	a = udp_source(ctx, &from);
+	if (a)
+		tell_addr6(ctx, a);
+	return 1;
+}
+
 /*
  * A connect that never sent its SYN is forgotten; once it has left, dmm_sockops (STATE) forgets it:
  * the accepting end may still ask for the flow.
@@ -634,5 +732,7 @@ int dmm_release(struct bpf_sock *sk)
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
 	if (st && (st->flags & DMM_SF_PENDING) && sk->state == TCP_CLOSE)
 		bpf_map_delete_elem(&dmm_pending, &st->cookie);
+	if (st && st->carrier == DMM_CARRIER_UDP)
+		udp_leave(bpf_get_netns_cookie(sk), st, (struct sock *)address_of(sk));
 	return 1;
 }

@@ -39,6 +39,8 @@ static const struct hook hooks[] = {
 	{"dmm_peername6", BPF_CGROUP_INET6_GETPEERNAME, false, NEED_NAMES},
 	{"dmm_sockname4", BPF_CGROUP_INET4_GETSOCKNAME, false, NEED_NAMES},
 	{"dmm_sockname6", BPF_CGROUP_INET6_GETSOCKNAME, false, NEED_NAMES},
+	{"dmm_recvmsg4", BPF_CGROUP_UDP4_RECVMSG, false, NEED_UDP},
+	{"dmm_recvmsg6", BPF_CGROUP_UDP6_RECVMSG, false, NEED_UDP},
 	{"dmm_release", BPF_CGROUP_INET_SOCK_RELEASE, false, NEED_NAMES},
 };
 

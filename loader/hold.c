@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,10 +22,14 @@ struct hold {
 	unsigned stack;
 	struct dmm_hold_bpf *skel;
 	struct ring_buffer *ring;
-	int filter, set_local, set_off;
+	int filter, set_local, set_off, udp_port;
+	dmm_u64 netns;
+	struct dmm_udp_free *udp_free;			   /* mmapped, DMM_MAX_STACKS */
 	void (*cb)(const struct dmm_event *ev, void *ctx); /* of the hold_poll() under way */
 	void *ctx;
 };
+
+#define UDP_FREE_LEN (DMM_MAX_STACKS * sizeof(struct dmm_udp_free))
 
 static int netns_cookie(dmm_u64 *ret)
 {
@@ -48,23 +53,28 @@ static int on_event(void *ctx, void *data, size_t len)
 int hold_open(struct hold **ret, struct tree *t, unsigned stack)
 {
 	struct hold *h = calloc(1, sizeof(*h));
-	dmm_u64 netns = 0;
 	dmm_u32 key = stack;
 	int ring, r;
+	void *p;
 
 	if (!h)
 		return -ENOMEM;
 	h->tree = t;
 	h->stack = stack;
-	r = netns_cookie(&netns);
+	r = netns_cookie(&h->netns);
 	if (r < 0)
 		goto fail;
+	p = mmap(NULL, UDP_FREE_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, t->map[TREE_UDP_FREE], 0);
+	r = -errno;
+	if (p == MAP_FAILED)
+		goto fail;
+	h->udp_free = p;
 	h->skel = dmm_hold_bpf__open();
 	r = -ENOMEM;
 	if (!h->skel)
 		goto fail;
 	h->skel->rodata->dmm_stack_id = stack;
-	h->skel->rodata->dmm_netns = netns;
+	h->skel->rodata->dmm_netns = h->netns;
 	r = tree_reuse_maps(t, h->skel->obj);
 	if (r == 0)
 		r = dmm_hold_bpf__load(h->skel);
@@ -73,6 +83,7 @@ int hold_open(struct hold **ret, struct tree *t, unsigned stack)
 	h->filter = bpf_program__fd(h->skel->progs.dmm_hold);
 	h->set_local = bpf_program__fd(h->skel->progs.dmm_set_local);
 	h->set_off = bpf_program__fd(h->skel->progs.dmm_set_off);
+	h->udp_port = bpf_program__fd(h->skel->progs.dmm_udp_port);
 	ring = bpf_map__fd(h->skel->maps.dmm_ring);
 	h->ring = ring_buffer__new(ring, on_event, h, NULL);
 	r = -errno;
@@ -102,6 +113,8 @@ void hold_close(struct hold *h)
 		ring_buffer__free(h->ring);
 	}
 	dmm_hold_bpf__destroy(h->skel);
+	if (h->udp_free)
+		munmap(h->udp_free, UDP_FREE_LEN);
 	free(h);
 }
 
@@ -195,11 +208,78 @@ int hold_listener_off(struct hold *h, dmm_u64 cookie, dmm_u8 off)
 	return r < 0 ? r : opts.retval ? 0 : -ENOENT;
 }
 
-int hold_route_set(struct hold *h, const dmm_u8 ip[16], unsigned plen, enum dmm_route_type type)
+/* The programs hold a carrier against this mark: the port may be another's since. */
+static int udp_mark(struct hold *h, int fd)
+{
+	struct dmm_sock st = {.flags = DMM_SF_INSTANCE, .stack = (dmm_u8)h->stack};
+
+	return bpf_map_update_elem(h->tree->map[TREE_SOCK], &fd, &st, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int hold_udp_offer(struct hold *h, int fd, dmm_u16 port)
+{
+	struct dmm_udp_free *f = &h->udp_free[h->stack];
+	int r;
+
+	for (unsigned i = 0; i < DMM_UDP_FREE; i++) {
+		if (__atomic_load_n(&f->port[i], __ATOMIC_RELAXED))
+			continue;
+		r = udp_mark(h, fd);
+		if (!r)
+			__atomic_store_n(&f->port[i], port, __ATOMIC_RELEASE);
+		return r;
+	}
+	return -EAGAIN;
+}
+
+static struct dmm_udp_key udp_key(const struct hold *h, dmm_u16 port)
+{
+	return (struct dmm_udp_key){.netns = h->netns, .port = port};
+}
+
+int hold_udp_port(struct hold *h, dmm_u16 port, bool *ret_left)
+{
+	struct dmm_udp_key key = udp_key(h, port);
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &key, .ctx_size_in = sizeof(key));
+	int r = bpf_prog_test_run_opts(h->udp_port, &opts);
+
+	if (r < 0)
+		return r;
+	*ret_left = opts.retval & DMM_UDP_LEFT;
+	return (int)(opts.retval & 0xffff);
+}
+
+void hold_udp_forget(struct hold *h, dmm_u16 port)
+{
+	struct dmm_udp_key key = udp_key(h, port);
+
+	bpf_map_delete_elem(h->tree->map[TREE_UDP], &key);
+}
+
+void hold_udp_clear(struct hold *h)
+{
+	int map = h->tree->map[TREE_UDP];
+	struct dmm_udp_key key, next;
+	struct dmm_flow flow;
+	bool more = bpf_map_get_next_key(map, NULL, &next) == 0;
+
+	for (unsigned i = 0; i < DMM_UDP_FREE; i++)
+		__atomic_store_n(&h->udp_free[h->stack].port[i], 0, __ATOMIC_RELAXED);
+	while (more) {
+		key = next;
+		more = bpf_map_get_next_key(map, &key, &next) == 0;
+		if (bpf_map_lookup_elem(map, &key, &flow) == 0 && flow.stack == h->stack)
+			bpf_map_delete_elem(map, &key);
+	}
+}
+
+int hold_route_set(struct hold *h, const dmm_u8 ip[16], unsigned plen, enum dmm_route_type type,
+		   const dmm_u8 source[16])
 {
 	struct dmm_route_key key = {.plen = 32 + plen, .stack = h->stack};
-	dmm_u32 value = type;
+	struct dmm_route value = {.type = type};
 
+	memcpy(value.source, source, 16);
 	memcpy(key.ip, ip, 16);
 	if (bpf_map_update_elem(h->tree->map[TREE_ROUTE], &key, &value, 0) < 0)
 		return -errno;

@@ -45,8 +45,21 @@ int hold_listeners(struct hold *h, void (*cb)(const struct dmm_listener *l, void
  * it is not announced any more. */
 int hold_listener_off(struct hold *h, dmm_u64 cookie, dmm_u8 off);
 
-/* Publish what the instance can reach. plen in bits of the v4-mapped form (0 … 128). */
-int hold_route_set(struct hold *h, const dmm_u8 ip[16], unsigned plen, enum dmm_route_type type);
+/* UDP: this socket of the instance, bound to port on all addresses, waits for a flow, of which an
+ * event tells. -EAGAIN: there are enough of them. */
+int hold_udp_offer(struct hold *h, int fd, dmm_u16 port);
+/* The application's port of the flow with this carrier, 0: not known yet. *ret_left: its socket has
+ * left it, nothing comes after what has been sent. -errno: both are not known. */
+int hold_udp_port(struct hold *h, dmm_u16 port, bool *ret_left);
+/* The flow is over: nobody is told its far end any more. */
+void hold_udp_forget(struct hold *h, dmm_u16 port);
+/* Remove all flows and offers of this instance. */
+void hold_udp_clear(struct hold *h);
+
+/* Publish what the instance can reach, and from where: source as in struct dmm_route. plen in bits
+ * of the v4-mapped form (0 … 128). */
+int hold_route_set(struct hold *h, const dmm_u8 ip[16], unsigned plen, enum dmm_route_type type,
+		   const dmm_u8 source[16]);
 int hold_route_del(struct hold *h, const dmm_u8 ip[16], unsigned plen);
 /* Remove all routes of this instance. */
 int hold_route_clear(struct hold *h);

@@ -475,12 +475,12 @@ int maps_rules_off(struct tree *t, struct dmm_rule_rec **ret, size_t *ret_n,
 enum dmm_route_type maps_route(const struct tree *t, unsigned stack, const dmm_u8 ip[16])
 {
 	struct dmm_route_key key = {.plen = 32 + 128, .stack = stack};
-	dmm_u32 type;
+	struct dmm_route value;
 
 	memcpy(key.ip, ip, 16);
-	if (bpf_map_lookup_elem(t->map[TREE_ROUTE], &key, &type) < 0)
+	if (bpf_map_lookup_elem(t->map[TREE_ROUTE], &key, &value) < 0)
 		return DMM_ROUTE_OTHER;
-	return (enum dmm_route_type)type;
+	return (enum dmm_route_type)value.type;
 }
 
 bool maps_stack_up(const struct tree *t, unsigned stack)

@@ -6,6 +6,7 @@
 #define WORDS (DMM_MAX_RULES / 64)
 #define CHUNK_WORDS (DMM_CHUNK_RULES / 64)
 #define TCP 6
+#define UDP 17
 
 /* A set of rules. */
 struct bits {
@@ -55,10 +56,11 @@ static void keep_field(const struct dmm_class *c, enum dmm_field field, dmm_ref 
 		b->word[i] &= mine.word[i];
 }
 
-static void keep_head(const struct dmm_class *c, unsigned group, enum dmm_role role, struct bits *b)
+static void keep_head(const struct dmm_class *c, unsigned group, enum dmm_role role, unsigned proto,
+		      struct bits *b)
 {
 	const struct dmm_table *t = (const void *)cell_at(c, DMM_TABLE_CELL(DMM_TABLE_HEAD));
-	unsigned index = DMM_HEAD_INDEX(group, (unsigned)role, TCP);
+	unsigned index = DMM_HEAD_INDEX(group, (unsigned)role, proto);
 
 	keep_field(c, DMM_FIELD_HEAD, cell_at(c, t->level[0] + index / 16)->w[index % 16], b);
 }
@@ -118,7 +120,7 @@ static void all_rules(const struct dmm_class *c, struct bits *ret)
 static dmm_u8 needs_of_default(const struct dmm_class *c)
 {
 	if (uses_instance(c, c->hdr.use, c->hdr.n_use))
-		return NEED_DECIDE | NEED_EVENTS | NEED_NAMES;
+		return NEED_DECIDE | NEED_EVENTS | NEED_NAMES | NEED_UDP;
 	/* the built-in kernel stack has no settings that a listener would have to get */
 	return c->hdr.n_use && c->hdr.use[0] == DMM_STACK_KERNEL ? NEED_DECIDE
 								 : NEED_DECIDE | NEED_EVENTS;
@@ -126,7 +128,7 @@ static dmm_u8 needs_of_default(const struct dmm_class *c)
 
 void needs_of_groups(const struct dmm_class *c, dmm_u8 ret[DMM_MAX_GROUPS])
 {
-	struct bits all, instance, measured, client, listener;
+	struct bits all, instance, measured, client, udp, listener;
 
 	memset(ret, needs_of_default(c), DMM_MAX_GROUPS);
 	if (!c->image || !c->hdr.rules)
@@ -137,9 +139,10 @@ void needs_of_groups(const struct dmm_class *c, dmm_u8 ret[DMM_MAX_GROUPS])
 	for (unsigned i = 1; i < DMM_MAX_GROUPS; i++) {
 		if (!c->group[i].name[0])
 			continue;
-		client = listener = all;
-		keep_head(c, i, DMM_ROLE_CLIENT, &client);
-		keep_head(c, i, DMM_ROLE_SERVER, &listener);
+		client = udp = listener = all;
+		keep_head(c, i, DMM_ROLE_CLIENT, TCP, &client);
+		keep_head(c, i, DMM_ROLE_CLIENT, UDP, &udp);
+		keep_head(c, i, DMM_ROLE_SERVER, TCP, &listener);
 		/* who the peers will be is not known when it listens: zeros */
 		keep_field(c, DMM_FIELD_REMOTE, class_of_zero(c, DMM_TABLE_REMOTE6, 12), &listener);
 		keep_field(c, DMM_FIELD_REMOTE_PORT, class_of_zero(c, DMM_TABLE_REMOTE_PORT, 8),
@@ -148,6 +151,8 @@ void needs_of_groups(const struct dmm_class *c, dmm_u8 ret[DMM_MAX_GROUPS])
 			ret[i] |= NEED_EVENTS;
 		if (any(&client, &instance) || any(&listener, &instance))
 			ret[i] |= NEED_EVENTS | NEED_NAMES;
+		if (any(&udp, &instance))
+			ret[i] |= NEED_NAMES | NEED_UDP;
 		if (any(&client, &measured))
 			ret[i] |= NEED_MEASURE;
 	}

@@ -14,6 +14,8 @@ enum {
 	NEED_EVENTS = 2, /* sock_ops: a listener may get something else than the plain default, or
 			    a socket an instance */
 	NEED_NAMES = 4, /* a socket may get an instance: it is told other names than the kernel's */
+	NEED_UDP = 16,	/* recvmsg of UDP: a UDP socket may get an instance; each datagram whose
+			   source is asked for pays for it */
 	NEED_MEASURE = 8, /* sock_ops of telemetry: a socket may get a rule that is measured */
 };
 

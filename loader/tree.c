@@ -51,7 +51,8 @@ static const char *const map_names[TREE_MAPS] = {
 	[TREE_MEASURED] = "dmm_measured", [TREE_MEASURES] = "dmm_measures",
 	[TREE_XDPCTR] = "dmm_xdpctr",	  [TREE_MEMO_WIDE] = "dmm_memo_wide",
 	[TREE_CARRIED] = "dmm_carried",	  [TREE_FALLBACKS] = "dmm_fallbacks",
-	[TREE_STEERED] = "dmm_steered",
+	[TREE_STEERED] = "dmm_steered",	  [TREE_UDP] = "dmm_udp",
+	[TREE_UDP_FREE] = "dmm_udp_free",
 };
 
 const char *tree_path(const char *path)

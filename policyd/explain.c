@@ -36,7 +36,8 @@ static enum dmm_reason ask_client(const struct walker *w, unsigned id)
 	if (!addr_is_any(s->local.ip) && (addr_is_v4(s->local.ip) != v4 ||
 					  maps_route(w->tree, id, s->local.ip) != DMM_ROUTE_LOCAL))
 		return DMM_REASON_UNSUPPORTED;
-	return (v4 ? rt->port4 : rt->port6) ? DMM_REASON_RULE : DMM_REASON_NO_LISTENER;
+	return s->proto == IPPROTO_UDP || (v4 ? rt->port4 : rt->port6) ? DMM_REASON_RULE
+								       : DMM_REASON_NO_LISTENER;
 }
 
 static enum dmm_reason ask_server(const struct walker *w, unsigned id)
@@ -51,7 +52,7 @@ static enum dmm_reason ask_server(const struct walker *w, unsigned id)
 /* DMM_REASON_RULE: it takes the socket. */
 static enum dmm_reason ask(const struct walker *w, unsigned id)
 {
-	bool server = w->socket->role == DMM_ROLE_SERVER;
+	bool server = w->socket->role == DMM_ROLE_SERVER, udp = w->socket->proto == IPPROTO_UDP;
 
 	if (w->tree->rt[id].off)
 		return DMM_REASON_ADMIN_OFF;
@@ -65,12 +66,14 @@ static enum dmm_reason ask(const struct walker *w, unsigned id)
 	default:
 		return DMM_REASON_INTERNAL;
 	}
-	if (w->socket->proto != IPPROTO_TCP)
+	if (udp && server)
 		return DMM_REASON_UNSUPPORTED;
 	if (!maps_stack_up(w->tree, id))
 		return DMM_REASON_STACK_DOWN;
 	if (w->tree->rt[id].netns != w->netns)
 		return DMM_REASON_NO_LISTENER;
+	if (udp && !w->tree->rt[id].udp)
+		return DMM_REASON_UNSUPPORTED;
 	return server ? ask_server(w, id) : ask_client(w, id);
 }
 

@@ -17,10 +17,11 @@ const char *const words_kind[DMM_KINDS] = {
 	[DMM_KIND_USERSPACE] = "userspace",
 	[DMM_KIND_REJECT] = "reject",
 };
-const char *const words_carrier[DMM_CARRIER_SPLICE + 1] = {
+const char *const words_carrier[DMM_CARRIERS] = {
 	[DMM_CARRIER_NONE] = "none",
 	[DMM_CARRIER_TCP] = "tcp",
 	[DMM_CARRIER_SPLICE] = "splice",
+	[DMM_CARRIER_UDP] = "udp",
 };
 const char *const words_xdp_mode[DMM_XDP_MODES] = {
 	[DMM_XDP_NONE] = "none",	 [DMM_XDP_GENERIC] = "generic", [DMM_XDP_NATIVE] = "native",

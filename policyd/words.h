@@ -13,7 +13,7 @@ extern const char *const words_reason[DMM_REASON_COUNT];
 extern const char *const words_role[DMM_ROLES];
 extern const char *const words_ring[DMM_RING_COUNT];
 extern const char *const words_kind[DMM_KINDS];
-extern const char *const words_carrier[DMM_CARRIER_SPLICE + 1];
+extern const char *const words_carrier[DMM_CARRIERS];
 extern const char *const words_poll[DMM_POLL_SLEEP + 2]; /* NULL-terminated */
 extern const char *const words_xdp_mode[DMM_XDP_MODES];
 extern const char *const words_tcp_state[WORDS_TCP_STATES]; /* by the kernel's number */

@@ -289,6 +289,10 @@ static void carrier_event(const struct dmm_event *ev, void *ctx)
 	case DMM_EV_UNLISTEN:
 		listen_del(s, &ev->listener);
 		break;
+	case DMM_EV_UDP_OPEN:
+	case DMM_EV_UDP_CLOSE:
+		udp_event(s, ev);
+		break;
 	}
 }
 

@@ -176,27 +176,47 @@ static uint8_t code6(int error)
 	}
 }
 
+/* About the packet from src to dst that begins with these bytes. */
+static int put_error(const struct inject *i, const dmm_u8 src[16], const dmm_u8 dst[16],
+		     uint8_t type, uint8_t code, const uint8_t *quoted, size_t quoted_len)
+{
+	bool v4 = addr_is_v4(src);
+	size_t len = 8 + quoted_len;
+	uint8_t pkt[MAX_PACKET], *icmp;
+	size_t ip_len = put_ip(pkt, dst, src, v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, len);
+	uint16_t sum;
+
+	icmp = pkt + ip_len;
+	memset(icmp, 0, 8);
+	icmp[0] = type;
+	icmp[1] = code;
+	memcpy(icmp + 8, quoted, quoted_len);
+	sum = (uint16_t)~frame_fold(
+		frame_sum(icmp, len, v4 ? 0 : frame_pseudo(dst, src, IPPROTO_ICMPV6, len)));
+	memcpy(icmp + 2, &sum, 2);
+	return raw_send(i, src, pkt, ip_len + len);
+}
+
 int inject_error(const struct inject *i, const struct dmm_tuple *t, const struct inject_syn *syn,
 		 int error)
 {
 	bool v4 = addr_is_v4(t->src.ip);
-	size_t quoted = syn->hdr_len, len, ip_len;
-	uint8_t pkt[MAX_PACKET], *icmp;
-	uint16_t sum;
 
 	if (error == ECONNREFUSED)
 		return inject_reset(i, t, syn->isn);
-	if (quoted < syn->l4_off + 8u || quoted > sizeof(syn->hdr))
+	if (syn->hdr_len < syn->l4_off + 8u || syn->hdr_len > sizeof(syn->hdr))
 		return -EINVAL;
-	len = 8 + quoted;
-	ip_len = put_ip(pkt, t->dst.ip, t->src.ip, v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, len);
-	icmp = pkt + ip_len;
-	memset(icmp, 0, 8);
-	icmp[0] = v4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH;
-	icmp[1] = v4 ? code4(error) : code6(error);
-	memcpy(icmp + 8, syn->hdr, quoted);
-	sum = (uint16_t)~frame_fold(frame_sum(
-		icmp, len, v4 ? 0 : frame_pseudo(t->dst.ip, t->src.ip, IPPROTO_ICMPV6, len)));
-	memcpy(icmp + 2, &sum, 2);
-	return raw_send(i, t->src.ip, pkt, ip_len + len);
+	return put_error(i, t->src.ip, t->dst.ip, v4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH,
+			 v4 ? code4(error) : code6(error), syn->hdr, syn->hdr_len);
+}
+
+int inject_icmp(const struct inject *i, const struct dmm_addr *src, const struct dmm_addr *dst,
+		uint8_t type, uint8_t code)
+{
+	uint16_t udp[4] = {htons(src->port), htons(dst->port), htons(8)};
+	uint8_t quoted[40 + 8];
+	size_t ip_len = put_ip(quoted, src->ip, dst->ip, IPPROTO_UDP, 8);
+
+	memcpy(quoted + ip_len, udp, 8);
+	return put_error(i, src->ip, dst->ip, type, code, quoted, ip_len + 8);
 }

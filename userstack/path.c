@@ -289,6 +289,12 @@ static void path_frame(void *ctx, const uint8_t *data, size_t len)
 	STACK_COUNT(s, RX_PACKETS, 1);
 	STACK_COUNT(s, RX_BYTES, len);
 	switch (frame_parse(data, len, &f)) {
+	case FRAME_UDP:
+		if (f.ip_len > net_mtu(s->net)) { /* several in one, nobody knows how many */
+			STACK_COUNT(s, RX_BAD, 1);
+			return;
+		}
+		/* fall through */
 	case FRAME_TCP:
 		if (frame_unsummed(data, &f)) {
 			STACK_COUNT(s, CSUM_PARTIAL, 1);
@@ -301,8 +307,9 @@ static void path_frame(void *ctx, const uint8_t *data, size_t len)
 	case FRAME_ERROR:
 		if (f.proto == IPPROTO_TCP)
 			path_undeliverable(s, &f.remote, &f.local, f.seq, f.error, f.mtu);
+		else
+			udp_error(s, &f);
 		return;
-	case FRAME_UDP:
 	case FRAME_BAD:
 		STACK_COUNT(s, RX_BAD, 1);
 		return;
@@ -385,14 +392,15 @@ static void path_addr(void *ctx, const dmm_u8 ip[16], bool add)
 	listen_addr(s, ip, add);
 }
 
-static void path_route(void *ctx, const dmm_u8 ip[16], unsigned plen, int type)
+static void path_route(void *ctx, const dmm_u8 ip[16], unsigned plen, int type,
+		       const dmm_u8 source[16])
 {
 	struct stack *s = ctx;
 	char text[ADDR_STRLEN];
 	int r;
 
 	r = type < 0 ? hold_route_del(s->hold, ip, plen)
-		     : hold_route_set(s->hold, ip, plen, (enum dmm_route_type)type);
+		     : hold_route_set(s->hold, ip, plen, (enum dmm_route_type)type, source);
 	if (r < 0 && stack_may_complain(s))
 		log_err("cannot publish the route to %s: %s",
 			addr_format_prefix(ip, plen, text, sizeof(text)), strerror(-r));
@@ -441,6 +449,7 @@ int path_open(struct stack *s)
 		.accepted = path_accepted,
 		.received = path_received,
 		.released = path_released,
+		.datagram = udp_datagram,
 	};
 	path_choose_ports(s);
 	if (getrandom(s->port_secret, sizeof(s->port_secret), 0) != sizeof(s->port_secret) ||

@@ -304,6 +304,8 @@ static int open_flows(struct stack *s)
 	int r;
 
 	r = carrier_open(s);
+	if (!r)
+		r = udp_open(s);
 	if (r < 0)
 		return r;
 	s->net_watch = (struct watch){net_fd(s->net), on_net};
@@ -327,6 +329,7 @@ static void publish(struct stack *s)
 	s->rt->netns = s->netns;
 	s->rt->ifindex = (dmm_u32)s->ifindex;
 	s->rt->xdp_mode = s->xdp_mode;
+	s->rt->udp = !!s->udp;
 	s->rt->started_ns = s->now;
 	s->rt->heartbeat_ns = s->now;
 	__atomic_store_n(&s->rt->state, DMM_STATE_UP, __ATOMIC_RELEASE);
@@ -395,6 +398,7 @@ void stack_close(struct stack *s)
 		flow_kill(s, f, "the instance stops");
 	flow_reap(s);
 	carrier_close(s);
+	udp_close(s);
 	path_close(s);
 	if (s->port) {
 		s->c.port->flush(s->port);
@@ -434,6 +438,7 @@ static void tick(struct stack *s)
 {
 	s->tick_due = s->now - s->now % TICK_NS + TICK_NS; /* with the network's: one wake-up */
 	carrier_tick(s);
+	udp_tick(s);
 	listen_tick(s);
 }
 
@@ -485,6 +490,7 @@ static bool turn(struct stack *s, unsigned events)
 		tick(s);
 	s->c.port->flush(s->port);
 	flow_reap(s);
+	udp_reap(s);
 	if (s->now - s->rt->heartbeat_ns >= BEAT_NS) {
 		s->rt->heartbeat_ns = s->now;
 		count_kernel(s);

@@ -33,6 +33,8 @@
 #define STACK_BUCKETS 16384 /* of the two hash tables */
 
 struct stack;
+struct udp;
+struct frame;
 struct owned;
 struct listening;
 
@@ -124,6 +126,7 @@ struct stack {
 	struct engine *engine;
 	struct engine_host engine_host;
 	struct inject inject;
+	struct udp *udp; /* NULL: the engine has none */
 	int epoll;
 	int spare_fd; /* given up to accept and close when descriptors run out */
 	dmm_u64 netns;
@@ -209,6 +212,16 @@ void carrier_events(struct stack *s); /* take what is on the ring */
 void carrier_engine_event(struct stack *s, struct flow *f, unsigned events, int error);
 void carrier_tick(struct stack *s);
 void carrier_unhold(struct stack *s, struct flow *f);
+
+/* udp.c */
+int udp_open(struct stack *s);
+void udp_close(struct stack *s);
+void udp_event(struct stack *s, const struct dmm_event *ev);
+void udp_tick(struct stack *s);
+void udp_reap(struct stack *s); /* free those that ended */
+/* engine_host.datagram; an ICMP error about a datagram that was sent. */
+void udp_datagram(void *ctx, void *user, const void *data, size_t len);
+void udp_error(struct stack *s, const struct frame *f);
 
 /* listen.c: the server role */
 void listen_add(struct stack *s, const struct dmm_listener *l);

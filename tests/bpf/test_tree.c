@@ -417,7 +417,7 @@ static int play_instance(int ready)
 		return 1;
 	s = listen_on("127.0.0.1", &port);
 	addr_parse_prefix("198.51.100.0/24", ip, &plen);
-	if (s < 0 || hold_route_set(h, ip, plen, DMM_ROUTE_VIA) < 0)
+	if (s < 0 || hold_route_set(h, ip, plen, DMM_ROUTE_VIA, ip) < 0)
 		return 2;
 	getsockopt(s, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len);
 	rt->netns = cookie;

@@ -31,9 +31,10 @@ static void compare(const struct gen_socket *g, void *ctx)
 	dmm_u8 needs, want = NEED_DECIDE;
 	unsigned rule;
 
-	s.s.proto = 6;
-	if (s.s.role == DMM_ROLE_SERVER)
+	if (s.s.role == DMM_ROLE_SERVER) {
+		s.s.proto = 6; /* UDP has no listeners */
 		s.s.remote = unknown;
+	}
 	if (!s.group)
 		return;
 	rule = naive_rule(t->policy, &s);
@@ -41,7 +42,7 @@ static void compare(const struct gen_socket *g, void *ctx)
 	if (s.s.role == DMM_ROLE_SERVER && rule != DMM_RULE_NONE)
 		want |= NEED_EVENTS;
 	if (to_instance(t->class, rule))
-		want |= NEED_EVENTS | NEED_NAMES;
+		want |= s.s.proto == 17 ? NEED_NAMES | NEED_UDP : NEED_EVENTS | NEED_NAMES;
 	t->sockets++;
 	t->missing += (needs & want) != want;
 }
@@ -99,6 +100,8 @@ static unsigned needs_by(const char *rules)
 	return ret;
 }
 
+#define ALL (NEED_DECIDE | NEED_EVENTS | NEED_NAMES | NEED_UDP)
+
 static void test_least(void)
 {
 	static const struct {
@@ -108,15 +111,15 @@ static void test_least(void)
 		{"", NEED_DECIDE},
 		{"default: k", NEED_DECIDE | NEED_EVENTS},
 		{"default: reject", NEED_DECIDE | NEED_EVENTS},
-		{"default: [e0, kernel]", NEED_DECIDE | NEED_EVENTS | NEED_NAMES},
-		{"default: [kernel, e0]", NEED_DECIDE | NEED_EVENTS | NEED_NAMES},
+		{"default: [e0, kernel]", ALL},
+		{"default: [kernel, e0]", ALL},
 		{"rules: [{match: {group: other}, use: [e0, kernel]}]", NEED_DECIDE},
-		{"rules: [{match: {group: web}, use: [e0, kernel]}]",
-		 NEED_DECIDE | NEED_EVENTS | NEED_NAMES},
+		{"rules: [{match: {group: web}, use: [e0, kernel]}]", ALL},
 		{"rules: [{use: kernel}]", NEED_DECIDE | NEED_EVENTS},
 		{"rules: [{match: {role: client}, use: k}]", NEED_DECIDE},
-		{"rules: [{match: {role: client}, use: e0}]",
-		 NEED_DECIDE | NEED_EVENTS | NEED_NAMES},
+		{"rules: [{match: {role: client}, use: e0}]", ALL},
+		{"rules: [{match: {proto: tcp}, use: e0}]", ALL & ~NEED_UDP},
+		{"rules: [{match: {proto: udp}, use: e0}]", ALL & ~NEED_EVENTS},
 		{"rules: [{match: {role: server}, use: kernel}]", NEED_DECIDE | NEED_EVENTS},
 		{"rules: [{match: {proto: udp}, use: kernel}]", NEED_DECIDE},
 		{"rules: [{match: {remote: 10.0.0.0/8}, use: k}]", NEED_DECIDE},

@@ -106,14 +106,14 @@ static void test_random(void)
 
 static char seen[512];
 
-static void note(void *ctx, const dmm_u8 ip[16], unsigned plen, int type)
+static void note(void *ctx, const struct route *r, bool with)
 {
 	char text[ADDR_STRLEN];
 	size_t n = strlen(seen);
 
 	(void)ctx;
 	snprintf(seen + n, sizeof(seen) - n, "%s=%d ",
-		 addr_format_prefix(ip, plen, text, sizeof(text)), type);
+		 addr_format_prefix(r->dst, r->plen, text, sizeof(text)), with ? r->type : -1);
 }
 
 static void test_diff(void)
@@ -132,6 +132,18 @@ static void test_diff(void)
 	route_table_seal(&b);
 	route_table_diff(&a, &b, note, NULL);
 	CU_ASSERT_STRING_EQUAL(seen, "10.1.0.0/16=-1 10.2.0.0/16=1 10.0.0.0/8=0 ");
+	b.route[0].source[15]++; /* the longest */
+	seen[0] = '\0';
+	route_table_diff(&b, &b, note, NULL);
+	CU_ASSERT_STRING_EQUAL(seen, "");
+	route_table_fini(&a);
+	route_table_init(&a);
+	add(&a, "10.0.0.0/8", 0, 0, false);
+	add(&a, "10.2.0.0/16", 1, 0, false);
+	add(&a, "fd00::/8", 0, 0, false);
+	route_table_seal(&a);
+	route_table_diff(&a, &b, note, NULL);
+	CU_ASSERT_STRING_EQUAL(seen, "10.2.0.0/16=1 ");
 	route_table_fini(&a);
 	route_table_fini(&b);
 }

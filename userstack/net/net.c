@@ -50,16 +50,22 @@ static void net_ask(void *ctx, const dmm_u8 ip[16])
 	netlink_neigh_use(&n->nl, ip);
 }
 
-/* Own addresses: report the difference to the last time. */
-static void net_set_addrs(struct net *n, const struct netlink_addrs *now)
+/* Own addresses: report the difference to the last time. True: there was one. */
+static bool net_set_addrs(struct net *n, const struct netlink_addrs *now)
 {
+	bool changed = n->addrs.n != now->n;
+
 	for (unsigned i = 0; i < n->addrs.n; i++)
 		if (!netlink_addrs_has(now, n->addrs.ip[i]))
 			n->host->addr(n->host->ctx, n->addrs.ip[i], false);
-	for (unsigned i = 0; i < now->n; i++)
-		if (!netlink_addrs_has(&n->addrs, now->ip[i]))
-			n->host->addr(n->host->ctx, now->ip[i], true);
+	for (unsigned i = 0; i < now->n; i++) {
+		if (netlink_addrs_has(&n->addrs, now->ip[i]))
+			continue;
+		n->host->addr(n->host->ctx, now->ip[i], true);
+		changed = true;
+	}
 	n->addrs = *now;
+	return changed;
 }
 
 /* Prefixes that never lead to another host, whatever the routes say. */
@@ -89,18 +95,43 @@ static int net_add_fixed(struct route_table *t)
 	return route_table_add(t, &r);
 }
 
-static void net_publish(void *ctx, const dmm_u8 ip[16], unsigned plen, int type)
+/* What the kernel would send from towards a prefix, by the example of its first host that is not
+ * we; of a default route that of a public address. */
+static void net_route_source(struct net *n, const struct route *r, dmm_u8 ret[16])
 {
+	dmm_u8 dst[16];
+
+	if (r->v4 && r->has_source) {
+		memcpy(ret, r->source, 16);
+		return;
+	}
+	memcpy(dst, r->dst, 16);
+	if (r->v4 && r->plen == 96)
+		dst[12] = 1;
+	else if (r->plen == 0)
+		dst[0] = 0x20;
+	for (unsigned i = 1; r->plen < 128 && (i == 1 || netlink_addrs_has(&n->addrs, dst)); i++)
+		dst[15] = (dmm_u8)(r->dst[15] + i);
+	if (netlink_get_source(&n->nl, dst, ret) < 0)
+		memset(ret, 0, 16);
+}
+
+static void net_publish(void *ctx, const struct route *r, bool add)
+{
+	dmm_u8 source[16] = {0};
 	struct net *n = ctx;
 
-	n->host->route(n->host->ctx, ip, plen, type);
+	if (add && r->type == DMM_ROUTE_VIA)
+		net_route_source(n, r, source);
+	n->host->route(n->host->ctx, r->dst, r->plen, add ? r->type : -1, source);
 }
 
 static int net_sync(struct net *n, uint64_t now)
 {
 	struct netlink_addrs addrs = {0};
-	struct route_table routes;
+	struct route_table routes, none;
 	struct netlink_link link;
+	bool again;
 	int r;
 
 	n->dirty = 0;
@@ -134,8 +165,11 @@ static int net_sync(struct net *n, uint64_t now)
 		return r;
 	}
 	route_table_seal(&routes);
-	net_set_addrs(n, &addrs);
+	again = net_set_addrs(n, &addrs) && n->routes.n; /* sources may be others */
 	route_table_diff(&n->routes, &routes, net_publish, n);
+	route_table_init(&none);
+	if (again)
+		route_table_diff(&none, &routes, net_publish, n);
 	route_table_fini(&n->routes);
 	n->routes = routes;
 	n->routes_gen++;

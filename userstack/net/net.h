@@ -20,8 +20,10 @@ struct net_host {
 	void *ctx;
 	/* Own addresses came and went. */
 	void (*addr)(void *ctx, const dmm_u8 ip[16], bool add);
-	/* What to publish: type is an enum dmm_route_type, -1: withdrawn. */
-	void (*route)(void *ctx, const dmm_u8 ip[16], unsigned plen, int type);
+	/* What to publish: type is an enum dmm_route_type, -1: withdrawn; source: as in struct
+	 * dmm_route. */
+	void (*route)(void *ctx, const dmm_u8 ip[16], unsigned plen, int type,
+		      const dmm_u8 source[16]);
 	/* Put the IP packet on the wire; mss as with net_output(). */
 	void (*send)(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n,
 		     uint32_t mss);

@@ -120,9 +120,16 @@ const struct route *route_lookup(const struct route_table *t, const dmm_u8 ip[16
 	return NULL;
 }
 
+/* In all that is told of a route: its type, and what the source address follows from. */
+static bool route_same(const struct route *a, const struct route *b)
+{
+	return a->type == b->type && a->has_source == b->has_source &&
+	       a->has_gateway == b->has_gateway && !memcmp(a->source, b->source, 16) &&
+	       !memcmp(a->gateway, b->gateway, 16);
+}
+
 void route_table_diff(const struct route_table *a, const struct route_table *b,
-		      void (*cb)(void *ctx, const dmm_u8 ip[16], unsigned plen, int type),
-		      void *ctx)
+		      void (*cb)(void *ctx, const struct route *r, bool add), void *ctx)
 {
 	unsigned i = 0, j = 0;
 
@@ -132,9 +139,9 @@ void route_table_diff(const struct route_table *a, const struct route_table *b,
 		int r = !x ? 1 : !y ? -1 : prefix_cmp(x, y);
 
 		if (r < 0)
-			cb(ctx, x->dst, x->plen, -1);
-		else if (r > 0 || x->type != y->type)
-			cb(ctx, y->dst, y->plen, y->type);
+			cb(ctx, x, false);
+		else if (r > 0 || !route_same(x, y))
+			cb(ctx, y, true);
 		i += r <= 0;
 		j += r >= 0;
 	}

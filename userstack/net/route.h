@@ -39,10 +39,9 @@ void route_table_seal(struct route_table *t);
 /* The route to ip, which is never one of the other family; NULL: none. */
 const struct route *route_lookup(const struct route_table *t, const dmm_u8 ip[16]);
 
-/* Call cb for each prefix of b that a has not, or with another type, and with type -1 for each
- * prefix of a that b has not. Both are sealed. */
+/* Call cb for each route of b whose prefix a has not, or has otherwise, and with add false for each
+ * of a whose prefix b has not. Both are sealed. */
 void route_table_diff(const struct route_table *a, const struct route_table *b,
-		      void (*cb)(void *ctx, const dmm_u8 ip[16], unsigned plen, int type),
-		      void *ctx);
+		      void (*cb)(void *ctx, const struct route *r, bool add), void *ctx);
 
 #endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * UDP through an instance. Its carrier is a pair of UDP sockets over loopback: the application's
+ * own, and one of the instance's, of this flow alone. So the port of the instance's end names the
+ * flow, also while datagrams of an earlier connect() are under way. The carrier goes to the address
+ * that the kernel would send from: the application's end has its true address and port, and only
+ * the far end is another than it is told.
+ */
+#ifndef DMM_UDP_BPF_H
+#define DMM_UDP_BPF_H
+
+#include "bpf/dmm_match.bpf.h"
+#include "bpf/dmm_plain.bpf.h"
+
+#define IP_PMTUDISC_DO 2
+#define IP_PMTUDISC_OMIT 5
+
+/* Bits of inet_sock.inet_flags, of Linux 6.6 and later: what IP_PKTINFO and the like ask to be told
+ * of each datagram (it would be told of loopback), IP_RECVERR, IPV6_DONTFRAG, IPV6_RECVERR. */
+#define INET_FLAGS_TOLD 0x1ff
+#define INET_FLAGS_RECVERR (1 << 9)
+#define INET_FLAGS_DONTFRAG (1 << 25)
+#define INET_FLAGS_RECVERR6 (1 << 26)
+
+/* Of a size of its own that a datagram may have: only the sender's kernel can refuse it at once. */
+static __always_inline bool udp_refuses_long(__u8 pmtudisc)
+{
+	return pmtudisc >= IP_PMTUDISC_DO && pmtudisc != IP_PMTUDISC_OMIT;
+}
+
+static __always_inline bool udp_supported6(struct ipv6_pinfo *np)
+{
+	if (!np)
+		return true;
+	if (BPF_CORE_READ(np, rxopt.all) || BPF_CORE_READ(np, opt) || BPF_CORE_READ(np, tclass))
+		return false;
+	if (bpf_core_field_exists(np->recverr) && BPF_CORE_READ_BITFIELD_PROBED(np, recverr))
+		return false;
+	if (bpf_core_field_exists(np->dontfrag) && BPF_CORE_READ_BITFIELD_PROBED(np, dontfrag))
+		return false;
+	return !udp_refuses_long(BPF_CORE_READ_BITFIELD_PROBED(np, pmtudisc));
+}
+
+/* Things about a UDP socket that an instance could not honour. */
+static __always_inline bool udp_supported(struct bpf_sock *sk, struct inet_sock *inet)
+{
+	unsigned long flags;
+
+	if (sk->bound_dev_if || sk->mark)
+		return false;
+	if (BPF_CORE_READ(inet, tos) || BPF_CORE_READ(inet, inet_opt) ||
+	    udp_refuses_long(BPF_CORE_READ(inet, pmtudisc)))
+		return false;
+	if (bpf_core_field_exists(inet->inet_flags)) {
+		flags = BPF_CORE_READ(inet, inet_flags);
+		if (flags & (INET_FLAGS_TOLD | INET_FLAGS_RECVERR | INET_FLAGS_DONTFRAG |
+			     INET_FLAGS_RECVERR6))
+			return false;
+	} else if (BPF_CORE_READ(inet, cmsg_flags) ||
+		   BPF_CORE_READ_BITFIELD_PROBED(inet, recverr)) {
+		return false;
+	}
+	return sk->family == AF_INET || !bpf_core_field_exists(inet->pinet6) ||
+	       udp_supported6(BPF_CORE_READ(inet, pinet6));
+}
+
+/* A carrier of the instance that waits for a flow: it is this flow's now. 0: there is none. */
+static __always_inline __u32 udp_take_port(__u32 stack)
+{
+	struct dmm_udp_free *f = bpf_map_lookup_elem(&dmm_udp_free, &stack);
+	__u32 port = 0, i;
+
+	if (!f)
+		return 0;
+	for (int try = 0; try < 8 && !port; try++) {
+		i = __sync_fetch_and_add(&f->next, 1);
+		port = __sync_lock_test_and_set(&f->port[i % DMM_UDP_FREE], 0);
+	}
+	return port;
+}
+
+/* Is there still somebody at the carrier? */
+static __always_inline bool udp_alive(struct bpf_sock_addr *ctx, const struct dmm_addr *via)
+{
+	const __u32 *w = (const __u32 *)via->ip;
+	struct bpf_sock_tuple t = {};
+	struct dmm_sock *st;
+	struct bpf_sock *sk;
+	bool alive;
+
+	if (ip_is_v4(via->ip)) {
+		t.ipv4.saddr = t.ipv4.daddr = w[3];
+		t.ipv4.dport = bpf_htons(via->port);
+		sk = bpf_sk_lookup_udp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		__builtin_memcpy(t.ipv6.saddr, via->ip, 16);
+		__builtin_memcpy(t.ipv6.daddr, via->ip, 16);
+		t.ipv6.dport = bpf_htons(via->port);
+		sk = bpf_sk_lookup_udp(ctx, &t, sizeof(t.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!sk)
+		return false;
+	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
+	alive = st && (st->flags & DMM_SF_INSTANCE);
+	bpf_sk_release(sk);
+	return alive;
+}
+
+static __always_inline bool udp_event(__u32 type, const struct dmm_flow *flow, __u32 port)
+{
+	__u32 stack = flow->stack;
+	struct dmm_event *ev;
+	void *ring;
+
+	ring = bpf_map_lookup_elem(&dmm_events, &stack);
+	if (!ring)
+		return false;
+	ev = bpf_ringbuf_reserve(ring, sizeof(*ev), 0);
+	if (!ev) {
+		count(DMM_C_EVENT_LOST);
+		return false;
+	}
+	__builtin_memset(ev, 0, sizeof(*ev));
+	ev->type = type;
+	ev->flow = *flow;
+	ev->tuple.dst.port = port;
+	bpf_ringbuf_submit(ev, 0);
+	return true;
+}
+
+/* The flow is announced to its instance before the application can send. Returns the reason why
+ * not, or DMM_REASON_RULE. */
+static __always_inline __u32 udp_announce(struct bpf_sock_addr *ctx, const struct dmm_flow *flow,
+					  __u32 port)
+{
+	struct dmm_udp_key key = {.netns = bpf_get_netns_cookie(ctx), .port = port};
+
+	if (bpf_map_update_elem(&dmm_udp, &key, flow, BPF_ANY))
+		return DMM_REASON_MAP_FULL;
+	if (udp_event(DMM_EV_UDP_OPEN, flow, port))
+		return DMM_REASON_RULE;
+	bpf_map_delete_elem(&dmm_udp, &key);
+	return DMM_REASON_MAP_FULL;
+}
+
+/* Its socket is closed, or connects elsewhere. What it has sent is still to go: so its port is left
+ * with the record, which the instance removes. An event that is lost is found there, too. */
+static __always_inline void udp_leave(__u64 netns, const struct dmm_sock *st, struct sock *sk)
+{
+	struct dmm_udp_key key = {.netns = netns, .port = st->via.port};
+	struct dmm_flow *flow;
+
+	flow = bpf_map_lookup_elem(&dmm_udp, &key);
+	if (!flow || flow->cookie != st->cookie)
+		return;
+	flow->local.port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	flow->gated = 1;
+	udp_event(DMM_EV_UDP_CLOSE, flow, key.port);
+}
+
+/* Where a datagram really came from that this socket got from ip and port; NULL: from there. */
+static __always_inline const struct dmm_addr *udp_source(struct bpf_sock_addr *ctx,
+							 const struct dmm_addr *from)
+{
+	const __u32 *a = (const __u32 *)from->ip, *b;
+	struct bpf_sock *sk = ctx->sk;
+	struct dmm_udp_key key = {};
+	struct dmm_flow *flow;
+	struct dmm_sock *st;
+
+	st = sk ? bpf_sk_storage_get(&dmm_sock, sk, NULL, 0) : NULL;
+	if (!st || st->carrier != DMM_CARRIER_UDP)
+		return NULL;
+	key.netns = bpf_get_netns_cookie(ctx);
+	key.port = from->port;
+	flow = bpf_map_lookup_elem(&dmm_udp, &key);
+	if (!flow || flow->cookie != st->cookie)
+		return NULL;
+	b = (const __u32 *)flow->local.ip;
+	if (a[0] != b[0] || a[1] != b[1] || a[2] != b[2] || a[3] != b[3])
+		return NULL;
+	return &flow->remote;
+}
+
+#endif

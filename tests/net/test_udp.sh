@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Connected UDP through an instance: the same as over the kernel's stack, with real programs.
+# shellcheck source=tests/net/lib.sh
+. "$(dirname "$0")/lib.sh"
+need python3 dig dnsmasq iperf3
+setup "$@"
+start_policyd <<-YAML
+	groups:
+	  web: {cgroup: $CGROUP/web}
+	stacks:
+	  edge0: {engine: $DMM_ENGINE, port: {driver: xsk, interface: near0}}
+	rules:
+	  - name: web-udp
+	    match: {group: web, proto: udp}
+	    use: [edge0, kernel]
+	default: kernel
+YAML
+udp=$here/udp.py
+far_serves() { in_far ss -Hlun "sport = :$1" | grep -q .; }
+spawned=0
+serve() { # serve WHERE ADDRESS PORT
+	spawned=$((spawned + 1))
+	spawn "serve$spawned" "$1" python3 "$udp" serve "$2" "$3"
+	wait_for grep -q serving "$TMP/serve$spawned.log"
+}
+for port in 7007 7008; do
+	serve in_far $FAR4 $port
+	serve in_far $FAR6 $port
+done
+serve in_near $NEAR4 7008
+serve in_near $NEAR6 7008
+
+# ---- what a program sees, line by line, is what it sees on the kernel's stack ----
+for far in $FAR4 $FAR6; do
+	near=$NEAR4
+	[ $far = $FAR4 ] || near=$NEAR6
+	in_near python3 "$udp" client $far 7008 9 $near >"$TMP/plain" 2>&1 || true
+	start_capture
+	mark
+	run_managed web python3 "$udp" client $far 7008 9 $near >"$TMP/managed" 2>&1 || true
+	stop_capture
+	check "$far: the client ran to its end" grep -q '^many True' "$TMP/plain"
+	check "$far: the same as over the kernel" diff "$TMP/plain" "$TMP/managed"
+	check_dmm "$far: sockets were carried" at_least "$(since udp_flows)" 500
+	check_dmm "$far: datagrams went out through the port" at_least "$(since udp_transmits)" 500
+	check_dmm "$far: and came back" at_least "$(since udp_receives)" 400
+	check_dmm "$far: none was dropped" equal "$(since udp_drops)" 0
+	check_dmm "$far: all could be served" equal "$(since udp_failures)" 0
+	check_dmm "$far: refusals were told" at_least "$(since udp_errors)" 2
+	check "$far: the far host saw them" at_least "$(captured 'udp port 7007')" 400
+done
+
+# ---- real programs ----
+cat >"$TMP/dnsmasq.conf" <<-CONF
+	port=5353
+	bind-interfaces
+	listen-address=$FAR4,$FAR6
+	no-resolv
+	no-hosts
+	address=/x.test/192.0.2.77
+	log-queries
+	pid-file=
+CONF
+spawn dnsmasq in_far dnsmasq -k -C "$TMP/dnsmasq.conf" --log-facility=-
+wait_for far_serves 5353
+for host in $FAR4 $FAR6; do
+	mark
+	check "dig @$host" equal "$(run_managed web dig +short +tries=1 -p 5353 @$host x.test)" 192.0.2.77
+	check_dmm "dig @$host: through the instance" equal "$(since udp_receives)" 1
+done
+spawn iperf in_far iperf3 -s -p 5301
+wait_for far_listens 5301
+for way in "" -R; do
+	mark
+	# shellcheck disable=SC2086
+	run_managed web timeout 30 iperf3 -u -b 50M -l 1000 -t 2 -c $FAR4 -p 5301 $way -J >"$TMP/iperf.json" || true
+	packets=$(jq '.end.sum | (.packets // 0) - (.lost_packets // 0)' "$TMP/iperf.json")
+	echo "# iperf3 -u $way: $packets datagrams, and $(jq '.end.sum.lost_packets' "$TMP/iperf.json") lost"
+	check "iperf3 -u $way" at_least "$packets" 1000
+	if [ -z "$way" ]; then name=udp_transmits; else name=udp_receives; fi
+	check_dmm "iperf3 -u $way: through the instance" at_least "$(since $name)" "$packets"
+done
+[ "$DMM_BASELINE" = 1 ] && finish
+
+# ---- what is said of it ----
+spawn held run_managed web python3 -c "
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect(('$FAR4', 7007))
+s.send(b'echo')
+s.recv(10)
+print('held', *s.getsockname(), flush=True)
+time.sleep(60)"
+HELD=$SPAWNED
+wait_for grep -q held "$TMP/held.log"
+read -r _ address port <"$TMP/held.log"
+check "flows shows it" equal "$(policy -j flows |
+	jq -r '.[] | select(.proto == "udp") | "\(.stack) \(.reason) \(.carrier) \(.remote) \(.local)"')" \
+	"edge0 rule udp $FAR4:7007 $address:$port"
+check "explain says where one would go" equal \
+	"$(policy -j explain group web proto udp remote $FAR4 remote_port 53 | jq -r '"\(.result.stack) \(.result.reason)"')" "edge0 rule"
+
+# ---- sockets that no instance could serve stay, and are counted ----
+for option in IPPROTO_IP,8,1 IPPROTO_IP,11,1 IPPROTO_IP,10,2 IPPROTO_IP,1,16 SOL_SOCKET,25,near0 SOL_SOCKET,36,7; do
+	before=$(verdicts kernel unsupported-socket)
+	check "option $option: served by the kernel" run_managed web python3 -c "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+level, name, value = '$option'.split(',')
+s.setsockopt(getattr(socket, level), int(name), int(value) if value.isdigit() else value.encode())
+s.settimeout(3)
+s.connect(('$FAR4', 7007))
+s.send(b'echo')
+assert s.recv(10) == b'echo'"
+	check "option $option: and counted" equal "$(verdicts kernel unsupported-socket)" $((before + 1))
+done
+
+# ---- nothing is left behind ----
+records() { bpftool map dump pinned "$DMM_BPFFS/maps/dmm_udp" -j | jq length; }
+fds() { find "/proc/$(instance_pid)/fd" -mindepth 1 | wc -l; }
+check "one flow is left" wait_for equal "$(records)" 1
+end "$HELD"
+none() { [ "$(records)" = 0 ]; }
+check "no flow is left" wait_for none
+before=$(fds)
+run_managed web python3 "$udp" client $FAR4 7008 9 $NEAR4 >/dev/null 2>&1 || true
+wait_for none
+check "no descriptor is left" equal "$(fds)" "$before"
+
+# ---- the instance dies ----
+spawn victim run_managed web python3 -c "
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(3)
+s.connect(('$FAR4', 7007))
+s.send(b'echo')
+s.recv(10)
+print('ready', flush=True)
+for _ in range(100):
+    try:
+        s.send(b'echo')
+        s.recv(10)
+    except OSError as e:
+        print(e.strerror, flush=True)
+        break
+    time.sleep(0.1)
+s.connect(('$FAR4', 7008))
+s.send(b'echo')
+print(s.recv(10), flush=True)"
+wait_for grep -q ready "$TMP/victim.log"
+kill -9 "$(instance_pid)"
+check "an instance that dies is noticed" wait_for grep -q "Connection refused" "$TMP/victim.log"
+check "and connect() finds a way again" wait_for grep -q "b'echo'" "$TMP/victim.log"
+finish

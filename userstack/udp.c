@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * UDP of applications: one carrier, a socket of ours, for each flow.
+ *
+ * Carriers are made in advance and offered; the programs give one to a UDP socket that connects,
+ * and tell of it before that call returns. What the application sends comes to the carrier, from
+ * the address and port that are the flow's own end towards the far side, too. What comes from
+ * anywhere else is no business of the flow. Boundaries are kept; nothing is queued here: what finds
+ * no room is dropped, as UDP may, and counted.
+ *
+ * The port is not known yet if the kernel chooses it within connect(): then it is asked for.
+ */
+#include <errno.h>
+#include <netinet/icmp6.h>
+#include <netinet/in.h>
+#include <netinet/ip_icmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "lib/base/addr.h"
+#include "lib/base/log.h"
+#include "lib/base/util.h"
+#include "userstack/net/frame.h"
+#include "userstack/stack.h"
+
+#define UDP_MAX 65536 /* longer than any datagram */
+#define UDP_BATCH 32
+#define UDP_ROUND 8	     /* batches of one flow before the others have their turn */
+#define UDP_DRAIN 1024	     /* batches: more than a full queue */
+#define UDP_SWEEP 512	     /* flows that are looked at in each tick */
+#define UDP_QUEUE (2u << 20) /* bytes that wait at a carrier */
+#define UDP_BUCKETS 4096
+
+struct udp_flow {
+	struct watch watch; /* the carrier */
+	uint16_t port;	    /* the carrier's */
+	struct dmm_flow rec;
+	struct dmm_addr remote, local; /* local.port 0: not known yet */
+	struct engine_udp *pair;       /* NULL: not yet */
+	uint32_t lost;		       /* datagrams that the carrier had no room for, ever */
+	struct udp_flow *next;	       /* in a bucket, if there is a pair */
+	TAILQ_ENTRY(udp_flow) entry;   /* in flows, or dead */
+};
+TAILQ_HEAD(udp_list, udp_flow);
+
+struct udp {
+	int family;	   /* of carriers: AF_INET6, which take both, or AF_INET */
+	int free[UDP_MAX]; /* descriptors of carriers that wait for a flow, by port, + 1; 0: none */
+	struct udp_flow *by_port[UDP_MAX];
+	struct udp_flow *bucket[UDP_BUCKETS]; /* by addresses */
+	struct udp_list flows, dead;
+	/* of one batch */
+	struct mmsghdr msg[UDP_BATCH];
+	struct iovec iov[UDP_BATCH];
+	struct sockaddr_storage from[UDP_BATCH];
+	_Alignas(struct cmsghdr) char control[UDP_BATCH][CMSG_SPACE(sizeof(uint32_t))];
+	uint8_t data[UDP_BATCH][UDP_MAX];
+};
+
+/* ---- carriers that wait ---- */
+
+static socklen_t udp_sockaddr(const struct udp *u, const struct dmm_addr *a,
+			      struct sockaddr_storage *ret)
+{
+	struct sockaddr_in6 *sa = (struct sockaddr_in6 *)ret;
+
+	if (u->family == AF_INET)
+		return addr_to_sockaddr(a, ret);
+	*sa = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(a->port)};
+	memcpy(&sa->sin6_addr, a->ip, 16);
+	return sizeof(*sa);
+}
+
+/* A socket on a port that the kernel chooses, on all addresses. */
+static int udp_socket(const struct udp *u, uint16_t *ret_port)
+{
+	int fd = socket(u->family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
+	int on = 1, off = 0, queue = UDP_QUEUE, r;
+	struct sockaddr_storage sa = {.ss_family = (sa_family_t)u->family};
+	struct dmm_addr a = {0};
+	socklen_t len = sizeof(sa);
+
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &queue, sizeof(queue));
+	setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof(on));
+	if ((u->family == AF_INET6 &&
+	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0) ||
+	    bind(fd, (struct sockaddr *)&sa, len) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&sa, &len) < 0) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	addr_from_sockaddr((struct sockaddr *)&sa, &a);
+	*ret_port = a.port;
+	return fd;
+}
+
+/* As many as there shall be. */
+static int udp_offer(struct stack *s)
+{
+	struct udp *u = s->udp;
+	uint16_t port = 0;
+	int fd, r = 0;
+
+	while (!r) {
+		fd = udp_socket(u, &port);
+		if (fd < 0)
+			return fd;
+		u->free[port] = fd + 1;
+		r = hold_udp_offer(s->hold, fd, port);
+	}
+	u->free[port] = 0;
+	close(fd);
+	return r == -EAGAIN ? 0 : r;
+}
+
+/* ---- flows ---- */
+
+static struct udp_flow **udp_slot(struct udp *u, const struct dmm_addr *remote,
+				  const struct dmm_addr *local)
+{
+	uint32_t r, h;
+	struct udp_flow **at;
+
+	memcpy(&r, remote->ip + 12, 4);
+	h = (r * 0x85ebca6bu ^ ((uint32_t)remote->port << 16 | local->port)) * 0x9e3779b1u;
+	for (at = &u->bucket[(h ^ h >> 15) % UDP_BUCKETS]; *at; at = &(*at)->next)
+		if (!memcmp(&(*at)->remote, remote, sizeof(*remote)) &&
+		    !memcmp(&(*at)->local, local, sizeof(*local)))
+			break;
+	return at;
+}
+
+static void udp_end(struct stack *s, struct udp_flow *f)
+{
+	struct udp_flow **at;
+
+	if (f->pair) {
+		at = udp_slot(s->udp, &f->remote, &f->local);
+		*at = f->next;
+		xdp_udp_set(s->xdp, &f->remote, &f->local, false);
+		s->c.engine->udp->close(f->pair);
+	}
+	hold_udp_forget(s->hold, f->port);
+	s->udp->by_port[f->port] = NULL;
+	close(f->watch.fd); /* what the application still sends is refused */
+	f->watch = (struct watch){-1, NULL};
+	TAILQ_REMOVE(&s->udp->flows, f, entry);
+	TAILQ_INSERT_TAIL(&s->udp->dead, f, entry);
+}
+
+/* The port is known: from now on packets are ours. */
+static int udp_begin(struct stack *s, struct udp_flow *f)
+{
+	struct udp_flow **at = udp_slot(s->udp, &f->remote, &f->local);
+	struct sockaddr_storage sa;
+	socklen_t len = udp_sockaddr(s->udp, &f->local, &sa);
+	int r;
+
+	if (*at) /* SO_REUSEPORT */
+		return -EADDRINUSE;
+	/* from here on the kernel lets nobody else in */
+	if (connect(f->watch.fd, (struct sockaddr *)&sa, len) < 0)
+		return -errno;
+	r = xdp_udp_set(s->xdp, &f->remote, &f->local, true);
+	if (r < 0)
+		return r;
+	r = s->c.engine->udp->open(s->engine, &f->remote, &f->local, f, &f->pair);
+	if (r < 0) {
+		xdp_udp_set(s->xdp, &f->remote, &f->local, false);
+		return r;
+	}
+	*at = f;
+	return 0;
+}
+
+static void udp_failed(struct stack *s, struct udp_flow *f, int r)
+{
+	STACK_COUNT(s, UDP_FAIL, 1);
+	if (stack_may_complain(s))
+		log_warn("cannot serve a UDP socket: %s; it is refused", strerror(-r));
+	udp_end(s, f);
+}
+
+/* Learn the application's port, if it can be known by now. *ret_left: see hold_udp_port(). False:
+ * the flow is over. */
+static bool udp_learn(struct stack *s, struct udp_flow *f, bool *ret_left)
+{
+	int r = hold_udp_port(s->hold, f->port, ret_left);
+
+	if (r > 0 && !f->pair) {
+		f->local.port = (uint16_t)r;
+		r = udp_begin(s, f);
+	}
+	if (r >= 0)
+		return true;
+	udp_failed(s, f, r);
+	return false;
+}
+
+/* ---- from the application ---- */
+
+static void udp_prepare(struct udp *u)
+{
+	for (unsigned i = 0; i < UDP_BATCH; i++) {
+		u->iov[i] = (struct iovec){u->data[i], UDP_MAX};
+		u->msg[i].msg_hdr = (struct msghdr){
+			.msg_name = &u->from[i],
+			.msg_namelen = sizeof(u->from[i]),
+			.msg_iov = &u->iov[i],
+			.msg_iovlen = 1,
+			.msg_control = u->control[i],
+			.msg_controllen = sizeof(u->control[i]),
+		};
+	}
+}
+
+/* SO_RXQ_OVFL tells how many were lost since the socket is there. */
+static void udp_count_lost(struct stack *s, struct udp_flow *f, struct msghdr *h)
+{
+	struct cmsghdr *c = CMSG_FIRSTHDR(h);
+	uint32_t lost;
+
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SO_RXQ_OVFL)
+		return;
+	memcpy(&lost, CMSG_DATA(c), sizeof(lost));
+	STACK_COUNT(s, UDP_DROPS, lost - f->lost);
+	f->lost = lost;
+}
+
+static void udp_take(struct stack *s, struct udp_flow *f, struct mmsghdr *m)
+{
+	struct dmm_addr from = {0};
+	int r;
+
+	udp_count_lost(s, f, &m->msg_hdr);
+	addr_from_sockaddr(m->msg_hdr.msg_name, &from);
+	if (!f->pair || memcmp(&from, &f->local, sizeof(from))) {
+		STACK_COUNT(s, CARRIER_STRANGER, 1);
+		return;
+	}
+	r = s->c.engine->udp->send(f->pair, m->msg_hdr.msg_iov->iov_base, m->msg_len, s->now);
+	STACK_COUNT(s, UDP_TX, !r);
+	STACK_COUNT(s, UDP_DROPS, !!r);
+	STACK_COUNT(s, APP_RX_BYTES, m->msg_len);
+}
+
+/* False: nothing is left. */
+static bool udp_read(struct stack *s, struct udp_flow *f)
+{
+	struct udp *u = s->udp;
+	int n;
+
+	udp_prepare(u);
+	n = recvmmsg(f->watch.fd, u->msg, UDP_BATCH, MSG_DONTWAIT, NULL);
+	if (n < 0) /* an error that the application's end gave is told once */
+		return errno == ECONNREFUSED;
+	for (int i = 0; i < n; i++)
+		udp_take(s, f, &u->msg[i]);
+	return n == UDP_BATCH;
+}
+
+static void udp_readable(struct stack *s, struct watch *w, uint32_t events)
+{
+	struct udp_flow *f = (struct udp_flow *)w;
+	bool left;
+
+	(void)events;
+	if (!f->pair && !udp_learn(s, f, &left))
+		return;
+	for (unsigned i = 0; i < UDP_ROUND && udp_read(s, f); i++)
+		;
+}
+
+static void udp_event_open(struct stack *s, const struct dmm_event *ev)
+{
+	uint16_t port = ev->tuple.dst.port;
+	struct udp_flow *f = calloc(1, sizeof(*f));
+	bool left;
+	int r;
+
+	STACK_COUNT(s, UDP_FLOWS, 1);
+	if (!f) {
+		STACK_COUNT(s, UDP_FAIL, 1);
+		return; /* the carrier is nobody's, and takes nothing */
+	}
+	f->watch = (struct watch){s->udp->free[port] - 1, udp_readable};
+	f->port = port;
+	f->rec = ev->flow;
+	f->remote = ev->flow.remote;
+	f->local = ev->flow.local;
+	f->remote.pad = f->local.pad = 0;
+	s->udp->free[port] = 0;
+	s->udp->by_port[port] = f;
+	TAILQ_INSERT_TAIL(&s->udp->flows, f, entry);
+	r = stack_watch(s, &f->watch, EPOLLIN);
+	if (r < 0)
+		udp_failed(s, f, r);
+	else
+		udp_learn(s, f, &left);
+}
+
+/* What was sent before goes first. */
+static void udp_drain(struct stack *s, struct udp_flow *f)
+{
+	bool left;
+
+	if (!f->pair && !udp_learn(s, f, &left))
+		return;
+	for (unsigned i = 0; i < UDP_DRAIN && udp_read(s, f); i++)
+		;
+	udp_end(s, f);
+}
+
+void udp_event(struct stack *s, const struct dmm_event *ev)
+{
+	uint16_t port = ev->tuple.dst.port;
+	struct udp_flow *f;
+	int r;
+
+	if (!s->udp)
+		return;
+	f = s->udp->by_port[port];
+	if (ev->type == DMM_EV_UDP_CLOSE) {
+		if (f && f->rec.cookie == ev->flow.cookie)
+			udp_drain(s, f);
+		return;
+	}
+	if (f || !s->udp->free[port])
+		return;
+	udp_event_open(s, ev);
+	r = udp_offer(s);
+	if (r < 0 && stack_may_complain(s))
+		log_warn("cannot make another UDP carrier: %s", strerror(-r));
+}
+
+/* ---- to the application ---- */
+
+void udp_datagram(void *ctx, void *user, const void *data, size_t len)
+{
+	struct stack *s = ctx;
+	struct udp_flow *f = user;
+	ssize_t r;
+
+	r = send(f->watch.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (r < 0 && errno == ECONNREFUSED) /* of the one before */
+		r = send(f->watch.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	STACK_COUNT(s, UDP_RX, r >= 0);
+	STACK_COUNT(s, UDP_DROPS, r < 0);
+	STACK_COUNT(s, APP_TX_BYTES, r > 0 ? (dmm_u64)r : 0);
+}
+
+void udp_error(struct stack *s, const struct frame *fr)
+{
+	struct udp_flow *f = s->udp ? *udp_slot(s->udp, &fr->remote, &fr->local) : NULL;
+	struct dmm_addr via;
+
+	if (!f)
+		return;
+	if (fr->mtu) {
+		s->c.engine->udp->too_big(f->pair, fr->mtu, s->now);
+		return;
+	}
+	via = f->local;
+	via.port = f->port;
+	if (inject_icmp(&s->inject, &f->local, &via, fr->icmp_type, fr->icmp_code) == 0)
+		STACK_COUNT(s, UDP_ERRORS, 1);
+}
+
+/* ---- life ---- */
+
+/* An event that was lost: those flows are found here, some at a time. */
+void udp_tick(struct stack *s)
+{
+	struct udp_flow *f, *next;
+	struct udp_list seen;
+	bool left = false;
+
+	if (!s->udp)
+		return;
+	TAILQ_INIT(&seen);
+	f = TAILQ_FIRST(&s->udp->flows);
+	for (unsigned i = 0; f && i < UDP_SWEEP; i++, f = next) {
+		next = TAILQ_NEXT(f, entry);
+		if (!udp_learn(s, f, &left))
+			continue;
+		if (left) {
+			udp_drain(s, f);
+			continue;
+		}
+		TAILQ_REMOVE(&s->udp->flows, f, entry);
+		TAILQ_INSERT_TAIL(&seen, f, entry);
+	}
+	TAILQ_CONCAT(&s->udp->flows, &seen, entry);
+	udp_offer(s);
+}
+
+void udp_reap(struct stack *s)
+{
+	struct udp_flow *f;
+
+	while (s->udp && (f = TAILQ_FIRST(&s->udp->dead))) {
+		TAILQ_REMOVE(&s->udp->dead, f, entry);
+		free(f);
+	}
+}
+
+int udp_open(struct stack *s)
+{
+	struct udp *u;
+	int fd, r;
+
+	hold_udp_clear(s->hold); /* of an instance that died */
+	if (!s->c.engine->udp)
+		return 0;
+	u = calloc(1, sizeof(*u));
+	if (!u)
+		return -ENOMEM;
+	s->udp = u;
+	TAILQ_INIT(&u->flows);
+	TAILQ_INIT(&u->dead);
+	fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	u->family = fd < 0 ? AF_INET : AF_INET6;
+	close_ptr(&fd);
+	r = udp_offer(s);
+	if (r < 0)
+		log_err("cannot make UDP carriers: %s", strerror(-r));
+	return r;
+}
+
+void udp_close(struct stack *s)
+{
+	struct udp_flow *f;
+
+	if (!s->udp)
+		return;
+	while ((f = TAILQ_FIRST(&s->udp->flows)))
+		udp_end(s, f);
+	udp_reap(s);
+	hold_udp_clear(s->hold);
+	for (unsigned i = 0; i < UDP_MAX; i++)
+		if (s->udp->free[i])
+			close(s->udp->free[i] - 1);
+	free(s->udp);
+	s->udp = NULL;
+}

@@ -75,12 +75,29 @@ static bool drop_absurd(struct hist *h)
 	return any;
 }
 
-static dmm_u32 scale(dmm_u32 n, double by, dmm_u64 *random)
+static dmm_u64 scale(dmm_u64 n, double by, dmm_u64 *random)
 {
-	double v = n * by;
-	dmm_u32 whole = (dmm_u32)v;
+	double v = (double)n * by;
+	dmm_u64 whole = (dmm_u64)v;
 
-	return whole + (n && random_share(random) < v - whole);
+	return whole + (n && random_share(random) < v - (double)whole);
+}
+
+static void scale_segments(struct report *r, double by, dmm_u64 *random)
+{
+	r->segments = scale(r->segments, by, random);
+	r->resent = MIN(scale(r->resent, by, random), r->segments);
+}
+
+/* A connection that says that it had billions does not outweigh all others. */
+static bool bound_segments(struct report *r, dmm_u64 *random)
+{
+	dmm_u64 most = (dmm_u64)r->connections * REPORT_SEGMENTS;
+
+	if (r->segments <= most)
+		return false;
+	scale_segments(r, (double)most / (double)r->segments, random);
+	return true;
 }
 
 bool report_bound(struct report *r, dmm_u32 most, dmm_u64 *random)
@@ -89,15 +106,15 @@ bool report_bound(struct report *r, dmm_u32 most, dmm_u64 *random)
 	double by = (double)most / r->connections;
 
 	any |= drop_absurd(&r->hist[REPORT_SRTT]);
+	any |= bound_segments(r, random);
 	if (r->connections <= most)
 		return any;
 	r->connections = most;
 	for (unsigned i = 0; i < DMM_FAILURES; i++)
-		r->failed[i] = scale(r->failed[i], by, random);
+		r->failed[i] = (dmm_u32)scale(r->failed[i], by, random);
 	for (unsigned m = 0; m < REPORT_METRICS; m++)
 		for (unsigned i = 0; i < HIST_BUCKETS; i++)
-			r->hist[m].count[i] = scale(r->hist[m].count[i], by, random);
-	r->segments = (dmm_u64)((double)r->segments * by);
-	r->resent = (dmm_u64)((double)r->resent * by);
+			r->hist[m].count[i] = (dmm_u32)scale(r->hist[m].count[i], by, random);
+	scale_segments(r, by, random);
 	return true;
 }

@@ -13,6 +13,7 @@
 #include "policyd/nrd/hist.h"
 
 #define REPORT_MAX 256		    /* connections of one report that count */
+#define REPORT_SEGMENTS 1000	    /* of a connection that count, on average of its report */
 #define REPORT_ABSURD_US 120000000U /* no handshake and no round trip takes two minutes */
 #define REPORT_RATE_BYTES 65536	    /* fewer bytes say nothing of a connection's rate */
 
@@ -69,9 +70,9 @@ dmm_u32 report_failed(const struct report *r);
 enum report_refusal report_judge(const struct report *r);
 
 /*
- * Leave absurd values out and scale all counts down to `most` connections, rounding by chance so
- * that rare values keep their weight on average. *random is the state of a generator. True if it
- * changed anything.
+ * Leave absurd values out and scale all counts down to `most` connections, and segments to
+ * REPORT_SEGMENTS for each, rounding by chance so that rare values keep their weight on average.
+ * *random is the state of a generator. True if it changed anything.
  */
 bool report_bound(struct report *r, dmm_u32 most, dmm_u64 *random);
 

@@ -268,6 +268,29 @@ static void test_report_bound(void)
 	CU_ASSERT_DOUBLE_EQUAL(slow / 100, 0.2, 0.15);
 }
 
+/* Segments are no more than connections may have, and few that were sent again do not vanish. */
+static void test_report_segments(void)
+{
+	double resent = 0;
+	dmm_u64 random = 12;
+	struct report r = report_of(2, 0, 100);
+
+	r.segments = INT64_MAX;
+	r.resent = INT64_MAX / 4;
+	CU_ASSERT_TRUE(report_bound(&r, REPORT_MAX, &random));
+	CU_ASSERT_EQUAL(r.segments, 2 * REPORT_SEGMENTS);
+	CU_ASSERT(r.resent >= REPORT_SEGMENTS / 2 && r.resent <= REPORT_SEGMENTS / 2 + 1);
+	for (unsigned i = 0; i < 400; i++) {
+		r = report_of(100 * REPORT_MAX, 0, 100);
+		r.segments = 20ULL * r.connections;
+		r.resent = 50;
+		report_bound(&r, REPORT_MAX, &random);
+		CU_ASSERT_EQUAL(r.segments, 20 * REPORT_MAX);
+		resent += (double)r.resent;
+	}
+	CU_ASSERT_DOUBLE_EQUAL(resent / 400, 0.5, 0.1);
+}
+
 /* ---- rules and the table ---- */
 
 static struct nrd_rule rule_of(const char *name)
@@ -656,6 +679,7 @@ int main(void)
 		{"what ends is counted once", test_report_settle},
 		{"a report that contradicts itself", test_report_judge},
 		{"a report that says too much", test_report_bound},
+		{"segments of a report", test_report_segments},
 		{"reports that are refused", test_refused},
 		{"what was in use goes on", test_resume},
 		{"turns that break an sla", test_sla},

@@ -14,36 +14,41 @@ void neigh_init(struct neigh_table *t, const struct neigh_host *h)
 	*t = (struct neigh_table){.host = h};
 }
 
-/* The array is emptied first: unreachable() may bring new packets. */
+/* The queue is emptied first: unreachable() may bring new packets. */
 static unsigned neigh_flush(struct neigh_table *t, struct neigh *e, bool deliver)
 {
-	struct neigh_packet packet[NEIGH_QUEUE];
-	unsigned n = e->packets;
+	struct neigh_packets packets = STAILQ_HEAD_INITIALIZER(packets);
+	struct neigh_packet *p;
+	unsigned n = 0;
 
-	memcpy(packet, e->packet, sizeof(packet));
-	e->packets = 0;
-	t->waiting -= n;
-	for (unsigned i = 0; i < n; i++) {
-		struct iovec iov = {packet[i].data, packet[i].len};
+	STAILQ_CONCAT(&packets, &e->packets);
+	e->queued = 0;
+	for (; (p = STAILQ_FIRST(&packets)); n++) {
+		struct iovec iov = {p->data, p->len};
 
+		STAILQ_REMOVE_HEAD(&packets, entry);
+		t->waiting--;
 		if (deliver)
-			t->host->send(t->host->ctx, e->mac, &iov, 1, packet[i].mss);
+			t->host->send(t->host->ctx, e->mac, &iov, 1, p->mss);
 		else
-			t->host->unreachable(t->host->ctx, packet[i].data, packet[i].len);
-		free(packet[i].data);
+			t->host->unreachable(t->host->ctx, p->data, p->len);
+		free(p);
 	}
 	return n;
 }
 
 void neigh_fini(struct neigh_table *t)
 {
+	struct neigh_packet *p;
 	struct neigh *e;
 
 	for (unsigned b = 0; b < NEIGH_BUCKETS; b++)
 		while ((e = t->bucket[b])) {
 			t->bucket[b] = e->next;
-			for (unsigned i = 0; i < e->packets; i++)
-				free(e->packet[i].data);
+			while ((p = STAILQ_FIRST(&e->packets))) {
+				STAILQ_REMOVE_HEAD(&e->packets, entry);
+				free(p);
+			}
 			free(e);
 		}
 }
@@ -71,6 +76,7 @@ struct neigh *neigh_get(struct neigh_table *t, const dmm_u8 ip[16])
 	if (!*at)
 		return NULL;
 	memcpy((*at)->ip, ip, 16);
+	STAILQ_INIT(&(*at)->packets);
 	t->n++;
 	return *at;
 }
@@ -109,18 +115,21 @@ int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov
 		t->host->send(t->host->ctx, e->mac, iov, n, mss);
 		return 1;
 	}
-	if (e->packets == NEIGH_QUEUE)
-		return -ENOBUFS;
 	for (unsigned i = 0; i < n; i++)
 		len += iov[i].iov_len;
-	p = &e->packet[e->packets];
-	*p = (struct neigh_packet){malloc(len), len, mss};
-	if (!p->data)
+	if (e->queued + NEIGH_PACKET + len > NEIGH_QUEUE)
 		return -ENOBUFS;
+	p = malloc(sizeof(*p) + len);
+	if (!p)
+		return -ENOBUFS;
+	p->len = len;
+	p->mss = mss;
 	for (unsigned i = 0; i < n; off += iov[i++].iov_len)
 		memcpy(p->data + off, iov[i].iov_base, iov[i].iov_len);
-	if (!e->packets++)
+	if (STAILQ_EMPTY(&e->packets))
 		e->since = now;
+	STAILQ_INSERT_TAIL(&e->packets, p, entry);
+	e->queued += NEIGH_PACKET + len;
 	t->waiting++;
 	return 0;
 }
@@ -131,9 +140,9 @@ unsigned neigh_expire(struct neigh_table *t, uint64_t now)
 
 	for (unsigned b = 0; b < NEIGH_BUCKETS; b++)
 		for (struct neigh **at = &t->bucket[b], *e; (e = *at);) {
-			if (e->packets && now - e->since > NEIGH_WAIT_NS)
+			if (e->queued && now - e->since > NEIGH_WAIT_NS)
 				dropped += neigh_flush(t, e, false);
-			if (e->packets || (e->state & NUD_USABLE) ||
+			if (e->queued || (e->state & NUD_USABLE) ||
 			    now - e->asked < 5 * NEIGH_ASK_NS) {
 				at = &e->next;
 				continue;

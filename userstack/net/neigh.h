@@ -5,21 +5,25 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/uio.h>
 
 #include "bpf/dmm_abi.h"
 
-#define NEIGH_QUEUE 8  /* packets that wait for one neighbour */
-#define NEIGH_MAX 8192 /* neighbours */
+#define NEIGH_QUEUE 212992u /* bytes that wait for one neighbour, as in Linux, and as there */
+#define NEIGH_PACKET 512u   /* so many for each packet beside its own */
+#define NEIGH_MAX 8192	    /* neighbours */
 #define NEIGH_BUCKETS 1024
 #define NEIGH_WAIT_NS 3500000000ULL /* the kernel gives up after 3 s, and says so */
 #define NEIGH_ASK_NS 1000000000ULL  /* between two requests for the same neighbour */
 
 struct neigh_packet {
-	uint8_t *data;
+	STAILQ_ENTRY(neigh_packet) entry;
 	size_t len;
 	uint32_t mss;
+	uint8_t data[];
 };
+STAILQ_HEAD(neigh_packets, neigh_packet);
 
 struct neigh {
 	struct neigh *next;
@@ -28,8 +32,8 @@ struct neigh {
 	uint16_t state; /* NUD_* of linux/neighbour.h; 0: unknown to the kernel */
 	uint64_t asked; /* when the kernel was last told that it is in use */
 	uint64_t since; /* when the first packet began to wait */
-	struct neigh_packet packet[NEIGH_QUEUE];
-	unsigned packets;
+	struct neigh_packets packets;
+	size_t queued; /* of NEIGH_QUEUE */
 };
 
 struct neigh_host {

@@ -127,6 +127,28 @@ static void test_data_after_close(void)
 	peer_stop();
 }
 
+/* What the windows let go is not held back by pacing when a reset is to follow it. */
+static void test_last_words(void)
+{
+	const struct segment *s;
+	unsigned n = 0;
+
+	peer_meet(&peer_usual);
+	peer.e->tune.pacing = true;
+	peer_send(20 * MSS);
+	while (peer_take())
+		n++;
+	CU_ASSERT(n > 0 && n < 10);
+	engine_native.abort(peer.conn);
+	while ((s = peer_take()) && !(s->flags & TCP_RST))
+		n++;
+	CU_ASSERT_EQUAL(n, 10); /* the initial window */
+	CU_ASSERT_FATAL(s != NULL);
+	CU_ASSERT_EQUAL(s->seq, 1 + 10 * MSS);
+	peer_quiet();
+	peer_stop();
+}
+
 /* The peer never sends its FIN. */
 static void test_orphan(void)
 {
@@ -169,6 +191,7 @@ int main(void)
 		{"TIME-WAIT and the peer's clock", test_time_wait_clock},
 		{"a successor of one in TIME-WAIT", test_succeed},
 		{"bytes after close()", test_data_after_close},
+		{"the last words before a reset", test_last_words},
 		{"a FIN that never comes", test_orphan},
 		{"a FIN that comes early", test_early_fin},
 		CU_TEST_INFO_NULL,

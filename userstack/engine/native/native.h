@@ -158,6 +158,7 @@ struct engine_conn {
 	bool want_room;
 	bool host_knows; /* it has a `user`: connect() or accepted() */
 	bool in_table, connecting;
+	bool unpaced;	       /* what may go goes at once */
 	bool cwnd_full;	       /* something waited for the congestion window, before full_end */
 	bool urgent_out;       /* snd_up is not acknowledged */
 	bool challenged;       /* TIME-WAIT: answered a SYN that did not end it */

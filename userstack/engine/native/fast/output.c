@@ -182,7 +182,7 @@ static void output_pace(struct engine_conn *c, uint32_t len)
 {
 	uint64_t rate; /* bytes a second */
 
-	if (!c->e->tune.pacing || c->srtt_us < PACE_RTT_MIN_US)
+	if (!c->e->tune.pacing || c->unpaced || c->srtt_us < PACE_RTT_MIN_US)
 		return;
 	rate = (uint64_t)c->cwnd * 1000000 / c->srtt_us;
 	rate = c->cwnd < c->ssthresh ? 2 * rate : rate * 6 / 5;

@@ -83,10 +83,21 @@ void close_close(struct engine_conn *c)
 	close_shutdown(c);
 }
 
+/* An application that resets expects its last words to be on their way, as they are where nothing
+ * paces: what the windows let go goes first. */
+static void close_flush(struct engine_conn *c)
+{
+	c->unpaced = true;
+	c->pace_at = 0;
+	output_conn(c);
+}
+
 /* Both FINs are out, or it failed: then there is nobody to tell. */
 void close_abort(struct engine_conn *c)
 {
 	close_silence(c);
+	if (conn_synchronized(c) && c->state < TCP_CLOSING)
+		close_flush(c);
 	if (c->state >= TCP_CLOSING)
 		stream_fini(&c->rx, &c->e->chunks);
 	else

@@ -17,6 +17,7 @@
 #include "userstack/net/frame.h"
 #include "userstack/stack.h"
 
+#define GIVE_BACK_NS 10000000ULL
 #define PORTS_FIRST 61000 /* above Linux's default ip_local_port_range */
 #define PORTS_MIN 1024	  /* fewer than these: share with the kernel */
 
@@ -43,13 +44,55 @@ static struct owned **owned_slot(struct stack *s, const struct dmm_addr *remote,
 	return at;
 }
 
-/* A connection that we closed keeps its pair in the engine for a while. True: no longer. */
-static bool owned_succeed(struct stack *s, struct owned *o)
+/* Its packets are no longer its own. */
+static void owned_unlink(struct stack *s, struct owned *o)
 {
-	struct dmm_addr remote = o->remote, local = o->local;
+	struct owned **at = owned_slot(s, &o->remote, &o->local);
 
-	return !o->conn && s->c.engine->succeed &&
-	       s->c.engine->succeed(s->engine, &remote, &local, s->now);
+	if (*at != o)
+		return;
+	*at = o->next;
+	xdp_flow_set(s->xdp, &o->remote, &o->local, DMM_XFLOW_NONE);
+}
+
+void owned_free(struct stack *s, struct owned *o)
+{
+	owned_unlink(s, o);
+	if (o->released)
+		TAILQ_REMOVE(&s->released, o, entry);
+	if (o->flow)
+		o->flow->owned = NULL;
+	free(o);
+}
+
+/*
+ * What the engine sent last waits in the port, perhaps behind a ring of the device. Meanwhile the
+ * kernel would answer what still comes with a reset that overtakes it.
+ */
+static void owned_release(struct stack *s, struct owned *o)
+{
+	if (o->flow)
+		o->flow->owned = NULL;
+	o->flow = NULL;
+	o->conn = NULL;
+	o->released = s->now;
+	TAILQ_INSERT_TAIL(&s->released, o, entry);
+}
+
+void owned_reap(struct stack *s)
+{
+	struct owned *o;
+
+	while ((o = TAILQ_FIRST(&s->released)) && s->now - o->released >= GIVE_BACK_NS)
+		owned_free(s, o);
+}
+
+/* A connection that we closed keeps its pair in the engine for a while. True: no longer. */
+static bool owned_succeed(struct stack *s, const struct owned *o)
+{
+	return o->released ||
+	       (!o->conn && s->c.engine->succeed &&
+		s->c.engine->succeed(s->engine, &o->remote, &o->local, s->now));
 }
 
 int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_addr *local,
@@ -60,6 +103,8 @@ int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_a
 
 	if (o && !owned_succeed(s, o))
 		return -EADDRINUSE;
+	if (o)
+		owned_free(s, o);
 	o = calloc(1, sizeof(*o));
 	if (!o)
 		return -ENOMEM;
@@ -76,17 +121,6 @@ int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_a
 	*at = o;
 	*ret = o;
 	return 0;
-}
-
-/* Its packets are no longer its own. */
-static void owned_unlink(struct stack *s, struct owned *o)
-{
-	struct owned **at = owned_slot(s, &o->remote, &o->local);
-
-	if (*at != o)
-		return;
-	*at = o->next;
-	xdp_flow_set(s->xdp, &o->remote, &o->local, DMM_XFLOW_NONE);
 }
 
 /* The owner of a pair may have been another connection since. */
@@ -123,14 +157,6 @@ void owned_port_left(struct stack *s, uint16_t port)
 		for (struct owned *o = s->owned_hash[i]; o; o = o->next)
 			if (o->local.port == port)
 				owned_closed(s, o);
-}
-
-void owned_free(struct stack *s, struct owned *o)
-{
-	owned_unlink(s, o);
-	if (o->flow)
-		o->flow->owned = NULL;
-	free(o);
 }
 
 /* RFC 6056, 3.3.4: each destination has a place of its own to count from, which only we know, and
@@ -376,7 +402,7 @@ static void *path_accepted(void *ctx, void *listener_user, struct engine_conn *c
 
 static void path_released(void *ctx, void *user)
 {
-	owned_free(ctx, user);
+	owned_release(ctx, user);
 }
 
 static void path_addr(void *ctx, const dmm_u8 ip[16], bool add)
@@ -485,9 +511,13 @@ int path_open(struct stack *s)
 
 void path_close(struct stack *s)
 {
+	struct owned *o;
+
 	if (s->engine)
 		s->c.engine->stop(s->engine);
 	s->engine = NULL;
+	while ((o = TAILQ_FIRST(&s->released)))
+		owned_free(s, o);
 	if (s->net)
 		net_close(s->net);
 	s->net = NULL;

@@ -356,6 +356,7 @@ int stack_open(struct stack **ret, const struct stack_config *c)
 	TAILQ_INIT(&s->work);
 	TAILQ_INIT(&s->held);
 	TAILQ_INIT(&s->dead);
+	TAILQ_INIT(&s->released);
 	TAILQ_INIT(&s->listening);
 	s->ifindex = (int)if_nametoindex(c->interface);
 	r = s->ifindex ? 0 : -errno;
@@ -491,6 +492,7 @@ static bool turn(struct stack *s, unsigned events)
 	s->c.port->flush(s->port);
 	flow_reap(s);
 	udp_reap(s);
+	owned_reap(s);
 	if (s->now - s->rt->heartbeat_ns >= BEAT_NS) {
 		s->rt->heartbeat_ns = s->now;
 		count_kernel(s);

@@ -83,12 +83,14 @@ struct flow {
 TAILQ_HEAD(flow_list, flow);
 
 /* A pair of addresses whose packets XDP gives to the engine: from before connect(), or from accept,
- * until the engine releases it. It is the `user` of an engine connection. */
+ * until the engine has released it and what it sent is gone. It is the `user` of an engine connection. */
 struct owned {
 	struct owned *next;
 	struct dmm_addr remote, local;
 	struct engine_conn *conn; /* NULL: closed by us */
 	struct flow *flow;	  /* NULL: it ended, the engine lingers */
+	TAILQ_ENTRY(owned) entry; /* in stack.released, if released */
+	uint64_t released;	  /* by the engine, when; 0: not yet */
 };
 
 struct stack_config {
@@ -147,6 +149,7 @@ struct stack {
 	unsigned flows_n;
 	struct flow *held_hash[STACK_BUCKETS];	 /* by the application's end of the carrier */
 	struct owned *owned_hash[STACK_BUCKETS]; /* by remote and local */
+	TAILQ_HEAD(owned_list, owned) released; /* in the order of time */
 	TAILQ_HEAD(, listening) listening;
 	dmm_u64 lost_seen;	  /* events lost, of all instances, when last looked */
 	uint64_t generation_seen; /* listen.c */
@@ -180,6 +183,8 @@ int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_a
 int owned_accept(struct stack *s, struct engine_conn *c, const struct dmm_addr *remote,
 		 const struct dmm_addr *local, struct owned **ret);
 void owned_free(struct stack *s, struct owned *o);
+/* Give the pairs back to the kernel that were released long enough ago. */
+void owned_reap(struct stack *s);
 /* The engine only lingers, if the host has closed o: a new connection of these addresses is the
  * kernel's, whose the port is. */
 void owned_closed(struct stack *s, const struct owned *o);

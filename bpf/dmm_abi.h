@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 15
+#define DMM_ABI_VERSION 16
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -350,6 +350,8 @@ struct dmm_cgroup_val {
 /* enum dmm_state: of an instance, in dmm_stack_rt.state. */
 enum dmm_state { DMM_STATE_DOWN, DMM_STATE_UP };
 
+#define DMM_CARRIER_PORTS 8 /* a power of two */
+
 /*
  * dmm_stackrt[id], mmapable: an instance as it runs, written by itself; dmm-policyd writes state =
  * DOWN for an instance that died. Not part of a generation.
@@ -359,13 +361,16 @@ struct dmm_stack_rt {
 	dmm_u32 pid;
 	dmm_u64 heartbeat_ns; /* at least every DMM_HEARTBEAT_NS while it runs */
 	dmm_u64 netns;	      /* cookie of the network namespace that its listeners are in */
-	dmm_u32 ifindex;
-	dmm_u16 port4, port6; /* carrier listeners on 127.0.0.1 and ::1; 0: none */
 	dmm_u64 started_ns;
+	dmm_u32 ifindex;
 	dmm_u32 xdp_mode; /* enum dmm_xdp_mode */
 	dmm_u32 off; /* 1: switched off by the operator, who writes this for stacks of all kinds */
 	dmm_u32 udp; /* 1: its engine has UDP */
 	dmm_u32 pad;
+	/* Carrier listeners on 127.0.0.1 and ::1, in host byte order; 0: none. From one address to
+	 * one port there are as many connections as ip_local_port_range has ports, so there are
+	 * several and sockets go to them in turn. */
+	dmm_u16 port4[DMM_CARRIER_PORTS], port6[DMM_CARRIER_PORTS];
 };
 #define DMM_HEARTBEAT_NS 1000000000ULL
 #define DMM_HEARTBEAT_DEAD_NS 5000000000ULL /* older than this: the instance hangs, stack-down */
@@ -752,7 +757,7 @@ static inline int dmm_sample_put(struct dmm_sample *slot, dmm_u64 n, const struc
 #define DMM_ASSERT(name, cond) typedef char dmm_assert_##name[(cond) ? 1 : -1]
 DMM_ASSERT(addr, sizeof(struct dmm_addr) == 20);
 DMM_ASSERT(meta, sizeof(struct dmm_meta) == 56);
-DMM_ASSERT(stack_rt, sizeof(struct dmm_stack_rt) == 56);
+DMM_ASSERT(stack_rt, sizeof(struct dmm_stack_rt) == 88);
 DMM_ASSERT(memo, sizeof(struct dmm_memo) == 64);
 DMM_ASSERT(cell, sizeof(struct dmm_cell) == 64);
 DMM_ASSERT(table, sizeof(struct dmm_table) == 64);

@@ -36,8 +36,9 @@ static enum dmm_reason ask_client(const struct walker *w, unsigned id)
 	if (!addr_is_any(s->local.ip) && (addr_is_v4(s->local.ip) != v4 ||
 					  maps_route(w->tree, id, s->local.ip) != DMM_ROUTE_LOCAL))
 		return DMM_REASON_UNSUPPORTED;
-	return s->proto == IPPROTO_UDP || (v4 ? rt->port4 : rt->port6) ? DMM_REASON_RULE
-								       : DMM_REASON_NO_LISTENER;
+	return s->proto == IPPROTO_UDP || (v4 ? rt->port4[0] : rt->port6[0])
+		       ? DMM_REASON_RULE
+		       : DMM_REASON_NO_LISTENER;
 }
 
 static enum dmm_reason ask_server(const struct walker *w, unsigned id)

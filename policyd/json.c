@@ -89,6 +89,15 @@ json_t *json_flow(const struct dmm_flow_row *f, const struct dmm_class *c)
 	return o;
 }
 
+static json_t *carrier_ports(const dmm_u16 port[DMM_CARRIER_PORTS])
+{
+	json_t *a = json_array();
+
+	for (unsigned i = 0; i < DMM_CARRIER_PORTS && port[i]; i++)
+		json_array_append_new(a, json_integer(port[i]));
+	return a;
+}
+
 static json_t *instance_state(const struct telemetry_stack *s)
 {
 	json_t *o = json_object();
@@ -96,8 +105,8 @@ static json_t *instance_state(const struct telemetry_stack *s)
 	set_u64(o, "pid", s->rt.pid);
 	set_u64(o, "netns_cookie", s->rt.netns);
 	set_u64(o, "ifindex", s->rt.ifindex);
-	set_u64(o, "port4", s->rt.port4);
-	set_u64(o, "port6", s->rt.port6);
+	set(o, "carriers4", carrier_ports(s->rt.port4));
+	set(o, "carriers6", carrier_ports(s->rt.port6));
 	set_u64(o, "started_ns", s->rt.started_ns);
 	set_u64(o, "heartbeat_ns", s->rt.heartbeat_ns);
 	set(o, "xdp_mode", WORD(words_xdp_mode, s->rt.xdp_mode));

@@ -26,35 +26,43 @@
 #define FORGET_NS 70000000000ULL     /* SYN retransmissions are at most 64 s apart */
 #define ACCEPT_WAIT_NS 3000000000ULL /* after a release: the application has given up */
 
-static unsigned held_bucket(const struct dmm_addr *src)
+/* port: of the carrier listener. */
+static unsigned held_bucket(const struct dmm_addr *src, uint16_t port)
 {
 	uint32_t w[4], h;
 
 	memcpy(w, src->ip, 16);
-	h = (w[0] ^ w[1] * 0x85ebca6bu ^ w[2] ^ w[3] * 0xc2b2ae35u ^ src->port) * 0x9e3779b1u;
+	h = w[0] ^ w[1] * 0x85ebca6bu ^ w[2] ^ w[3] * 0xc2b2ae35u;
+	h = (h ^ ((uint32_t)port << 16 | src->port)) * 0x9e3779b1u;
 	return (h ^ h >> 15) % STACK_BUCKETS;
 }
 
-static struct flow **held_slot(struct stack *s, const struct dmm_addr *src)
+static struct flow **held_slot(struct stack *s, const struct dmm_addr *src, uint16_t port)
 {
 	struct flow **at;
 
-	for (at = &s->held_hash[held_bucket(src)]; *at; at = &(*at)->held_next)
-		if ((*at)->tuple.src.port == src->port && !memcmp((*at)->tuple.src.ip, src->ip, 16))
+	for (at = &s->held_hash[held_bucket(src, port)]; *at; at = &(*at)->held_next)
+		if ((*at)->tuple.src.port == src->port && (*at)->tuple.dst.port == port &&
+		    !memcmp((*at)->tuple.src.ip, src->ip, 16))
 			break;
 	return at;
 }
 
+static struct flow **held_tuple(struct stack *s, const struct dmm_tuple *t)
+{
+	return held_slot(s, &t->src, t->dst.port);
+}
+
 static void carrier_hold(struct stack *s, struct flow *f)
 {
-	*held_slot(s, &f->tuple.src) = f;
+	*held_tuple(s, &f->tuple) = f;
 	f->held = true;
 	TAILQ_INSERT_TAIL(&s->held, f, held_entry);
 }
 
 void carrier_unhold(struct stack *s, struct flow *f)
 {
-	struct flow **at = held_slot(s, &f->tuple.src);
+	struct flow **at = held_tuple(s, &f->tuple);
 
 	if (*at == f)
 		*at = f->held_next;
@@ -179,12 +187,12 @@ void carrier_engine_event(struct stack *s, struct flow *f, unsigned events, int 
 	}
 }
 
-static void carrier_accepted(struct stack *s, int fd, const struct sockaddr *sa)
+static void carrier_accepted(struct stack *s, int fd, const struct sockaddr *sa, uint16_t port)
 {
 	struct dmm_addr peer = {0};
 	struct flow *f;
 
-	f = addr_from_sockaddr(sa, &peer) < 0 ? NULL : *held_slot(s, &peer);
+	f = addr_from_sockaddr(sa, &peer) < 0 ? NULL : *held_slot(s, &peer, port);
 	if (!f || f->state != FLOW_RELEASED || s->stopping) {
 		STACK_COUNT(s, CARRIER_STRANGER, 1);
 		close(fd); /* resets: the listener's SO_LINGER is inherited */
@@ -209,7 +217,7 @@ static void carrier_shed(struct stack *s, int listener)
 	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void carrier_accept(struct stack *s, const struct watch *w)
+static void carrier_accept(struct stack *s, const struct carrier_listener *l)
 {
 	struct sockaddr_storage sa;
 	socklen_t len;
@@ -217,13 +225,14 @@ static void carrier_accept(struct stack *s, const struct watch *w)
 
 	for (unsigned i = 0; i < ACCEPT_ROUND; i++) {
 		len = sizeof(sa);
-		fd = accept4(w->fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		fd = accept4(l->watch.fd, (struct sockaddr *)&sa, &len,
+			     SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
-			carrier_accepted(s, fd, (struct sockaddr *)&sa);
+			carrier_accepted(s, fd, (struct sockaddr *)&sa, l->port);
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE)
-			carrier_shed(s, w->fd);
+			carrier_shed(s, l->watch.fd);
 		else if (errno != ECONNABORTED && errno != EINTR)
 			return;
 	}
@@ -232,12 +241,24 @@ static void carrier_accept(struct stack *s, const struct watch *w)
 static void carrier_watch(struct stack *s, struct watch *w, uint32_t events)
 {
 	(void)events;
-	carrier_accept(s, w);
+	carrier_accept(s, (const struct carrier_listener *)w);
+}
+
+/* The listener that the SYN was for; NULL: none of ours. */
+static const struct carrier_listener *carrier_of(const struct stack *s, const struct dmm_tuple *t)
+{
+	const struct carrier_listener *l = addr_is_v4(t->src.ip) ? s->carrier4 : s->carrier6;
+
+	for (unsigned i = 0; i < DMM_CARRIER_PORTS; i++)
+		if (l[i].port == t->dst.port)
+			return &l[i];
+	return NULL;
 }
 
 static void carrier_syn(struct stack *s, const struct dmm_event *ev)
 {
-	struct flow *f = *held_slot(s, &ev->tuple.src);
+	const struct carrier_listener *l = carrier_of(s, &ev->tuple);
+	struct flow *f = *held_tuple(s, &ev->tuple);
 
 	if (!ev->known) {
 		inject_reset(&s->inject, &ev->tuple, ev->isn);
@@ -245,9 +266,9 @@ static void carrier_syn(struct stack *s, const struct dmm_event *ev)
 	}
 	/* Another connect() from a port whose last one was let go: it completed, or nothing came of
 	 * it. Take it from the accept queue before this one can be mistaken for it. */
-	if (f && f->syn.isn != ev->isn && f->state == FLOW_RELEASED) {
-		carrier_accept(s, addr_is_v4(ev->tuple.src.ip) ? &s->carrier4 : &s->carrier6);
-		f = *held_slot(s, &ev->tuple.src);
+	if (f && l && f->syn.isn != ev->isn && f->state == FLOW_RELEASED) {
+		carrier_accept(s, l);
+		f = *held_tuple(s, &ev->tuple);
 	}
 	if (f && f->syn.isn == ev->isn) { /* a retransmission */
 		f->seen = s->now;
@@ -259,7 +280,7 @@ static void carrier_syn(struct stack *s, const struct dmm_event *ev)
 	}
 	if (f) /* the port is in use again: that connect() is over */
 		flow_kill(s, f, "the application's port is in use again");
-	if (s->stopping || s->flows_n >= DMM_MAX_PENDING)
+	if (s->stopping || s->flows_n >= STACK_FLOWS_MAX)
 		return;
 	f = flow_new(s, FLOW_CONNECTING);
 	if (!f)
@@ -304,10 +325,11 @@ void carrier_events(struct stack *s)
 		log_err("event ring: %s", strerror(-r));
 }
 
-static int carrier_listen(struct stack *s, struct watch *w, const char *ip, uint16_t *ret_port)
+static int carrier_listen(struct stack *s, struct carrier_listener *l, const char *ip)
 {
 	struct dmm_addr a = {0};
 	struct sockaddr_storage sa;
+	struct watch *w = &l->watch;
 	socklen_t len;
 	int r;
 
@@ -328,7 +350,7 @@ static int carrier_listen(struct stack *s, struct watch *w, const char *ip, uint
 	if (listen(w->fd, BACKLOG) < 0 || getsockname(w->fd, (struct sockaddr *)&sa, &len) < 0)
 		goto fail;
 	addr_from_sockaddr((struct sockaddr *)&sa, &a);
-	*ret_port = a.port;
+	l->port = a.port;
 	r = stack_watch(s, w, EPOLLIN);
 	if (!r)
 		return 0;
@@ -340,34 +362,45 @@ fail:
 	return r;
 }
 
+static int carrier_listen_all(struct stack *s, struct carrier_listener l[DMM_CARRIER_PORTS],
+			      const char *ip, volatile dmm_u16 ret_ports[DMM_CARRIER_PORTS])
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < DMM_CARRIER_PORTS && !r; i++)
+		r = carrier_listen(s, &l[i], ip);
+	for (unsigned i = 0; i < DMM_CARRIER_PORTS; i++)
+		ret_ports[i] = r ? 0 : l[i].port;
+	return r;
+}
+
 int carrier_open(struct stack *s)
 {
-	uint16_t port4 = 0, port6 = 0;
 	int r;
 
 	r = inject_open(&s->inject);
 	if (r < 0)
 		return r;
-	r = carrier_listen(s, &s->carrier4, "127.0.0.1", &port4);
+	r = carrier_listen_all(s, s->carrier4, "127.0.0.1", s->rt->port4);
 	if (r < 0) {
 		log_err("cannot listen on 127.0.0.1: %s%s", strerror(-r),
 			r == -EADDRNOTAVAIL ? "; is the interface lo up?" : "");
 		return r;
 	}
-	r = s->inject.raw6 < 0 ? -EAFNOSUPPORT : carrier_listen(s, &s->carrier6, "::1", &port6);
+	r = s->inject.raw6 < 0 ? -EAFNOSUPPORT
+			       : carrier_listen_all(s, s->carrier6, "::1", s->rt->port6);
 	if (r < 0)
 		log_warn("cannot listen on ::1: %s; IPv6 connections stay on the kernel",
 			 strerror(-r));
-	s->rt->port4 = port4;
-	s->rt->port6 = port6;
 	return 0;
 }
 
 void carrier_close(struct stack *s)
 {
-	close_ptr(&s->carrier4.fd);
-	close_ptr(&s->carrier6.fd);
-	s->carrier4 = s->carrier6 = (struct watch){-1, NULL};
+	for (unsigned i = 0; i < DMM_CARRIER_PORTS; i++) {
+		close_ptr(&s->carrier4[i].watch.fd);
+		close_ptr(&s->carrier6[i].watch.fd);
+	}
 	inject_close(&s->inject);
 }
 

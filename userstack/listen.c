@@ -29,6 +29,8 @@
 #define JOIN_WAIT_NS \
 	30000000000ULL /* the application's accept queue is full for so long: give up */
 
+#define JOIN_ADDRESSES 200
+
 #define LOST_CHECK_NS 10000000000ULL
 #define COMMIT_TICKS 4 /* seconds after a commit in which its groups are settled */
 
@@ -290,6 +292,24 @@ static void listen_target(const struct listening *g, struct dmm_addr *ret)
 		addr_parse_ip(addr_is_v4(ret->ip) ? "127.0.0.1" : "::1", ret->ip);
 }
 
+/* From one address the kernel has so many ports for a listener. When there are many flows, carriers
+ * come from all over the loopback network; IPv6 has one such address. */
+static void listen_bind(struct stack *s, int fd, const struct dmm_addr *to)
+{
+	struct sockaddr_storage sa;
+	struct dmm_addr from = {0};
+	socklen_t len;
+	int on = 1;
+
+	if (s->flows_n < s->kernel_ports / 4 || !addr_is_v4(to->ip))
+		return;
+	addr_from_v4(from.ip, htonl(INADDR_LOOPBACK + 1 + s->joins++ % JOIN_ADDRESSES));
+	len = addr_to_sockaddr(&from, &sa);
+	/* without it the connection is from where it would be */
+	if (!setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)))
+		(void)bind(fd, (struct sockaddr *)&sa, len);
+}
+
 /* Connect the carrier. Returns its descriptor or -errno. */
 static int listen_join(struct stack *s, const struct listening *g, const struct dmm_flow *rec)
 {
@@ -304,6 +324,7 @@ static int listen_join(struct stack *s, const struct listening *g, const struct 
 	if (fd < 0)
 		return -errno;
 	relay_prepare(fd);
+	listen_bind(s, fd, &to);
 	r = hold_attach(s->hold, fd);
 	if (!r)
 		r = hold_set_flow(s->hold, fd, rec);

@@ -90,9 +90,8 @@ void owned_reap(struct stack *s)
 /* A connection that we closed keeps its pair in the engine for a while. True: no longer. */
 static bool owned_succeed(struct stack *s, const struct owned *o)
 {
-	return o->released ||
-	       (!o->conn && s->c.engine->succeed &&
-		s->c.engine->succeed(s->engine, &o->remote, &o->local, s->now));
+	return o->released || (!o->conn && s->c.engine->succeed &&
+			       s->c.engine->succeed(s->engine, &o->remote, &o->local, s->now));
 }
 
 int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_addr *local,
@@ -194,6 +193,7 @@ void path_choose_ports(struct stack *s)
 
 	if (f && fscanf(f, "%u %u", &lo, &hi) != 2)
 		log_warn("cannot read ip_local_port_range; assuming %u to %u", lo, hi);
+	s->kernel_ports = hi - lo + 1;
 	s->port_hi = 65535;
 	if (hi + PORTS_MIN <= 65535) {
 		s->port_lo = MAX(hi + 1, (unsigned)PORTS_FIRST);

@@ -333,10 +333,9 @@ static void publish(struct stack *s)
 	s->rt->started_ns = s->now;
 	s->rt->heartbeat_ns = s->now;
 	__atomic_store_n(&s->rt->state, DMM_STATE_UP, __ATOMIC_RELEASE);
-	log_info("stack %s is up: engine %s, port %s on %s, %s, carriers on ports %u and %u, local "
-		 "ports %u to %u",
-		 s->c.name, s->c.engine->name, s->c.port->name, s->c.interface, mode[s->xdp_mode],
-		 s->rt->port4, s->rt->port6, s->port_lo, s->port_hi);
+	log_info("stack %s is up: engine %s, port %s on %s, %s, local ports %u to %u", s->c.name,
+		 s->c.engine->name, s->c.port->name, s->c.interface, mode[s->xdp_mode], s->port_lo,
+		 s->port_hi);
 }
 
 int stack_open(struct stack **ret, const struct stack_config *c)
@@ -351,7 +350,9 @@ int stack_open(struct stack **ret, const struct stack_config *c)
 	spin_init(&s->spin);
 	s->epoll = s->spare_fd = -1;
 	s->inject = (struct inject){-1, -1};
-	s->signal_watch.fd = s->carrier4.fd = s->carrier6.fd = -1;
+	s->signal_watch.fd = -1;
+	for (unsigned i = 0; i < DMM_CARRIER_PORTS; i++)
+		s->carrier4[i].watch.fd = s->carrier6[i].watch.fd = -1;
 	TAILQ_INIT(&s->flows);
 	TAILQ_INIT(&s->work);
 	TAILQ_INIT(&s->held);

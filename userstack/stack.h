@@ -30,7 +30,8 @@
 #include "userstack/port/port.h"
 #include "userstack/spin.h"
 
-#define STACK_BUCKETS 16384 /* of the two hash tables */
+#define STACK_BUCKETS 65536    /* of the two hash tables */
+#define STACK_FLOWS_MAX 196608 /* XDP has room for them and those that linger */
 
 struct stack;
 struct udp;
@@ -42,6 +43,11 @@ struct listening;
 struct watch {
 	int fd;
 	void (*cb)(struct stack *s, struct watch *w, uint32_t events);
+};
+
+struct carrier_listener {
+	struct watch watch;
+	uint16_t port;
 };
 
 enum flow_state { FLOW_CONNECTING, FLOW_RELEASED, FLOW_SILENT, FLOW_JOINING, FLOW_OPEN, FLOW_DEAD };
@@ -83,7 +89,8 @@ struct flow {
 TAILQ_HEAD(flow_list, flow);
 
 /* A pair of addresses whose packets XDP gives to the engine: from before connect(), or from accept,
- * until the engine has released it and what it sent is gone. It is the `user` of an engine connection. */
+ * until the engine has released it and what it sent is gone. It is the `user` of an engine
+ * connection. */
 struct owned {
 	struct owned *next;
 	struct dmm_addr remote, local;
@@ -132,13 +139,15 @@ struct stack {
 	int epoll;
 	int spare_fd; /* given up to accept and close when descriptors run out */
 	dmm_u64 netns;
-	struct watch port_watch[DMM_MAX_QUEUES], net_watch, hold_watch, signal_watch, carrier4,
-		carrier6;
+	struct watch port_watch[DMM_MAX_QUEUES], net_watch, hold_watch, signal_watch;
+	struct carrier_listener carrier4[DMM_CARRIER_PORTS], carrier6[DMM_CARRIER_PORTS];
 
 	uint64_t now;
 	struct spin spin;
 	uint64_t engine_next, net_next, tick_due;
 	uint32_t port_lo, port_hi; /* local ports of client connections */
+	uint32_t kernel_ports;	   /* that the kernel has for what goes to one address and port */
+	uint32_t joins;		   /* carriers to applications so far */
 	uint32_t port_next[32];	   /* one for some of the destinations */
 	uint8_t port_secret[16];
 	bool stopping;
@@ -147,9 +156,9 @@ struct stack {
 
 	struct flow_list flows, work, held, dead;
 	unsigned flows_n;
-	struct flow *held_hash[STACK_BUCKETS];	 /* by the application's end of the carrier */
+	struct flow *held_hash[STACK_BUCKETS];	 /* by the ends of the carrier */
 	struct owned *owned_hash[STACK_BUCKETS]; /* by remote and local */
-	TAILQ_HEAD(owned_list, owned) released; /* in the order of time */
+	TAILQ_HEAD(owned_list, owned) released;	 /* in the order of time */
 	TAILQ_HEAD(, listening) listening;
 	dmm_u64 lost_seen;	  /* events lost, of all instances, when last looked */
 	uint64_t generation_seen; /* listen.c */

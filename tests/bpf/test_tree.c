@@ -421,7 +421,8 @@ static int play_instance(int ready)
 		return 2;
 	getsockopt(s, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len);
 	rt->netns = cookie;
-	rt->port4 = (dmm_u16)port;
+	for (unsigned i = 0; i < DMM_CARRIER_PORTS; i++)
+		rt->port4[i] = (dmm_u16)port;
 	rt->pid = (dmm_u32)getpid();
 	rt->heartbeat_ns = now_ns();
 	rt->state = DMM_STATE_UP;

@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 #
 # Instead of a veth pair a link of any length and quality between near and far; source it after lib.sh.
+# Of the tests' own program, or with DMM_NETEM=1 of the kernel's netem.
 IMPAIR=$(program impair)
 MID=dmm-mid-$ID
 
@@ -20,9 +21,36 @@ link_hosts() {
 	in_far ethtool -K far0 tx off tso off gso off >/dev/null
 	ip -n "$MID" link set mid0 up
 	ip -n "$MID" link set mid1 up
+	if [ "${DMM_NETEM:-0}" = 1 ]; then
+		ip -n "$MID" link add bridge type bridge
+		ip -n "$MID" link set mid0 master bridge
+		ip -n "$MID" link set mid1 master bridge
+		ip -n "$MID" link set bridge up
+	fi
 	impair
 }
+netem_words() { # netem_words OPTION...: the same as netem has it
+	local option value
+	for option in "$@"; do
+		value=${option#*=}
+		case $option in
+		delay=*) echo "delay ${value}ms" ;;
+		rate=*) echo "rate ${value}mbit" ;;
+		loss=* | reorder=* | duplicate=* | corrupt=*)
+			echo "${option%=*} $((value / 10)).$((value % 10))%" ;;
+		*) echo "no $option with netem" >&2 ;;
+		esac
+	done
+}
 impair() { # impair OPTION...: the link is like this from now on
+	local dev
+	if [ "${DMM_NETEM:-0}" = 1 ]; then
+		for dev in mid0 mid1; do
+			# shellcheck disable=SC2046
+			tc -n "$MID" qdisc replace dev $dev root netem limit 10000 $(netem_words "$@")
+		done
+		return
+	fi
 	[ -z "${IMPAIR_PID:-}" ] || end "$IMPAIR_PID"
 	spawn impair nsenter --net="/run/netns/$MID" -- "$IMPAIR" mid0 mid1 "$@"
 	IMPAIR_PID=$SPAWNED

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The engine and the kernel's TCP at the two ends of a long link that loses, overtakes, duplicates and
-# corrupts: every byte arrives, in both directions, whoever calls. The rates are told, not judged.
+# corrupts: every byte arrives, in both directions, whoever calls, and with options that the kernel's end
+# does without. The rates are told, not judged.
 # shellcheck source=tests/net/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=tests/net/long_link.sh
@@ -44,14 +45,26 @@ spawn near-nginx run_managed web nginx -c "$TMP/near-nginx.conf"
 wait_for near_listens 8081
 sleep 0.5
 mark
-while read -r text options; do
+# far_tcp WORD...: settings of the far host's TCP, as sack=0; those that are not named are as usual
+far_tcp() {
+	in_far sysctl -qw net.ipv4.tcp_sack=1 net.ipv4.tcp_dsack=1 net.ipv4.tcp_timestamps=1 \
+		net.ipv4.tcp_window_scaling=1 net.ipv4.tcp_ecn=2 "${@/#/net.ipv4.tcp_}"
+}
+# text, what the link is like, what the far host's TCP is like
+while IFS=, read -r text options tcp; do
 	# shellcheck disable=SC2086
 	impair delay=10 rate=100 $options
+	# shellcheck disable=SC2086
+	far_tcp $tcp
 	both_ways "$text"
 done <<-END
 	${CASES:-long
-	all loss=10 reorder=20 duplicate=10 corrupt=5
-	narrow mtu=1400}
+	all,loss=10 reorder=20 duplicate=10 corrupt=5
+	narrow,mtu=1400
+	no SACK,loss=10 reorder=20 duplicate=10,sack=0
+	no timestamps,loss=10 reorder=20,timestamps=0
+	no options,loss=10 reorder=20,sack=0 timestamps=0 window_scaling=0
+	ECN,loss=10,ecn=1}
 END
-through_port "through the port" tx $((9 * SIZE))
+through_port "through the port" tx $((3 * SIZE))
 finish

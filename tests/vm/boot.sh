@@ -12,7 +12,7 @@ set -euo pipefail
 
 cache=${DMM_VM_CACHE:-/var/cache/dmm-vm}
 seconds=${DMM_VM_SECONDS:-600}
-modules=${DMM_VM_MODULES:-veth}
+modules=${DMM_VM_MODULES:-veth bridge sch_netem}
 
 skip() {
 	echo "SKIP: $*"

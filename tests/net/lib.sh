@@ -238,7 +238,8 @@ start_policyd() {
 	fi
 	cat >"$TMP/dmm.yaml"
 	launch_policyd "$@"
-	if ! wait_for stack_up edge0; then
+	# programs are verified and an instance starts: seconds, where others want the CPU too
+	if ! WAIT_S=${WAIT_S:-60} wait_for stack_up edge0; then
 		sed 's/^/# /' "$TMP/policyd.log"
 		not_ok "dmm-policyd did not bring up edge0"
 		exit 1

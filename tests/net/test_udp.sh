@@ -91,7 +91,7 @@ s.connect(('$FAR4', 7007))
 s.send(b'echo')
 s.recv(10)
 print('held', *s.getsockname(), flush=True)
-time.sleep(60)"
+time.sleep(600)"
 HELD=$SPAWNED
 wait_for grep -q held "$TMP/held.log"
 read -r _ address port <"$TMP/held.log"

@@ -225,6 +225,44 @@ static void test_neigh(void)
 	neigh_fini(&t);
 }
 
+static void unreachable_any(void *ctx, const uint8_t *pkt, size_t len)
+{
+	(void)ctx;
+	(void)pkt;
+	(void)len;
+	undelivered++;
+}
+
+/* Many that do not answer take no more than is for all of them together. */
+static void test_neigh_many(void)
+{
+	static const struct neigh_host host = {NULL, ask, send_packet, unreachable_any};
+	static struct neigh_table t;
+	static uint8_t packet[60000];
+	struct iovec iov = {packet, sizeof(packet)};
+	unsigned waiting = 0, refused = 0;
+	dmm_u8 ip[16];
+
+	undelivered = 0;
+	neigh_init(&t, &host);
+	addr_parse_ip("10.0.0.0", ip);
+	for (unsigned i = 0; i < 2 * NEIGH_QUEUES / sizeof(packet); i++) {
+		ip[14] = (dmm_u8)(i >> 8);
+		ip[15] = (dmm_u8)i;
+		if (neigh_output(&t, neigh_get(&t, ip), &iov, 1, 0, 1) == 0)
+			waiting++;
+		else
+			refused++;
+	}
+	CU_ASSERT(waiting > 500 && refused > 500);
+	CU_ASSERT(t.queued <= NEIGH_QUEUES);
+	neigh_expire(&t, NEIGH_WAIT_NS + 2);
+	CU_ASSERT_EQUAL(undelivered, waiting);
+	CU_ASSERT_EQUAL(t.queued, 0);
+	CU_ASSERT_EQUAL(neigh_output(&t, neigh_get(&t, ip), &iov, 1, 0, NEIGH_WAIT_NS + 2), 0);
+	neigh_fini(&t);
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -232,6 +270,7 @@ int main(void)
 		{"longest prefix against a linear scan", test_random},
 		{"difference of two tables", test_diff},
 		{"neighbours", test_neigh},
+		{"neighbours, many that are silent", test_neigh_many},
 		CU_TEST_INFO_NULL,
 	};
 

@@ -22,6 +22,7 @@ static unsigned neigh_flush(struct neigh_table *t, struct neigh *e, bool deliver
 	unsigned n = 0;
 
 	STAILQ_CONCAT(&packets, &e->packets);
+	t->queued -= e->queued;
 	e->queued = 0;
 	for (; (p = STAILQ_FIRST(&packets)); n++) {
 		struct iovec iov = {p->data, p->len};
@@ -117,7 +118,8 @@ int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov
 	}
 	for (unsigned i = 0; i < n; i++)
 		len += iov[i].iov_len;
-	if (e->queued + NEIGH_PACKET + len > NEIGH_QUEUE)
+	if (e->queued + NEIGH_PACKET + len > NEIGH_QUEUE ||
+	    t->queued + NEIGH_PACKET + len > NEIGH_QUEUES)
 		return -ENOBUFS;
 	p = malloc(sizeof(*p) + len);
 	if (!p)
@@ -130,6 +132,7 @@ int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov
 		e->since = now;
 	STAILQ_INSERT_TAIL(&e->packets, p, entry);
 	e->queued += NEIGH_PACKET + len;
+	t->queued += NEIGH_PACKET + len;
 	t->waiting++;
 	return 0;
 }

@@ -10,9 +10,10 @@
 
 #include "bpf/dmm_abi.h"
 
-#define NEIGH_QUEUE 212992u /* bytes that wait for one neighbour, as in Linux, and as there */
-#define NEIGH_PACKET 512u   /* so many for each packet beside its own */
-#define NEIGH_MAX 8192	    /* neighbours */
+#define NEIGH_QUEUE 212992u	 /* bytes that wait for one neighbour, as in Linux, and as there */
+#define NEIGH_PACKET 512u	 /* so many for each packet beside its own */
+#define NEIGH_QUEUES (32u << 20) /* the same of all together */
+#define NEIGH_MAX 8192		 /* neighbours */
 #define NEIGH_BUCKETS 1024
 #define NEIGH_WAIT_NS 3500000000ULL /* the kernel gives up after 3 s, and says so */
 #define NEIGH_ASK_NS 1000000000ULL  /* between two requests for the same neighbour */
@@ -49,6 +50,7 @@ struct neigh_table {
 	const struct neigh_host *host;
 	struct neigh *bucket[NEIGH_BUCKETS];
 	unsigned n, waiting;
+	size_t queued;	     /* of NEIGH_QUEUES */
 	uint32_t generation; /* grows when entries go: pointers to entries are void then */
 };
 

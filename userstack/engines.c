@@ -27,7 +27,7 @@ _Static_assert(offsetof(struct engine_ops, abi) == offsetof(struct plugin_head, 
 		       offsetof(struct engine_ops, name) == offsetof(struct plugin_head, name),
 	       "an engine begins as every plug-in does");
 
-/* Every function has to be there; UDP need not. */
+/* Every function has to be there, but those that engine.h says are optional. */
 static bool engine_whole(const struct engine_ops *ops)
 {
 	const void *const *from = (const void *const *)&ops->start;
@@ -36,7 +36,7 @@ static bool engine_whole(const struct engine_ops *ops)
 	for (; from <= to; from++)
 		if (!*from)
 			return false;
-	return true;
+	return !ops->reserve == !ops->commit;
 }
 
 int engine_find(const char *name, const struct engine_ops **ret)

@@ -196,13 +196,6 @@ int dmm_hold(struct __sk_buff *skb)
 	return 0;
 }
 
-static __always_inline bool addr_same(const struct dmm_addr *a, const struct dmm_addr *b)
-{
-	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
-
-	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3] && a->port == b->port;
-}
-
 /* In place, in the kernel: to read the record, change it and write it back would undo what the
  * socket's next connect() puts there meanwhile. Returns whether it was. */
 SEC("syscall")
@@ -237,16 +230,19 @@ int dmm_udp_port(struct dmm_udp_key *ctx)
 {
 	struct dmm_udp_key key = *ctx;
 	struct dmm_flow *flow = bpf_map_lookup_elem(&dmm_udp, &key);
-	__u32 left, port;
+	__u32 bits, port;
 	struct sock *sk;
 
 	if (!flow)
 		return DMM_UDP_LEFT;
-	left = flow->gated ? DMM_UDP_LEFT : 0;
-	if (flow->local.port)
-		return left | flow->local.port;
+	bits = flow->gated ? DMM_UDP_LEFT : 0;
 	sk = (struct sock *)flow->kernel_sk;
 	port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	return BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) == flow->cookie ? left | port
-										 : left;
+	if (BPF_CORE_READ(sk, __sk_common.skc_dport) != bpf_htons(key.port))
+		bits |= DMM_UDP_MOVED;
+	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != flow->cookie) {
+		port = 0; /* it is another's by now: its end is told */
+		bits &= ~DMM_UDP_MOVED;
+	}
+	return bits | (flow->local.port ? flow->local.port : port);
 }

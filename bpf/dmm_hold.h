@@ -18,7 +18,8 @@ struct dmm_set_off {
 };
 
 /* dmm_udp_port, with a struct dmm_udp_key, returns the application's port of that flow, 0: not
- * known yet, and this bit once its socket has left it, or there is none. */
+ * known yet, and these bits: its socket has left it, or there is none; is not connected there. */
 #define DMM_UDP_LEFT 0x10000
+#define DMM_UDP_MOVED 0x20000
 
 #endif

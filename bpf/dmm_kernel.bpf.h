@@ -78,6 +78,7 @@ struct ipv6_pinfo {
 		__u16 all;
 	} rxopt;
 	__u8 tclass;
+	__s16 hop_limit;
 	__u8 pmtudisc : 3;
 	__u8 recverr : 1;
 	__u8 dontfrag : 1;
@@ -88,6 +89,7 @@ struct inet_sock {
 	void *inet_opt;
 	unsigned long inet_flags;
 	__u16 cmsg_flags;
+	__s16 uc_ttl;
 	__u8 tos, pmtudisc;
 	__u8 recverr : 1;
 };

@@ -167,6 +167,18 @@ static __always_inline void count_fallback(__u32 wanted, __u32 stack, __u32 reas
 	percpu_add(&dmm_fallbacks, DMM_FALLBACK_INDEX(wanted, stack, reason), 1);
 }
 
+static __always_inline bool ip_same(const __u8 *a, const __u8 *b)
+{
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
+}
+
+static __always_inline bool addr_same(const struct dmm_addr *a, const struct dmm_addr *b)
+{
+	return ip_same(a->ip, b->ip) && a->port == b->port;
+}
+
 /* v4-mapped form of an IPv4 address. */
 static __always_inline void addr_set_v4(struct dmm_addr *a, __be32 ip, __u16 port)
 {

@@ -154,7 +154,7 @@ static __always_inline __u32 try_udp(struct walk *k, const struct dmm_route *rou
 	const __u32 *w = (const __u32 *)(any ? route->source : k->w->sel.local.ip);
 
 	addr_set_v6(&k->via, w[0], w[1], w[2], w[3], 0);
-	if (addr_class(&k->via) & ADDR_ANY)
+	if (addr_class(&k->via) & (ADDR_ANY | ADDR_SPECIAL)) /* a link-local one has a scope */
 		return DMM_REASON_NO_ROUTE;
 	return DMM_REASON_RULE;
 }

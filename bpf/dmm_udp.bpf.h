@@ -32,6 +32,8 @@ static __always_inline bool udp_supported6(struct ipv6_pinfo *np)
 {
 	if (!np)
 		return true;
+	if (BPF_CORE_READ_BITFIELD_PROBED(np, hop_limit) != -1)
+		return false;
 	if (BPF_CORE_READ(np, rxopt.all) || BPF_CORE_READ(np, opt) || BPF_CORE_READ(np, tclass))
 		return false;
 	if (bpf_core_field_exists(np->recverr) && BPF_CORE_READ_BITFIELD_PROBED(np, recverr))
@@ -48,8 +50,8 @@ static __always_inline bool udp_supported(struct bpf_sock *sk, struct inet_sock 
 
 	if (sk->bound_dev_if || sk->mark)
 		return false;
-	if (BPF_CORE_READ(inet, tos) || BPF_CORE_READ(inet, inet_opt) ||
-	    udp_refuses_long(BPF_CORE_READ(inet, pmtudisc)))
+	if (BPF_CORE_READ(inet, tos) || BPF_CORE_READ(inet, uc_ttl) != -1 ||
+	    BPF_CORE_READ(inet, inet_opt) || udp_refuses_long(BPF_CORE_READ(inet, pmtudisc)))
 		return false;
 	if (bpf_core_field_exists(inet->inet_flags)) {
 		flags = BPF_CORE_READ(inet, inet_flags);
@@ -106,6 +108,17 @@ static __always_inline bool udp_alive(struct bpf_sock_addr *ctx, const struct dm
 	return alive;
 }
 
+/* What was taken is not needed: it waits again, unless the instance has made others meanwhile. */
+static __always_inline void udp_give_back(__u32 stack, __u32 port)
+{
+	struct dmm_udp_free *f = bpf_map_lookup_elem(&dmm_udp_free, &stack);
+
+	for (int i = 0; f && i < 8; i++)
+		if (__sync_val_compare_and_swap(&f->port[(f->next - 1 - i) % DMM_UDP_FREE], 0,
+						port) == 0)
+			return;
+}
+
 static __always_inline bool udp_event(__u32 type, const struct dmm_flow *flow, __u32 port)
 {
 	__u32 stack = flow->stack;
@@ -135,11 +148,14 @@ static __always_inline __u32 udp_announce(struct bpf_sock_addr *ctx, const struc
 {
 	struct dmm_udp_key key = {.netns = bpf_get_netns_cookie(ctx), .port = port};
 
-	if (bpf_map_update_elem(&dmm_udp, &key, flow, BPF_ANY))
+	if (bpf_map_update_elem(&dmm_udp, &key, flow, BPF_ANY)) {
+		udp_give_back(flow->stack, port);
 		return DMM_REASON_MAP_FULL;
+	}
 	if (udp_event(DMM_EV_UDP_OPEN, flow, port))
 		return DMM_REASON_RULE;
 	bpf_map_delete_elem(&dmm_udp, &key);
+	udp_give_back(flow->stack, port);
 	return DMM_REASON_MAP_FULL;
 }
 
@@ -162,7 +178,6 @@ static __always_inline void udp_leave(__u64 netns, const struct dmm_sock *st, st
 static __always_inline const struct dmm_addr *udp_source(struct bpf_sock_addr *ctx,
 							 const struct dmm_addr *from)
 {
-	const __u32 *a = (const __u32 *)from->ip, *b;
 	struct bpf_sock *sk = ctx->sk;
 	struct dmm_udp_key key = {};
 	struct dmm_flow *flow;
@@ -171,15 +186,14 @@ static __always_inline const struct dmm_addr *udp_source(struct bpf_sock_addr *c
 	st = sk ? bpf_sk_storage_get(&dmm_sock, sk, NULL, 0) : NULL;
 	if (!st || st->carrier != DMM_CARRIER_UDP)
 		return NULL;
+	if (addr_same(from, &st->via))
+		return &st->remote;
 	key.netns = bpf_get_netns_cookie(ctx);
 	key.port = from->port;
 	flow = bpf_map_lookup_elem(&dmm_udp, &key);
 	if (!flow || flow->cookie != st->cookie)
 		return NULL;
-	b = (const __u32 *)flow->local.ip;
-	if (a[0] != b[0] || a[1] != b[1] || a[2] != b[2] || a[3] != b[3])
-		return NULL;
-	return &flow->remote;
+	return ip_same(from->ip, flow->local.ip) ? &flow->remote : NULL;
 }
 
 #endif

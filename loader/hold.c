@@ -237,7 +237,7 @@ static struct dmm_udp_key udp_key(const struct hold *h, dmm_u16 port)
 	return (struct dmm_udp_key){.netns = h->netns, .port = port};
 }
 
-int hold_udp_port(struct hold *h, dmm_u16 port, bool *ret_left)
+int hold_udp_port(struct hold *h, dmm_u16 port, struct udp_seen *ret)
 {
 	struct dmm_udp_key key = udp_key(h, port);
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &key, .ctx_size_in = sizeof(key));
@@ -245,7 +245,8 @@ int hold_udp_port(struct hold *h, dmm_u16 port, bool *ret_left)
 
 	if (r < 0)
 		return r;
-	*ret_left = opts.retval & DMM_UDP_LEFT;
+	ret->left = opts.retval & DMM_UDP_LEFT;
+	ret->moved = opts.retval & DMM_UDP_MOVED;
 	return (int)(opts.retval & 0xffff);
 }
 

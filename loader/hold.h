@@ -48,9 +48,13 @@ int hold_listener_off(struct hold *h, dmm_u64 cookie, dmm_u8 off);
 /* UDP: this socket of the instance, bound to port on all addresses, waits for a flow, of which an
  * event tells. -EAGAIN: there are enough of them. */
 int hold_udp_offer(struct hold *h, int fd, dmm_u16 port);
-/* The application's port of the flow with this carrier, 0: not known yet. *ret_left: its socket has
- * left it, nothing comes after what has been sent. -errno: both are not known. */
-int hold_udp_port(struct hold *h, dmm_u16 port, bool *ret_left);
+struct udp_seen {
+	bool left;  /* its socket has left the flow: nothing comes after what has been sent */
+	bool moved; /* its socket is not connected to the carrier: not yet, or not any more */
+};
+/* The application's port of the flow with this carrier, 0: not known yet. -errno: nothing is known.
+ */
+int hold_udp_port(struct hold *h, dmm_u16 port, struct udp_seen *ret);
 /* The flow is over: nobody is told its far end any more. */
 void hold_udp_forget(struct hold *h, dmm_u16 port);
 /* Remove all flows and offers of this instance. */

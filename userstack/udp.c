@@ -11,6 +11,7 @@
  * The port is not known yet if the kernel chooses it within connect(): then it is asked for.
  */
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
@@ -40,6 +41,8 @@ struct udp_flow {
 	struct dmm_addr remote, local; /* local.port 0: not known yet */
 	struct engine_udp *pair;       /* NULL: not yet */
 	uint32_t lost;		       /* datagrams that the carrier had no room for, ever */
+	bool moved;		       /* when looked at last, its socket was connected elsewhere */
+	uint64_t looked;	       /* when */
 	struct udp_flow *next;	       /* in a bucket, if there is a pair */
 	TAILQ_ENTRY(udp_flow) entry;   /* in flows, or dead */
 };
@@ -73,6 +76,21 @@ static socklen_t udp_sockaddr(const struct udp *u, const struct dmm_addr *a,
 	return sizeof(*sa);
 }
 
+/* A carrier is on loopback: what comes from elsewhere must not even wait there, and could claim to
+ * come from this host. lo is the first interface of every network namespace. */
+static int udp_only_loopback(int fd)
+{
+	static struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_IFINDEX)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog prog = {ARRAY_SIZE(code), code};
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
+}
+
 /* A socket on a port that the kernel chooses, on all addresses. */
 static int udp_socket(const struct udp *u, uint16_t *ret_port)
 {
@@ -88,7 +106,7 @@ static int udp_socket(const struct udp *u, uint16_t *ret_port)
 	setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof(on));
 	if ((u->family == AF_INET6 &&
 	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0) ||
-	    bind(fd, (struct sockaddr *)&sa, len) < 0 ||
+	    udp_only_loopback(fd) < 0 || bind(fd, (struct sockaddr *)&sa, len) < 0 ||
 	    getsockname(fd, (struct sockaddr *)&sa, &len) < 0) {
 		r = -errno;
 		close(fd);
@@ -153,6 +171,8 @@ static void udp_end(struct stack *s, struct udp_flow *f)
 	TAILQ_INSERT_TAIL(&s->udp->dead, f, entry);
 }
 
+static void udp_drain(struct stack *s, struct udp_flow *f);
+
 /* The port is known: from now on packets are ours. */
 static int udp_begin(struct stack *s, struct udp_flow *f)
 {
@@ -161,6 +181,11 @@ static int udp_begin(struct stack *s, struct udp_flow *f)
 	socklen_t len = udp_sockaddr(s->udp, &f->local, &sa);
 	int r;
 
+	if (*at &&
+	    (*at)->rec.cookie == f->rec.cookie) { /* it connects again: the end is told next */
+		udp_drain(s, *at);
+		at = udp_slot(s->udp, &f->remote, &f->local);
+	}
 	if (*at) /* SO_REUSEPORT */
 		return -EADDRINUSE;
 	/* from here on the kernel lets nobody else in */
@@ -186,17 +211,16 @@ static void udp_failed(struct stack *s, struct udp_flow *f, int r)
 	udp_end(s, f);
 }
 
-/* Learn the application's port, if it can be known by now. *ret_left: see hold_udp_port(). False:
- * the flow is over. */
-static bool udp_learn(struct stack *s, struct udp_flow *f, bool *ret_left)
+/* Learn the application's port, if it can be known by now. False: the flow is over. */
+static bool udp_learn(struct stack *s, struct udp_flow *f, struct udp_seen *ret)
 {
-	int r = hold_udp_port(s->hold, f->port, ret_left);
+	int r = hold_udp_port(s->hold, f->port, ret);
 
 	if (r > 0 && !f->pair) {
 		f->local.port = (uint16_t)r;
 		r = udp_begin(s, f);
 	}
-	if (r >= 0)
+	if (r >= 0 || f->pair) /* what fails once is asked again */
 		return true;
 	udp_failed(s, f, r);
 	return false;
@@ -267,10 +291,10 @@ static bool udp_read(struct stack *s, struct udp_flow *f)
 static void udp_readable(struct stack *s, struct watch *w, uint32_t events)
 {
 	struct udp_flow *f = (struct udp_flow *)w;
-	bool left;
+	struct udp_seen seen;
 
 	(void)events;
-	if (!f->pair && !udp_learn(s, f, &left))
+	if (!f->pair && !udp_learn(s, f, &seen))
 		return;
 	for (unsigned i = 0; i < UDP_ROUND && udp_read(s, f); i++)
 		;
@@ -280,7 +304,7 @@ static void udp_event_open(struct stack *s, const struct dmm_event *ev)
 {
 	uint16_t port = ev->tuple.dst.port;
 	struct udp_flow *f = calloc(1, sizeof(*f));
-	bool left;
+	struct udp_seen seen;
 	int r;
 
 	STACK_COUNT(s, UDP_FLOWS, 1);
@@ -301,15 +325,15 @@ static void udp_event_open(struct stack *s, const struct dmm_event *ev)
 	if (r < 0)
 		udp_failed(s, f, r);
 	else
-		udp_learn(s, f, &left);
+		udp_learn(s, f, &seen);
 }
 
 /* What was sent before goes first. */
 static void udp_drain(struct stack *s, struct udp_flow *f)
 {
-	bool left;
+	struct udp_seen seen;
 
-	if (!f->pair && !udp_learn(s, f, &left))
+	if (!f->pair && !udp_learn(s, f, &seen))
 		return;
 	for (unsigned i = 0; i < UDP_DRAIN && udp_read(s, f); i++)
 		;
@@ -373,29 +397,37 @@ void udp_error(struct stack *s, const struct frame *fr)
 
 /* ---- life ---- */
 
-/* An event that was lost: those flows are found here, some at a time. */
+/* A look at the application's socket. False: the flow has ended. */
+static bool udp_look(struct stack *s, struct udp_flow *f)
+{
+	struct udp_seen seen = {0};
+	bool moved = f->moved;
+
+	if (!udp_learn(s, f, &seen))
+		return false;
+	f->moved = f->pair && seen.moved;
+	if (!seen.left && !(moved && f->moved))
+		return true;
+	udp_drain(s, f);
+	return false;
+}
+
+/* Flows whose end no event tells are found here, some at a time: one was lost, or the socket was
+ * disconnected (AF_UNSPEC). That is believed when it is seen twice: connect() takes a moment. */
 void udp_tick(struct stack *s)
 {
-	struct udp_flow *f, *next;
-	struct udp_list seen;
-	bool left = false;
+	struct udp_flow *f;
 
 	if (!s->udp)
 		return;
-	TAILQ_INIT(&seen);
-	f = TAILQ_FIRST(&s->udp->flows);
-	for (unsigned i = 0; f && i < UDP_SWEEP; i++, f = next) {
-		next = TAILQ_NEXT(f, entry);
-		if (!udp_learn(s, f, &left))
-			continue;
-		if (left) {
-			udp_drain(s, f);
-			continue;
-		}
+	for (unsigned i = 0; i < UDP_SWEEP && (f = TAILQ_FIRST(&s->udp->flows)); i++) {
+		if (f->looked == s->now)
+			break;
+		f->looked = s->now;
 		TAILQ_REMOVE(&s->udp->flows, f, entry);
-		TAILQ_INSERT_TAIL(&seen, f, entry);
+		TAILQ_INSERT_TAIL(&s->udp->flows, f, entry);
+		udp_look(s, f);
 	}
-	TAILQ_CONCAT(&s->udp->flows, &seen, entry);
 	udp_offer(s);
 }
 
@@ -427,9 +459,11 @@ int udp_open(struct stack *s)
 	u->family = fd < 0 ? AF_INET : AF_INET6;
 	close_ptr(&fd);
 	r = udp_offer(s);
-	if (r < 0)
-		log_err("cannot make UDP carriers: %s", strerror(-r));
-	return r;
+	if (r < 0) {
+		log_warn("cannot make UDP carriers: %s; UDP stays on the kernel", strerror(-r));
+		udp_close(s);
+	}
+	return 0;
 }
 
 void udp_close(struct stack *s)

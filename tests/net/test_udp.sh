@@ -102,7 +102,7 @@ check "explain says where one would go" equal \
 	"$(policy -j explain group web proto udp remote $FAR4 remote_port 53 | jq -r '"\(.result.stack) \(.result.reason)"')" "edge0 rule"
 
 # ---- sockets that no instance could serve stay, and are counted ----
-for option in IPPROTO_IP,8,1 IPPROTO_IP,11,1 IPPROTO_IP,10,2 IPPROTO_IP,1,16 SOL_SOCKET,25,near0 SOL_SOCKET,36,7; do
+for option in IPPROTO_IP,2,9 IPPROTO_IP,8,1 IPPROTO_IP,11,1 IPPROTO_IP,10,2 IPPROTO_IP,1,16 SOL_SOCKET,25,near0 SOL_SOCKET,36,7; do
 	before=$(verdicts kernel unsupported-socket)
 	check "option $option: served by the kernel" run_managed web python3 -c "
 import socket
@@ -115,6 +115,18 @@ s.send(b'echo')
 assert s.recv(10) == b'echo'"
 	check "option $option: and counted" equal "$(verdicts kernel unsupported-socket)" $((before + 1))
 done
+
+# ---- what comes from elsewhere does not wait at a carrier ----
+carriers() { in_near ss -Hanu | awk -v at="$1" '{ sub(/.*:/, "", $4); if (at == "" || $2 > 0) print $4 }'; }
+check "carriers wait for flows" at_least "$(carriers "" | sort -u | wc -l)" 200
+carriers "" | sort -u | in_far python3 -c "
+import socket, sys
+ports = [int(port) for port in sys.stdin.read().split()]
+for family, near in ((socket.AF_INET, '$NEAR4'), (socket.AF_INET6, '$NEAR6')):
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    for port in ports:
+        s.sendto(b'x', (near, port))"
+check "none of them took any" equal "$(carriers queued)" ""
 
 # ---- nothing is left behind ----
 records() { bpftool map dump pinned "$DMM_BPFFS/maps/dmm_udp" -j | jq length; }

@@ -118,6 +118,8 @@ class Client:
                 print("bound", address, ask(s, b"who").decode())
                 s.connect((self.far, self.other))
                 print("elsewhere", ask(s, b"who").decode())
+                s.connect((self.far, self.other))
+                print("there again", ask(s, b"who").decode())
                 s.close()
 
     def refused(self):
@@ -136,11 +138,25 @@ class Client:
         print("disconnected", outcome(s.getpeername))
         s.connect((self.far, PORT))
         print("back", s.getpeername()[:2], ask(s, b"who").decode().split()[2])
+        s.connect((self.far, PORT))
+        print("there again", s.getpeername()[:2], ask(s, b"who").decode().split()[2])
         s.connect((self.near, self.other))  # an address of this host
         print("own host", ask(s, b"who").decode().split()[2])
         disconnect(s)
         s.sendto(b"echo", (self.far, PORT))
         print("unconnected", s.recvfrom(100)[1][:2])
+
+    def left(self):
+        """Who gets the port of a socket that was disconnected gets its own datagrams."""
+        s = self.dial()
+        ask(s, b"echo")
+        port = s.getsockname()[1]
+        disconnect(s)
+        time.sleep(3.5)
+        t = new(self.fam)
+        t.bind(("", port))
+        t.connect((self.far, PORT))
+        print("port of another", ask(t, b"echo"))
 
     def has(self, port, key):
         for _ in range(50):
@@ -174,7 +190,7 @@ class Client:
 
     def run(self):
         for part in (self.names, self.mapped, self.lengths, self.bound, self.refused,
-                     self.reconnect, self.forget, self.many):
+                     self.reconnect, self.left, self.forget, self.many):
             try:
                 part()
             except OSError as e:

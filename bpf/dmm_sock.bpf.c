@@ -62,13 +62,33 @@ static __always_inline bool listener_alive(struct bpf_sock_addr *ctx, bool v4, _
 	return ok;
 }
 
-/* Is there a connection of these addresses, or its TIME-WAIT? */
-static __always_inline bool tuple_taken(struct bpf_sock_addr *ctx, struct bpf_sock_tuple *t,
-					__u32 len)
+/*
+ * A socket that was bound to a port can have one carrier at a time from there to each listener,
+ * while its connections go to many addresses. Is there one, or its TIME-WAIT?
+ */
+static __always_inline bool carrier_taken(struct bpf_sock_addr *ctx, bool v4,
+					  const struct dmm_addr *local, __u16 port)
 {
-	struct bpf_sock *other = bpf_skc_lookup_tcp(ctx, t, len, BPF_F_CURRENT_NETNS, 0);
+	const __u32 *ip = (const __u32 *)local->ip;
+	struct bpf_sock_tuple t = {};
+	struct bpf_sock *other;
 	bool taken;
 
+	if (v4) {
+		t.ipv4.saddr = bpf_htonl(0x7f000001);
+		t.ipv4.daddr = ip[3] ? ip[3] : bpf_htonl(0x7f000001);
+		t.ipv4.sport = bpf_htons(port);
+		t.ipv4.dport = bpf_htons(local->port);
+		other = bpf_skc_lookup_tcp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		t.ipv6.saddr[3] = bpf_htonl(1);
+		__builtin_memcpy(t.ipv6.daddr, ip, 16);
+		if (ip_is_any(local->ip))
+			t.ipv6.daddr[3] = bpf_htonl(1);
+		t.ipv6.sport = bpf_htons(port);
+		t.ipv6.dport = bpf_htons(local->port);
+		other = bpf_skc_lookup_tcp(ctx, &t, sizeof(t.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
 	if (!other)
 		return false;
 	taken = other->state != TCP_LISTEN;
@@ -76,44 +96,15 @@ static __always_inline bool tuple_taken(struct bpf_sock_addr *ctx, struct bpf_so
 	return taken;
 }
 
-/*
- * The carrier listener that a socket goes to. One that was bound to a port can have one carrier at
- * a time from there to each listener, while its connections go to many addresses; 0: it has them
- * all. Not static, as addr_class().
- */
-__noinline int carrier_port(struct bpf_sock_addr *ctx, const struct dmm_stack_rt *rt,
-			    const struct dmm_addr *local, __u32 v4, __u32 turn)
+/* The carrier listener to go to: in turn; from a port that was bound, as the far end says. */
+static __always_inline __u16 carrier_port(const struct walk *k, const struct dmm_stack_rt *rt,
+					  bool v4)
 {
-	struct bpf_sock_tuple t = {};
-	const __u32 *ip;
+	const struct selector *sel = &k->w->sel;
+	__u32 turn = sel->local.port ? sel->remote.port + sel->remote.ip[15] : k->w->choice.cookie;
 
-	if (!rt || !local)
-		return 0;
-	if (!local->port)
-		return (v4 ? rt->port4 : rt->port6)[turn % DMM_CARRIER_PORTS];
-	ip = (const __u32 *)local->ip;
-	if (v4) {
-		t.ipv4.saddr = bpf_htonl(0x7f000001);
-		t.ipv4.daddr = ip[3] ? ip[3] : bpf_htonl(0x7f000001);
-		t.ipv4.dport = bpf_htons(local->port);
-		for (int i = 0; i < DMM_CARRIER_PORTS; i++) {
-			t.ipv4.sport = bpf_htons(rt->port4[i]);
-			if (!tuple_taken(ctx, &t, sizeof(t.ipv4)))
-				return rt->port4[i];
-		}
-		return 0;
-	}
-	t.ipv6.saddr[3] = bpf_htonl(1);
-	__builtin_memcpy(t.ipv6.daddr, ip, 16);
-	if (ip_is_any(local->ip))
-		t.ipv6.daddr[3] = bpf_htonl(1);
-	t.ipv6.dport = bpf_htons(local->port);
-	for (int i = 0; i < DMM_CARRIER_PORTS; i++) {
-		t.ipv6.sport = bpf_htons(rt->port6[i]);
-		if (!tuple_taken(ctx, &t, sizeof(t.ipv6)))
-			return rt->port6[i];
-	}
-	return 0;
+	turn %= DMM_CARRIER_PORTS;
+	return v4 ? rt->port4[turn] : rt->port6[turn];
 }
 
 enum { ADDR_V4 = 1, ADDR_ANY = 2, ADDR_SPECIAL = 4 };
@@ -131,15 +122,15 @@ __noinline int addr_class(const struct dmm_addr *a)
 /* Is there a carrier for this connection? */
 static __always_inline __u32 try_tcp(struct walk *k, const struct dmm_stack_rt *rt, bool v4)
 {
-	__u16 port;
+	const struct dmm_addr *local = &k->w->sel.local;
+	__u16 port = carrier_port(k, rt, v4);
 
-	if (!(v4 ? rt->port4[0] : rt->port6[0]))
-		return DMM_REASON_NO_LISTENER;
-	port = carrier_port(k->ctx, rt, &k->w->sel.local, v4, k->w->choice.cookie);
 	if (!port)
-		return DMM_REASON_UNSUPPORTED;
+		return DMM_REASON_NO_LISTENER;
 	if (!listener_alive(k->ctx, v4, port))
 		return DMM_REASON_STACK_DOWN;
+	if (local->port && carrier_taken(k->ctx, v4, local, port))
+		return DMM_REASON_UNSUPPORTED;
 	if (v4)
 		addr_set_v4(&k->via, bpf_htonl(0x7f000001), port);
 	else

@@ -257,8 +257,8 @@ static const struct carrier_listener *carrier_of(const struct stack *s, const st
 
 static void carrier_syn(struct stack *s, const struct dmm_event *ev)
 {
-	const struct carrier_listener *l = carrier_of(s, &ev->tuple);
 	struct flow *f = *held_tuple(s, &ev->tuple);
+	const struct carrier_listener *l;
 
 	if (!ev->known) {
 		inject_reset(&s->inject, &ev->tuple, ev->isn);
@@ -266,7 +266,8 @@ static void carrier_syn(struct stack *s, const struct dmm_event *ev)
 	}
 	/* Another connect() from a port whose last one was let go: it completed, or nothing came of
 	 * it. Take it from the accept queue before this one can be mistaken for it. */
-	if (f && l && f->syn.isn != ev->isn && f->state == FLOW_RELEASED) {
+	if (f && f->syn.isn != ev->isn && f->state == FLOW_RELEASED &&
+	    (l = carrier_of(s, &ev->tuple))) {
 		carrier_accept(s, l);
 		f = *held_tuple(s, &ev->tuple);
 	}

@@ -21,7 +21,7 @@
 #define PORTS_FIRST 61000 /* above Linux's default ip_local_port_range */
 #define PORTS_MIN 1024	  /* fewer than these: share with the kernel */
 
-static unsigned owned_bucket(const struct dmm_addr *remote, const struct dmm_addr *local)
+uint32_t path_hash(const struct dmm_addr *remote, const struct dmm_addr *local)
 {
 	uint32_t r[4], l[4], h;
 
@@ -29,7 +29,7 @@ static unsigned owned_bucket(const struct dmm_addr *remote, const struct dmm_add
 	memcpy(l, local->ip, 16);
 	h = (r[0] ^ r[1] ^ r[2]) * 0x85ebca6bu ^ r[3] * 0xc2b2ae35u ^ l[3] * 0x27d4eb2fu ^ l[2];
 	h = (h ^ ((uint32_t)remote->port << 16 | local->port)) * 0x9e3779b1u;
-	return (h ^ h >> 15) % STACK_BUCKETS;
+	return h ^ h >> 15;
 }
 
 static struct owned **owned_slot(struct stack *s, const struct dmm_addr *remote,
@@ -37,7 +37,7 @@ static struct owned **owned_slot(struct stack *s, const struct dmm_addr *remote,
 {
 	struct owned **at;
 
-	for (at = &s->owned_hash[owned_bucket(remote, local)]; *at; at = &(*at)->next)
+	for (at = &s->owned_hash[path_hash(remote, local) % STACK_BUCKETS]; *at; at = &(*at)->next)
 		if (!memcmp(&(*at)->remote, remote, sizeof(*remote)) &&
 		    !memcmp(&(*at)->local, local, sizeof(*local)))
 			break;

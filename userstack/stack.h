@@ -180,6 +180,8 @@ bool stack_may_complain(struct stack *s);
 
 /* path.c: packets between port, network and engine; owned pairs. */
 int path_open(struct stack *s);
+/* For tables of pairs of addresses. */
+uint32_t path_hash(const struct dmm_addr *remote, const struct dmm_addr *local);
 void path_close(struct stack *s);
 /* The way to the network is lost: why, for the log. Ends the instance with code 3. */
 void path_gone(void *ctx, const char *why);

@@ -141,12 +141,9 @@ static int udp_offer(struct stack *s)
 static struct udp_flow **udp_slot(struct udp *u, const struct dmm_addr *remote,
 				  const struct dmm_addr *local)
 {
-	uint32_t r, h;
 	struct udp_flow **at;
 
-	memcpy(&r, remote->ip + 12, 4);
-	h = (r * 0x85ebca6bu ^ ((uint32_t)remote->port << 16 | local->port)) * 0x9e3779b1u;
-	for (at = &u->bucket[(h ^ h >> 15) % UDP_BUCKETS]; *at; at = &(*at)->next)
+	for (at = &u->bucket[path_hash(remote, local) % UDP_BUCKETS]; *at; at = &(*at)->next)
 		if (!memcmp(&(*at)->remote, remote, sizeof(*remote)) &&
 		    !memcmp(&(*at)->local, local, sizeof(*local)))
 			break;

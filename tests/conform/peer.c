@@ -98,12 +98,6 @@ void peer_stop(void)
 	engine_native.stop(peer.e);
 }
 
-static void put32(uint8_t *p, uint32_t v)
-{
-	v = htonl(v);
-	memcpy(p, &v, 4);
-}
-
 static size_t put_options(uint8_t *p, const struct given *g)
 {
 	size_t n = 0;

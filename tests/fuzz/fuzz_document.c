@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "policyd/nrd/document.h"
+#include "tests/nrd/rule.h"
 
 #define NOW 1790000000ULL
 
@@ -12,17 +13,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct nrd *start(void)
 {
-	static const struct nrd_rule rule = {.name = "cdn",
-					     .set = {.objective = NRD_LATENCY,
-						     .canary = NRD_CANARY,
-						     .min_gain = NRD_MIN_GAIN,
-						     .dwell_ms = NRD_DWELL_MS,
-						     .cooldown_ms = NRD_COOLDOWN_MS},
-					     .stack = {"edge0", "kernel"},
-					     .n_stacks = 2};
 	struct nrd *n = nrd_new(16, 1);
 
-	if (!n || nrd_configure(n, &rule, 1) < 0)
+	if (!n || nrd_configure(n, &nrd_rule_cdn, 1) < 0)
 		abort();
 	return n;
 }

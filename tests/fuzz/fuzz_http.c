@@ -9,6 +9,7 @@
 
 #include "policyd/daemon.h"
 #include "policyd/web.h"
+#include "tests/nrd/rule.h"
 
 #define TURNS 100
 
@@ -60,14 +61,6 @@ json_t *trend_json(const struct trend *t)
 
 static struct http *start(void)
 {
-	static const struct nrd_rule rule = {.name = "cdn",
-					     .set = {.objective = NRD_LATENCY,
-						     .canary = NRD_CANARY,
-						     .min_gain = NRD_MIN_GAIN,
-						     .dwell_ms = NRD_DWELL_MS,
-						     .cooldown_ms = NRD_COOLDOWN_MS},
-					     .stack = {"edge0", "kernel"},
-					     .n_stacks = 2};
 	static char path[64], other[64];
 	struct http *h;
 	int fd;
@@ -78,7 +71,8 @@ static struct http *start(void)
 	own.epfd = epoll_create1(EPOLL_CLOEXEC);
 	own.class = class_new();
 	own.chooser.nrd = nrd_new(16, 1);
-	if (!own.class || !own.chooser.nrd || nrd_configure(own.chooser.nrd, &rule, 1) < 0 ||
+	if (!own.class || !own.chooser.nrd ||
+	    nrd_configure(own.chooser.nrd, &nrd_rule_cdn, 1) < 0 ||
 	    http_open(&h, own.epfd, path, "", daemon_routes, &own) < 0 ||
 	    unix_listen(other, "", &fd) < 0 || listener_open(&h->tcp, h, fd, false) < 0)
 		abort();

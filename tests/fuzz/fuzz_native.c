@@ -12,6 +12,7 @@
 #define INVARIANT(what) ((what) ? (void)0 : abort())
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
+#include "tests/fuzz/address.h"
 #include "tests/conform/invariant.h"
 #include "userstack/net/frame.h"
 #include "userstack/engines.h"
@@ -120,18 +121,6 @@ static const struct engine_host host = {
 	.received = host_received,
 	.released = host_released,
 };
-
-static struct dmm_addr address(bool v6, uint8_t last, uint16_t port)
-{
-	struct dmm_addr a = {.port = port};
-
-	if (v6)
-		a.ip[0] = 0xfd;
-	else
-		addr_from_v4(a.ip, htonl(0x0a000000));
-	a.ip[15] = last;
-	return a;
-}
 
 static void start(uint8_t how)
 {
@@ -299,18 +288,6 @@ static uint32_t near(uint32_t a, uint32_t b, uint32_t c)
 	default:
 		return base + (how >> 4) * 1460;
 	}
-}
-
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	put16(p, v >> 16);
-	put16(p + 2, v);
 }
 
 static size_t options(uint8_t *p, const struct engine_conn *c, bool syn)

@@ -4,7 +4,6 @@
  * length go out and packets are said to be too big. What goes out is whole, or in fragments that
  * cover the datagram once; what comes out was in the packet.
  */
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #define INVARIANT(what) ((what) ? (void)0 : abort())
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
+#include "tests/fuzz/address.h"
 #include "userstack/engine/native/native.h"
 #include "userstack/engines.h"
 #include "userstack/net/frame.h"
@@ -80,18 +80,6 @@ static void host_datagram(void *ctx, void *user, const void *data, size_t len)
 }
 
 static const struct engine_host host = {.output = host_output, .datagram = host_datagram};
-
-static struct dmm_addr address(bool v6, uint8_t last, uint16_t port)
-{
-	struct dmm_addr a = {.port = port};
-
-	if (v6)
-		a.ip[0] = 0xfd;
-	else
-		addr_from_v4(a.ip, htonl(0x0a000000));
-	a.ip[15] = last;
-	return a;
-}
 
 static void turn(uint8_t which)
 {

@@ -12,6 +12,7 @@
 #include "policyd/fleet/host.h"
 #include "policyd/fleet/leader.h"
 #include "tests/nrd/memory_etcd.h"
+#include "tests/nrd/rule.h"
 #include "tests/unit/unit.h"
 
 #define SECOND_NS 1000000000ULL
@@ -136,22 +137,12 @@ static void chief_wake(void *ctx)
 
 static void chief_start(struct chief *c, const char *name)
 {
-	static const struct nrd_rule rule = {
-		.name = "cdn",
-		.set = {.objective = NRD_LATENCY,
-			.canary = 5,
-			.min_gain = 10,
-			.dwell_ms = 30000,
-			.cooldown_ms = 300000},
-		.stack = {"edge0", "kernel"},
-		.n_stacks = 2,
-	};
 	struct texts none = {0};
 
 	*c = (struct chief){0};
 	etcd_open(&c->e, -1, &no_settings);
 	CU_ASSERT_EQUAL_FATAL(leader_init(&c->leader, c->e, "/dmm", name, LEASE_S, 1), 0);
-	CU_ASSERT_EQUAL(leader_want(&c->leader, &none, &rule, 1), 0);
+	CU_ASSERT_EQUAL(leader_want(&c->leader, &none, &nrd_rule_cdn, 1), 0);
 	memory_wake(c->e, chief_wake, c);
 	memory_wake_at(c->e, 0);
 }

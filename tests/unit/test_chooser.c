@@ -5,18 +5,10 @@
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "policyd/chooser.h"
+#include "tests/nrd/rule.h"
 #include "tests/unit/unit.h"
 
 static char dir[] = "/tmp/dmm-chooser-XXXXXX", path[64];
-
-static const struct nrd_rule rule = {.name = "cdn",
-				     .set = {.objective = NRD_LATENCY,
-					     .canary = 5,
-					     .min_gain = 10,
-					     .dwell_ms = 30000,
-					     .cooldown_ms = 300000},
-				     .stack = {"edge0", "kernel"},
-				     .n_stacks = 2};
 
 static struct chooser begin(void)
 {
@@ -31,7 +23,7 @@ static void decide(struct chooser *c)
 {
 	struct nrd_counters n = {0};
 
-	nrd_configure(c->nrd, &rule, 1);
+	nrd_configure(c->nrd, &nrd_rule_cdn, 1);
 	for (dmm_u64 t = 1; !n.decisions; t += 1000000000ULL) {
 		nrd_turn(c->nrd, t);
 		nrd_counters(c->nrd, &n);

@@ -75,12 +75,6 @@ static void frames_release(struct frames *f)
 		__atomic_store_n(f->consumer, f->at, __ATOMIC_RELEASE);
 }
 
-static void put16(uint8_t *p, size_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
 /* The headers in part are those of all; make them those of a datagram with len bytes. */
 static void frames_headers(uint8_t *part, const struct frame *h, size_t len)
 {
@@ -88,14 +82,14 @@ static void frames_headers(uint8_t *part, const struct frame *h, size_t len)
 	size_t udp_len = 8 + len;
 	uint16_t sum;
 
-	put16(udp + 4, udp_len);
+	put16(udp + 4, (uint32_t)udp_len);
 	sum = frame_fold(frame_pseudo(h->remote.ip, h->local.ip, IPPROTO_UDP, udp_len));
 	memcpy(udp + 6, &sum, 2); /* the sender has left it to the device */
 	if (h->v6) {
-		put16(ip + 4, udp_len);
+		put16(ip + 4, (uint32_t)udp_len);
 		return;
 	}
-	put16(ip + 2, h->l4_off - h->ip_off + udp_len);
+	put16(ip + 2, (uint32_t)(h->l4_off - h->ip_off + udp_len));
 	put16(ip + 10, 0);
 	sum = (uint16_t)~frame_fold(frame_sum(ip, 20, 0));
 	memcpy(ip + 10, &sum, 2);

@@ -30,12 +30,6 @@ struct engine_udp {
 	LIST_ENTRY(engine_udp) entry;
 };
 
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
 static unsigned udp_bucket(const struct engine *e, const struct conn_key *key)
 {
 	return table_hash(e->c.secret, key) % UDP_BUCKETS;

@@ -13,18 +13,6 @@
 #define PACKET_IOV 24 /* a frame of 64 KiB in chunks, and the headers */
 #define TTL 64
 
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	v = htonl(v);
-	memcpy(p, &v, 4);
-}
-
 size_t packet_ip(uint8_t *p, const struct conn_key *key, uint8_t proto, uint8_t ecn,
 		 uint32_t fragment, size_t l4_len)
 {

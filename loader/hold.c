@@ -216,18 +216,29 @@ static int udp_mark(struct hold *h, int fd)
 	return bpf_map_update_elem(h->tree->map[TREE_SOCK], &fd, &st, BPF_ANY) < 0 ? -errno : 0;
 }
 
+bool hold_udp_wants(const struct hold *h)
+{
+	const struct dmm_udp_free *f = &h->udp_free[h->stack];
+
+	for (unsigned i = 0; i < DMM_UDP_FREE; i++)
+		if (!__atomic_load_n(&f->port[i], __ATOMIC_RELAXED))
+			return true;
+	return false;
+}
+
 int hold_udp_offer(struct hold *h, int fd, dmm_u16 port)
 {
 	struct dmm_udp_free *f = &h->udp_free[h->stack];
-	int r;
+	int r = udp_mark(h, fd);
+	dmm_u32 none;
 
-	for (unsigned i = 0; i < DMM_UDP_FREE; i++) {
-		if (__atomic_load_n(&f->port[i], __ATOMIC_RELAXED))
-			continue;
-		r = udp_mark(h, fd);
-		if (!r)
-			__atomic_store_n(&f->port[i], port, __ATOMIC_RELEASE);
+	if (r)
 		return r;
+	for (unsigned i = 0; i < DMM_UDP_FREE; i++) {
+		none = 0; /* a program may give one back just now */
+		if (__atomic_compare_exchange_n(&f->port[i], &none, port, false, __ATOMIC_RELEASE,
+						__ATOMIC_RELAXED))
+			return 0;
 	}
 	return -EAGAIN;
 }

@@ -45,8 +45,10 @@ int hold_listeners(struct hold *h, void (*cb)(const struct dmm_listener *l, void
  * it is not announced any more. */
 int hold_listener_off(struct hold *h, dmm_u64 cookie, dmm_u8 off);
 
-/* UDP: this socket of the instance, bound to port on all addresses, waits for a flow, of which an
- * event tells. -EAGAIN: there are enough of them. */
+/* UDP: does another carrier find room among those that wait for a flow? */
+bool hold_udp_wants(const struct hold *h);
+/* This socket of the instance, bound to port on all addresses, waits for one, of which an event
+ * tells. -EAGAIN: there are enough of them. */
 int hold_udp_offer(struct hold *h, int fd, dmm_u16 port);
 struct udp_seen {
 	bool left;  /* its socket has left the flow: nothing comes after what has been sent */

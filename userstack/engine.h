@@ -29,7 +29,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 8 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 9 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -101,7 +101,8 @@ struct engine_config {
  * and whatever comes for no pair is dropped without an answer.
  */
 struct engine_udp_ops {
-	/* The pair is not in use by another one; both addresses are of one family. -ENOMEM. */
+	/* Both addresses are of one family. Of several with the same two, each sends, and what
+	 * comes is that one's which was opened last. -ENOMEM. */
 	int (*open)(struct engine *e, const struct dmm_addr *remote, const struct dmm_addr *local,
 		    void *user, struct engine_udp **ret);
 	void (*close)(struct engine_udp *u);

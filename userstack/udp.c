@@ -122,44 +122,59 @@ static int udp_offer(struct stack *s)
 {
 	struct udp *u = s->udp;
 	uint16_t port = 0;
-	int fd, r = 0;
+	int fd, r;
 
-	while (!r) {
+	while (hold_udp_wants(s->hold)) {
 		fd = udp_socket(u, &port);
 		if (fd < 0)
 			return fd;
-		u->free[port] = fd + 1;
 		r = hold_udp_offer(s->hold, fd, port);
+		if (r < 0) {
+			close(fd);
+			return r == -EAGAIN ? 0 : r;
+		}
+		u->free[port] = fd + 1;
 	}
-	u->free[port] = 0;
-	close(fd);
-	return r == -EAGAIN ? 0 : r;
+	return 0;
 }
 
 /* ---- flows ---- */
 
-static struct udp_flow **udp_slot(struct udp *u, const struct dmm_addr *remote,
-				  const struct dmm_addr *local)
+static struct udp_flow **udp_bucket(struct udp *u, const struct dmm_addr *remote,
+				    const struct dmm_addr *local)
 {
-	struct udp_flow **at;
+	return &u->bucket[path_hash(remote, local) % UDP_BUCKETS];
+}
 
-	for (at = &u->bucket[path_hash(remote, local) % UDP_BUCKETS]; *at; at = &(*at)->next)
-		if (!memcmp(&(*at)->remote, remote, sizeof(*remote)) &&
-		    !memcmp(&(*at)->local, local, sizeof(*local)))
-			break;
-	return at;
+/* Of several, which SO_REUSEPORT allows, the one that came last. */
+static struct udp_flow *udp_find(struct udp *u, const struct dmm_addr *remote,
+				 const struct dmm_addr *local)
+{
+	struct udp_flow *f = *udp_bucket(u, remote, local);
+
+	while (f && (memcmp(&f->remote, remote, sizeof(*remote)) ||
+		     memcmp(&f->local, local, sizeof(*local))))
+		f = f->next;
+	return f;
+}
+
+static void udp_unpair(struct stack *s, struct udp_flow *f)
+{
+	struct udp_flow **at = udp_bucket(s->udp, &f->remote, &f->local);
+
+	while (*at != f)
+		at = &(*at)->next;
+	*at = f->next;
+	if (!udp_find(s->udp, &f->remote, &f->local))
+		xdp_udp_set(s->xdp, &f->remote, &f->local, false);
+	s->c.engine->udp->close(f->pair);
+	f->pair = NULL;
 }
 
 static void udp_end(struct stack *s, struct udp_flow *f)
 {
-	struct udp_flow **at;
-
-	if (f->pair) {
-		at = udp_slot(s->udp, &f->remote, &f->local);
-		*at = f->next;
-		xdp_udp_set(s->xdp, &f->remote, &f->local, false);
-		s->c.engine->udp->close(f->pair);
-	}
+	if (f->pair)
+		udp_unpair(s, f);
 	hold_udp_forget(s->hold, f->port);
 	s->udp->by_port[f->port] = NULL;
 	close(f->watch.fd); /* what the application still sends is refused */
@@ -168,36 +183,31 @@ static void udp_end(struct stack *s, struct udp_flow *f)
 	TAILQ_INSERT_TAIL(&s->udp->dead, f, entry);
 }
 
-static void udp_drain(struct stack *s, struct udp_flow *f);
+static void udp_read_all(struct stack *s, struct udp_flow *f);
 
 /* The port is known: from now on packets are ours. */
 static int udp_begin(struct stack *s, struct udp_flow *f)
 {
-	struct udp_flow **at = udp_slot(s->udp, &f->remote, &f->local);
+	struct udp_flow **at, *before = udp_find(s->udp, &f->remote, &f->local);
 	struct sockaddr_storage sa;
 	socklen_t len = udp_sockaddr(s->udp, &f->local, &sa);
 	int r;
 
-	if (*at &&
-	    (*at)->rec.cookie == f->rec.cookie) { /* it connects again: the end is told next */
-		udp_drain(s, *at);
-		at = udp_slot(s->udp, &f->remote, &f->local);
-	}
-	if (*at) /* SO_REUSEPORT */
-		return -EADDRINUSE;
+	if (before && before->rec.cookie == f->rec.cookie) /* it connects there again */
+		udp_read_all(s, before);
 	/* from here on the kernel lets nobody else in */
 	if (connect(f->watch.fd, (struct sockaddr *)&sa, len) < 0)
 		return -errno;
-	r = xdp_udp_set(s->xdp, &f->remote, &f->local, true);
+	r = s->c.engine->udp->open(s->engine, &f->remote, &f->local, f, &f->pair);
 	if (r < 0)
 		return r;
-	r = s->c.engine->udp->open(s->engine, &f->remote, &f->local, f, &f->pair);
-	if (r < 0) {
-		xdp_udp_set(s->xdp, &f->remote, &f->local, false);
-		return r;
-	}
+	at = udp_bucket(s->udp, &f->remote, &f->local);
+	f->next = *at;
 	*at = f;
-	return 0;
+	r = xdp_udp_set(s->xdp, &f->remote, &f->local, true);
+	if (r < 0)
+		udp_unpair(s, f);
+	return r;
 }
 
 static void udp_failed(struct stack *s, struct udp_flow *f, int r)
@@ -285,6 +295,12 @@ static bool udp_read(struct stack *s, struct udp_flow *f)
 	return n == UDP_BATCH;
 }
 
+static void udp_read_all(struct stack *s, struct udp_flow *f)
+{
+	for (unsigned i = 0; i < UDP_DRAIN && udp_read(s, f); i++)
+		;
+}
+
 static void udp_readable(struct stack *s, struct watch *w, uint32_t events)
 {
 	struct udp_flow *f = (struct udp_flow *)w;
@@ -332,8 +348,7 @@ static void udp_drain(struct stack *s, struct udp_flow *f)
 
 	if (!f->pair && !udp_learn(s, f, &seen))
 		return;
-	for (unsigned i = 0; i < UDP_DRAIN && udp_read(s, f); i++)
-		;
+	udp_read_all(s, f);
 	udp_end(s, f);
 }
 
@@ -377,7 +392,7 @@ void udp_datagram(void *ctx, void *user, const void *data, size_t len)
 
 void udp_error(struct stack *s, const struct frame *fr)
 {
-	struct udp_flow *f = s->udp ? *udp_slot(s->udp, &fr->remote, &fr->local) : NULL;
+	struct udp_flow *f = s->udp ? udp_find(s->udp, &fr->remote, &fr->local) : NULL;
 	struct dmm_addr via;
 
 	if (!f)

@@ -255,6 +255,45 @@ static void test_fragments(void)
 	}
 }
 
+#define HOSTS 40u
+
+/* An ID to each host in turn. */
+static void ids_of(struct engine_udp *to[HOSTS], uint32_t ret[HOSTS])
+{
+	for (unsigned i = 0; i < HOSTS; i++) {
+		packets = 0;
+		CU_ASSERT_EQUAL(udp->send(to[i], pattern(2000), 2000, now), 0);
+		ret[i] = fragment_of(packet[0], packet_len[0]).id;
+	}
+}
+
+/* RFC 7739: to one host they follow each other; they say nothing about those to the next. */
+static void test_fragment_ids(void)
+{
+	struct engine_udp *to[HOSTS];
+	uint32_t first[HOSTS], second[HOSTS], mask, step;
+	unsigned near, next;
+
+	for (unsigned v6 = 0; v6 < 2; v6++) {
+		mask = v6 ? UINT32_MAX : UINT16_MAX;
+		near = next = 0;
+		start(v6);
+		for (unsigned i = 0; i < HOSTS; i++)
+			to[i] = pair_of(v6, 1, 10 + i, NULL);
+		ids_of(to, first);
+		ids_of(to, second);
+		for (unsigned i = 0; i < HOSTS; i++) {
+			step = (second[i] - first[i]) & mask;
+			CU_ASSERT(step >= 1 && step < HOSTS);
+			next += step == 1;
+			near += i && ((first[i] - first[i - 1]) & mask) < HOSTS;
+		}
+		CU_ASSERT(next > HOSTS / 2); /* others share a counter */
+		CU_ASSERT(near <= 1);
+		stop();
+	}
+}
+
 /* Told by ICMP, for ten minutes, if it can be true. */
 static void test_too_big(void)
 {
@@ -338,15 +377,38 @@ static void test_strangers(void)
 	stop();
 }
 
+/* Two of the same addresses: whoever came last gets what comes, both send. */
+static void test_twins(void)
+{
+	struct engine_udp *twin;
+
+	start(false);
+	udp->send(a, "hello", 5, now);
+	twin = pair_of(false, 2, 1, &user_a);
+	give(packet[0], packet_len[0]);
+	CU_ASSERT(got_n == 1 && got_by == &user_a);
+	packets = 0;
+	CU_ASSERT(!udp->send(b, "x", 1, now) && !udp->send(twin, "x", 1, now));
+	CU_ASSERT(packets == 2 && !memcmp(packet[0], packet[1], packet_len[0]));
+	packets = 0;
+	udp->close(twin);
+	udp->send(a, "hello", 5, now);
+	give(packet[0], packet_len[0]);
+	CU_ASSERT(got_n == 2 && got_by == &user_b);
+	stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"datagrams that fit, of all lengths", test_whole},
 		{"a checksum of zero", test_zero_sum},
 		{"longer ones go in fragments", test_fragments},
+		{"the IDs of fragments", test_fragment_ids},
 		{"packet too big", test_too_big},
 		{"lengths that lie", test_lengths},
 		{"datagrams of other pairs", test_strangers},
+		{"two pairs of the same addresses", test_twins},
 		CU_TEST_INFO_NULL,
 	};
 

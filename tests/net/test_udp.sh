@@ -128,6 +128,14 @@ for family, near in ((socket.AF_INET, '$NEAR4'), (socket.AF_INET6, '$NEAR6')):
         s.sendto(b'x', (near, port))"
 check "none of them took any" equal "$(carriers queued)" ""
 
+# ---- while nothing happens, no carriers are made ----
+made() { timeout 3 strace -f -e trace=socket -p "$(instance_pid)" 2>&1 | grep -c SOCK_DGRAM; }
+if command -v strace >/dev/null; then
+	check "no carriers are made meanwhile" equal "$(made)" 0
+else
+	skip "no carriers are made meanwhile: needs strace"
+fi
+
 # ---- nothing is left behind ----
 records() { bpftool map dump pinned "$DMM_BPFFS/maps/dmm_udp" -j | jq length; }
 fds() { find "/proc/$(instance_pid)/fd" -mindepth 1 | wc -l; }

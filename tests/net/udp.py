@@ -9,6 +9,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import select
 import socket
 import sys
 import time
@@ -146,6 +147,26 @@ class Client:
         s.sendto(b"echo", (self.far, PORT))
         print("unconnected", s.recvfrom(100)[1][:2])
 
+    def shared(self):
+        """Two sockets of the same two ends: both send, one gets what comes, then the other."""
+        socks = [new(self.fam) for _ in range(2)]
+        for s in socks:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            s.bind((self.near, 40124))
+        for s in socks:
+            s.connect((self.far, PORT))
+        for s in socks:
+            s.send(b"echo")
+            ready = select.select(socks, [], [], 3)[0]
+            print("shared", [r.recv(10) for r in ready])
+        socks.remove(ready[0])
+        ready[0].close()
+        for _ in range(20):  # its end is told a little later
+            socks[0].send(b"echo")
+            if select.select(socks, [], [], 0.2)[0]:
+                break
+        print("shared no more", outcome(socks[0].recv, 10))
+
     def left(self):
         """Who gets the port of a socket that was disconnected gets its own datagrams."""
         s = self.dial()
@@ -190,7 +211,7 @@ class Client:
 
     def run(self):
         for part in (self.names, self.mapped, self.lengths, self.bound, self.refused,
-                     self.reconnect, self.left, self.forget, self.many):
+                     self.reconnect, self.shared, self.left, self.forget, self.many):
             try:
                 part()
             except OSError as e:

@@ -57,7 +57,6 @@ static int native_start(struct engine **ret, const struct engine_config *c)
 	e->c = *c;
 	e->now = c->now;
 	e->tune = tune;
-	e->fragment_id = (uint32_t)sip_hash(c->secret, &c->now, 1);
 	wheel_init(&e->wheel, c->now);
 	pool_init(&e->conns, sizeof(struct engine_conn), CONNS_MAX);
 	pool_init(&e->chunks, sizeof(struct chunk), CHUNKS_MAX);

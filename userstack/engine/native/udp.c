@@ -13,6 +13,7 @@
 
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
+#include "userstack/engine/isn.h"
 #include "userstack/engine/native/native.h"
 #include "userstack/net/frame.h"
 
@@ -105,11 +106,23 @@ static void udp_output(struct engine_udp *u, uint8_t *hdr, size_t hdr_len, const
 	h->output(h->ctx, iov, len ? 2 : 1);
 }
 
-/* IP header of one fragment, and behind it what IPv6 has for that. Returns the length of both. */
-static size_t fragment_headers(const struct engine_udp *u, uint8_t *p, size_t at, size_t len,
-			       bool last)
+/* RFC 7739, 5.3: each two hosts have a place of their own to count from, which only we know, and
+ * share their counter with a few others: nobody learns from his own what others will have. */
+static uint32_t fragment_id(struct engine_udp *u)
 {
-	uint32_t id = u->e->fragment_id, net_id = htonl(id);
+	uint64_t m[4], h;
+
+	memcpy(m, u->key.remote.ip, 16);
+	memcpy(m + 2, u->key.local.ip, 16);
+	h = sip_hash(u->e->c.secret, m, 4);
+	return (uint32_t)h + u->e->fragments[(h >> 32) % FRAGMENT_COUNTERS]++;
+}
+
+/* IP header of one fragment, and behind it what IPv6 has for that. Returns the length of both. */
+static size_t fragment_headers(const struct engine_udp *u, uint8_t *p, uint32_t id, size_t at,
+			       size_t len, bool last)
+{
+	uint32_t net_id = htonl(id);
 	size_t ip;
 
 	if (addr_is_v4(u->key.remote.ip))
@@ -131,12 +144,12 @@ static void udp_fragments(struct engine_udp *u, const uint8_t *udp, const uint8_
 	size_t headers = addr_is_v4(u->key.remote.ip) ? 20 : 40 + FRAGMENT_HEADER;
 	uint8_t hdr[PACKET_IP_MAX + FRAGMENT_HEADER + UDP_HEADER];
 	size_t room = (mtu - headers) & ~(size_t)7, len, own, n;
+	uint32_t id = fragment_id(u);
 
-	u->e->fragment_id++;
 	for (size_t at = 0; at < l4_len; at += len) {
 		len = MIN(room, l4_len - at);
 		own = at ? 0 : UDP_HEADER; /* the first has it */
-		n = fragment_headers(u, hdr, at, len, at + len == l4_len);
+		n = fragment_headers(u, hdr, id, at, len, at + len == l4_len);
 		memcpy(hdr + n, udp, own);
 		udp_output(u, hdr, n + own, data + (at ? at - UDP_HEADER : 0), len - own);
 	}

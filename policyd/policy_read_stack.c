@@ -168,7 +168,7 @@ const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 		 "looks for work for a moment, where that paid off before, then sleeps"),
 	KEY_STRING("congestion", read_token, struct policy_stack, rec.congestion, "NAME",
 		   "the congestion control: kernel: as in tcp_available_congestion_control; engine "
-		   "native: cubic (the default), reno or dctcp",
+		   "native: cubic (the default), newreno or dctcp",
 		   .form = FORM_TOKEN),
 	KEY_STRING("ecn", key_read_bool, struct policy_stack, rec.ecn, "true or false",
 		   "engine native: ask for ECN; answered it is anyway. dctcp always asks",
@@ -210,12 +210,13 @@ static int stack_settle_engine(const struct keys_at *at, const struct node *v, u
 			err = keys_error(at, v, "%s of %s: not for engine lwip", tcp[i],
 					 at->object);
 	if (strcmp(rec->engine, "native") == 0 && rec->congestion[0] &&
-	    strcmp(rec->congestion, "cubic") != 0 && strcmp(rec->congestion, "reno") != 0 &&
+	    strcmp(rec->congestion, "cubic") != 0 && strcmp(rec->congestion, "newreno") != 0 &&
 	    strcmp(rec->congestion, "dctcp") != 0)
-		err = keys_error(at, v,
-				 "congestion of %s: engine native has cubic, reno and dctcp, and "
-				 "no \"%s\"",
-				 at->object, rec->congestion);
+		err = keys_error(
+			at, v,
+			"congestion of %s: engine native has cubic, newreno and dctcp, and "
+			"no \"%s\"",
+			at->object, rec->congestion);
 	return err;
 }
 

@@ -118,6 +118,7 @@ static int carrier_local(struct stack *s, struct flow *f, struct dmm_addr *ret)
 static void carrier_dial(struct stack *s, struct flow *f)
 {
 	struct dmm_addr local, remote = f->rec.remote;
+	struct engine_options options = {0};
 	struct engine_conn *c;
 	struct owned *o;
 	int r;
@@ -142,7 +143,7 @@ static void carrier_dial(struct stack *s, struct flow *f)
 		goto later;
 	o->flow = f;
 	f->owned = o;
-	r = s->c.engine->connect(s->engine, &remote, &local, o, s->now, &c);
+	r = s->c.engine->connect(s->engine, &remote, &local, &options, o, s->now, &c);
 	if (r < 0) {
 		owned_free(s, o);
 		goto later;

@@ -52,6 +52,14 @@ struct engine_info {
 	uint32_t srtt_us;  /* smoothed round trip (RFC 6298) */
 	uint32_t segments; /* sent, also those that only acknowledge */
 	uint32_t resent;   /* of these, again */
+	const char
+		*congestion; /* the name of its congestion control, for good; NULL: it has none */
+};
+
+/* What the rule of one connection asks for. It goes before what start() was told, and that before
+ * the engine's own choice. Of no function that is given one is it NULL; it stays for the call. */
+struct engine_options {
+	const char *congestion; /* a name as in engine_config; NULL: as all the others */
 };
 
 /* What the host offers. ctx is the host's own. */
@@ -68,7 +76,8 @@ struct engine_host {
 	/* events: bits of enum engine_event; error: positive errno with ENGINE_FAILED, else 0. */
 	void (*event)(void *ctx, void *user, unsigned events, int error);
 	/* A listener got an established connection. Returns its `user`, or NULL: reset it (no
-	 * released() follows then). listener_user is what listen() was given. */
+	 * released() follows then). listener_user is what listen() was given. The host may call
+	 * set_options() from inside. */
 	void *(*accepted)(void *ctx, void *listener_user, struct engine_conn *c,
 			  const struct dmm_addr *remote, const struct dmm_addr *local);
 	/* Bytes came in order, and none waits before them: from inside input(), which has them only
@@ -139,10 +148,11 @@ struct engine_ops {
 	int (*addr_del)(struct engine *e, const dmm_u8 ip[16]);
 
 	/* Send a SYN from local (address and port given by the host, the pair with remote not in
-	 * use). The result comes as an event. -ENOMEM, -ENETUNREACH. */
+	 * use). The result comes as an event. -ENOMEM, -ENETUNREACH. -EOPNOTSUPP: it cannot do what
+	 * the options ask for. */
 	int (*connect)(struct engine *e, const struct dmm_addr *remote,
-		       const struct dmm_addr *local, void *user, uint64_t now,
-		       struct engine_conn **ret);
+		       const struct dmm_addr *local, const struct engine_options *options,
+		       void *user, uint64_t now, struct engine_conn **ret);
 	/* Accept connections to local; ip any of a family: every address of that family.
 	 * -EADDRINUSE, -ENOMEM. */
 	int (*listen)(struct engine *e, const struct dmm_addr *local, void *user,
@@ -199,6 +209,10 @@ struct engine_ops {
 	 * with 0, or if it is another, nothing was appended. */
 	unsigned (*reserve)(struct engine_conn *c, size_t len, struct iovec *iov, unsigned n);
 	void (*commit)(struct engine_conn *c, size_t len);
+
+	/* The options of a connection that accepted() reports: from inside of that only. What the
+	 * engine has not got is left as it is. -EOPNOTSUPP. NULL: it has no options at all. */
+	int (*set_options)(struct engine_conn *c, const struct engine_options *options);
 
 	const struct engine_udp_ops *udp; /* NULL: the engine has no UDP */
 };

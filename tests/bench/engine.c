@@ -206,6 +206,7 @@ static size_t turn(struct end *end, size_t to_write)
 /* near calls. */
 static void join(void)
 {
+	static const struct engine_options none;
 	struct dmm_addr remote = {.port = 80}, local = {.port = next_port};
 	uint64_t from = now_ns();
 
@@ -216,7 +217,7 @@ static void join(void)
 	near_end.connected = near_end.eof = false;
 	far_end.connected = far_end.eof = false;
 	near_end.received = far_end.received = 0;
-	if (near_end.ops->connect(near_end.e, &remote, &local, &near_end, virtual_ns,
+	if (near_end.ops->connect(near_end.e, &remote, &local, &none, &near_end, virtual_ns,
 				  &near_end.conn) < 0)
 		die("cannot connect");
 	spent_ns += now_ns() - from;

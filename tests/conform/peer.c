@@ -9,6 +9,7 @@
 #include "userstack/net/frame.h"
 
 struct peer peer;
+const struct engine_options peer_no_options;
 
 static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 {
@@ -51,10 +52,14 @@ static void host_event(void *ctx, void *user, unsigned events, int error)
 static void *host_accepted(void *ctx, void *user, struct engine_conn *c,
 			   const struct dmm_addr *remote, const struct dmm_addr *local)
 {
+	struct engine_options options = {.congestion = peer.congestion};
+
 	(void)ctx;
 	(void)user;
 	(void)remote;
 	(void)local;
+	if (peer.congestion)
+		CU_ASSERT_EQUAL(engine_native.set_options(c, &options), 0);
 	peer.conn = c;
 	peer.accepted++;
 	return &peer;

@@ -42,7 +42,8 @@ struct peer {
 	unsigned accepted, released;
 	bool connected, eof, failed;
 	int error;
-	bool deaf; /* what is sent is not kept */
+	bool deaf;		/* what is sent is not kept */
+	const char *congestion; /* of what is accepted; NULL: the engine's own choice */
 	struct engine_host host;
 	/* sent by the engine, not looked at yet */
 	struct segment sent[4096];
@@ -70,6 +71,7 @@ void peer_expect(uint32_t seq, uint32_t len);
 const struct segment *peer_expect_ack(uint32_t ack);
 void peer_ack(uint32_t ack);
 
+extern const struct engine_options peer_no_options;
 /* The options of most SYNs; with timestamps that begin at 1000. */
 extern const struct given peer_usual, peer_with_ts;
 void peer_meet(const struct given *syn);    /* an engine, and a handshake with it */

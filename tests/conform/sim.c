@@ -398,6 +398,7 @@ void sim_start(struct sim *s, uint64_t seed, const struct sim_link *link)
 
 struct sim_app *sim_connect(struct sim *s, uint64_t total, bool v6)
 {
+	static const struct engine_options none;
 	struct sim_end *end = &s->end[0];
 	struct sim_app *a = &end->app[end->apps];
 	struct dmm_addr remote = {.port = 80}, local = {.port = (dmm_u16)(50000 + end->apps++)};
@@ -405,8 +406,8 @@ struct sim_app *sim_connect(struct sim *s, uint64_t total, bool v6)
 	*a = (struct sim_app){.end = end, .total = total, .read_at = s->now};
 	addr_parse_ip(ips[1][v6], remote.ip);
 	addr_parse_ip(ips[0][v6], local.ip);
-	CU_ASSERT_EQUAL_FATAL(engine_native.connect(end->e, &remote, &local, a, s->now, &a->conn),
-			      0);
+	CU_ASSERT_EQUAL_FATAL(
+		engine_native.connect(end->e, &remote, &local, &none, a, s->now, &a->conn), 0);
 	end->next = s->now;
 	return a;
 }

@@ -454,8 +454,8 @@ static void test_long_window(void)
 static void test_batch(void)
 {
 	join(true);
-	peer.conn->cc = &cc_reno;
-	cc_reno.init(peer.conn);
+	peer.conn->cc = &cc_newreno;
+	cc_newreno.init(peer.conn);
 	peer.conn->ssthresh = peer.conn->cwnd;
 	peer_send(40 * MSS);
 	expect_burst(0, 10);

@@ -74,17 +74,26 @@ static void host_event(void *ctx, void *user, unsigned events, int error)
 	INVARIANT(!!(events & ENGINE_FAILED) <= !!error);
 }
 
+/* What rules may ask for, and nothing. */
+static struct engine_options options_of(unsigned how)
+{
+	static const char *const congestion[] = {NULL, "cubic", "newreno", "dctcp"};
+
+	return (struct engine_options){.congestion = congestion[how % ARRAY_SIZE(congestion)]};
+}
+
 static void *host_accepted(void *ctx, void *listener_user, struct engine_conn *c,
 			   const struct dmm_addr *remote, const struct dmm_addr *local)
 {
+	struct engine_options options = options_of(remote->port);
 	struct user *u = &f.user[f.users];
 
 	(void)ctx;
 	(void)listener_user;
-	(void)remote;
 	(void)local;
 	if (f.users == USERS)
 		return NULL;
+	INVARIANT(!engine_native.set_options(c, &options));
 	*u = (struct user){.conn = c};
 	f.users++;
 	return u;
@@ -233,13 +242,14 @@ static void host_does(struct user *u, uint8_t what)
 static void call(uint8_t how)
 {
 	struct dmm_addr remote = address(how & 1, 9, 80), local;
+	struct engine_options options = options_of(how / 2);
 	struct user *u = &f.user[f.users];
 
 	if (f.users == USERS)
 		return;
 	local = address(how & 1, 2, (uint16_t)(1000 + f.users++)); /* a pair not in use */
 	*u = (struct user){0};
-	INVARIANT(!engine_native.connect(f.e, &remote, &local, u, f.now, &u->conn));
+	INVARIANT(!engine_native.connect(f.e, &remote, &local, &options, u, f.now, &u->conn));
 }
 
 static void pass(uint8_t how)

@@ -17,6 +17,7 @@
 
 #define STEP_NS 1000000ULL
 #define PEERS 512
+#define ASKS_ECN 0xc0 /* the flags ECE and CWR */
 
 /* One end of a connection, and what the test knows of it. */
 struct end {
@@ -40,6 +41,7 @@ static bool direct;	  /* take what comes where it lies */
 static struct engine_listener *listener[4];
 static unsigned listeners, packets;
 static struct frame last_syn;
+static struct engine_options options; /* of what is dialled, and accepted */
 
 /* As Linux does: while an urgent byte is further away than the pointer can say, each segment says
  * 0xffff. far_place: the sequence number of that byte; 0: there is none. */
@@ -111,6 +113,8 @@ static void *host_accepted(void *ctx, void *user, struct engine_conn *c,
 	CU_ASSERT_PTR_EQUAL(user, &engine);
 	if (refuse)
 		return NULL;
+	if (options.congestion)
+		CU_ASSERT_EQUAL(ops->set_options(c, &options), 0);
 	ends++;
 	*e = (struct end){.conn = c, .accepted = true, .connected = true};
 	return e;
@@ -223,7 +227,7 @@ static struct end *dial(const char *from, const char *to, uint16_t port)
 	struct end *e = &end[ends++];
 
 	*e = (struct end){0};
-	CU_ASSERT_EQUAL_FATAL(ops->connect(engine, &remote, &local, e, now, &e->conn), 0);
+	CU_ASSERT_EQUAL_FATAL(ops->connect(engine, &remote, &local, &options, e, now, &e->conn), 0);
 	return e;
 }
 
@@ -287,11 +291,12 @@ static void pull(struct end *e, size_t max)
 /* What it does not know is 0. The wire takes no time, the engine's clock has its steps. */
 static void check_info(const struct end *e, unsigned loss)
 {
-	struct engine_info i = {~0u, ~0u, ~0u};
+	struct engine_info i = {~0u, ~0u, ~0u, "?"};
 
 	ops->info(e->conn, &i);
 	CU_ASSERT(i.srtt_us <= 1000000);
 	CU_ASSERT(i.resent <= i.segments);
+	CU_ASSERT(!i.congestion || strcmp(i.congestion, "?"));
 	if (strcmp(ops->name, "native"))
 		return;
 	CU_ASSERT(i.srtt_us > 0);
@@ -425,6 +430,42 @@ static void test_urgent_far(void)
 	CU_ASSERT_EQUAL(b->received, place + 1);
 	ops->abort(a->conn);
 	ops->abort(b->conn);
+	stop();
+}
+
+static void check_congestion(const struct end *e, const char *name)
+{
+	struct engine_info i;
+
+	ops->info(e->conn, &i);
+	CU_ASSERT_FATAL(i.congestion != NULL);
+	CU_ASSERT_STRING_EQUAL(i.congestion, name);
+}
+
+/* Connections of one engine have what each was to have; what an engine has not, it refuses. */
+static void test_options(void)
+{
+	static const char *const name[] = {"cubic", "newreno", "dctcp"};
+	struct dmm_addr local = addr("10.0.0.1", 61000), remote = addr("10.0.0.2", 80);
+	const struct engine_options none = {.congestion = "none"};
+	struct engine_conn *c;
+
+	start(0);
+	listen_on("10.0.0.2");
+	CU_ASSERT_EQUAL(ops->connect(engine, &remote, &local, &none, NULL, now, &c), -EOPNOTSUPP);
+	for (unsigned i = 0; ops->set_options && i < ARRAY_SIZE(name); i++) {
+		options.congestion = name[i];
+		dial("10.0.0.1", "10.0.0.2", (uint16_t)(61000 + i));
+		CU_ASSERT_EQUAL(last_syn.flags & ASKS_ECN, i == 2 ? ASKS_ECN : 0);
+		for (unsigned k = 0; k < 60000 && ends < 2 * (i + 1); k++)
+			step();
+		CU_ASSERT_EQUAL_FATAL(ends, 2 * (i + 1));
+	}
+	options.congestion = NULL;
+	for (unsigned i = 0; i < ends; i++) {
+		check_congestion(&end[i], name[i / 2]);
+		ops->abort(end[i].conn);
+	}
 	stop();
 }
 
@@ -700,6 +741,7 @@ int main(int argc, char **argv)
 		{"backpressure", test_backpressure},
 		{"many connections", test_many},
 		{"initial sequence numbers", test_isn},
+		{"options of connections", test_options},
 		{"urgent bytes, IPv4", test_urgent4},
 		{"urgent bytes, IPv6", test_urgent6},
 		{"urgent bytes with loss", test_urgent_loss},

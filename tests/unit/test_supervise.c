@@ -116,7 +116,7 @@ static void test_args(void)
 	static const char want[] = "--name\0edge0\0--id\0"
 				   "7\0--engine\0lwip\0--driver\0\0--interface\0eth1\0"
 				   "--mode\0auto\0--poll\0busy\0--bpffs\0/x";
-	static const char settings[] = "--congestion\0reno\0--ecn\0--keepalive\0"
+	static const char settings[] = "--congestion\0newreno\0--ecn\0--keepalive\0"
 				       "30\0--user-timeout\0"
 				       "5000\0--bpffs\0/x";
 	struct instance_args a, b;
@@ -127,7 +127,7 @@ static void test_args(void)
 	r.queue = 1;
 	instance_args_build(&b, &r, 7, "/x");
 	CU_ASSERT_FALSE(instance_args_equal(&a, &b));
-	strcpy(r.congestion, "reno");
+	strcpy(r.congestion, "newreno");
 	r.ecn = 1;
 	r.keepalive_s = 30;
 	r.user_timeout_ms = 5000;

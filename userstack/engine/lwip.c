@@ -398,13 +398,16 @@ static void lw_poll(struct engine *e, uint64_t now, uint64_t *ret_next)
 }
 
 static int lw_connect(struct engine *e, const struct dmm_addr *remote, const struct dmm_addr *local,
-		      void *user, uint64_t now, struct engine_conn **ret)
+		      const struct engine_options *options, void *user, uint64_t now,
+		      struct engine_conn **ret)
 {
 	struct engine_conn *c;
 	struct tcp_pcb *pcb;
 	ip_addr_t to;
 	err_t err;
 
+	if (options->congestion)
+		return -EOPNOTSUPP;
 	e->now = now;
 	pcb = tcp_new_ip_type(addr_is_v4(remote->ip) ? IPADDR_TYPE_V4 : IPADDR_TYPE_V6);
 	if (!pcb)

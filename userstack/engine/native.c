@@ -17,10 +17,8 @@
 /* What the policy asks for, on top of what is usual. */
 static int native_tune(struct native_tune *t, const struct engine_config *c)
 {
-	static const struct cc_ops *const controls[] = {&cc_cubic, &cc_reno, &cc_dctcp};
-
 	*t = (struct native_tune){
-		.cc = &cc_cubic,
+		.cc = c->congestion[0] ? cc_find(c->congestion) : &cc_cubic,
 		.pacing = true,
 		.delayed_ack = 10 * MS,
 		.user_timeout = 900 * SECOND,
@@ -31,15 +29,13 @@ static int native_tune(struct native_tune *t, const struct engine_config *c)
 	};
 	if (c->user_timeout_ms)
 		t->user_timeout = c->user_timeout_ms * MS;
-	if (!c->congestion[0])
-		return 0;
-	for (unsigned i = 0; i < ARRAY_SIZE(controls); i++)
-		if (!strcmp(controls[i]->name, c->congestion)) {
-			t->cc = controls[i];
-			t->ecn |= !!t->cc->mark; /* it lives by that (RFC 8257) */
-			return 0;
-		}
-	return -EOPNOTSUPP;
+	return t->cc ? 0 : -EOPNOTSUPP;
+}
+
+/* NULL: there is none of this name. */
+static const struct cc_ops *native_control(const struct engine *e, const struct engine_options *o)
+{
+	return o->congestion ? cc_find(o->congestion) : e->tune.cc;
 }
 
 static int native_start(struct engine **ret, const struct engine_config *c)
@@ -209,13 +205,28 @@ uint32_t engine_path_mtu(struct engine *e, const dmm_u8 ip[16])
 }
 
 static int native_connect(struct engine *e, const struct dmm_addr *remote,
-			  const struct dmm_addr *local, void *user, uint64_t now,
-			  struct engine_conn **ret)
+			  const struct dmm_addr *local, const struct engine_options *options,
+			  void *user, uint64_t now, struct engine_conn **ret)
 {
 	struct conn_key key = {.remote = *remote, .local = *local};
+	const struct cc_ops *cc = native_control(e, options);
 
+	if (!cc)
+		return -EOPNOTSUPP;
 	e->now = now;
-	return open_connect(e, &key, user, ret);
+	return open_connect(e, &key, cc, user, ret);
+}
+
+/* It was accepted in this turn: nothing has been sent. */
+static int native_set_options(struct engine_conn *c, const struct engine_options *options)
+{
+	const struct cc_ops *cc = native_control(c->e, options);
+
+	if (!cc)
+		return -EOPNOTSUPP;
+	c->cc = cc;
+	cc->init(c);
+	return 0;
 }
 
 static bool native_succeed(struct engine *e, const struct dmm_addr *remote,
@@ -310,5 +321,6 @@ const struct engine_ops engine_native = {
 	.too_big = conn_too_big,
 	.reserve = conn_reserve,
 	.commit = conn_commit,
+	.set_options = native_set_options,
 	.udp = &native_udp,
 };

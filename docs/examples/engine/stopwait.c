@@ -587,11 +587,13 @@ static int stopwait_addr_del(struct engine *e, const dmm_u8 ip[16])
 }
 
 static int stopwait_connect(struct engine *e, const struct dmm_addr *remote,
-			    const struct dmm_addr *local, void *user, uint64_t now,
-			    struct engine_conn **ret)
+			    const struct dmm_addr *local, const struct engine_options *options,
+			    void *user, uint64_t now, struct engine_conn **ret)
 {
 	struct engine_conn *c;
 
+	if (options->congestion)
+		return -EOPNOTSUPP;
 	e->now = now;
 	c = conn_new(e, remote, local);
 	if (!c)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the congestion controls share, and the plain one. */
+#include <string.h>
+
 #include "lib/base/util.h"
 #include "userstack/engine/native/native.h"
 
@@ -29,17 +31,17 @@ uint32_t cc_avoidance(uint32_t cwnd, uint32_t mss, uint32_t bytes, uint32_t *cre
 	return cwnd + mss;
 }
 
-static void reno_init(struct engine_conn *c)
+static void newreno_init(struct engine_conn *c)
 {
-	c->cc_state.reno_credit = 0;
+	c->cc_state.newreno_credit = 0;
 }
 
-static void reno_grow(struct engine_conn *c, uint32_t bytes, uint32_t rtt_us)
+static void newreno_grow(struct engine_conn *c, uint32_t bytes, uint32_t rtt_us)
 {
 	(void)rtt_us;
 	bytes = cc_slow_start(c, bytes);
 	if (bytes)
-		c->cwnd = cc_avoidance(c->cwnd, c->mss, bytes, &c->cc_state.reno_credit);
+		c->cwnd = cc_avoidance(c->cwnd, c->mss, bytes, &c->cc_state.newreno_credit);
 }
 
 uint32_t cc_half(struct engine_conn *c, bool ecn)
@@ -48,9 +50,19 @@ uint32_t cc_half(struct engine_conn *c, bool ecn)
 	return MAX(c->cwnd / 2, 2 * c->mss);
 }
 
-const struct cc_ops cc_reno = {
-	.name = "reno",
-	.init = reno_init,
-	.grow = reno_grow,
+const struct cc_ops cc_newreno = {
+	.name = "newreno",
+	.init = newreno_init,
+	.grow = newreno_grow,
 	.shrink = cc_half,
 };
+
+const struct cc_ops *cc_find(const char *name)
+{
+	static const struct cc_ops *const controls[] = {&cc_cubic, &cc_newreno, &cc_dctcp};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(controls); i++)
+		if (!strcmp(controls[i]->name, name))
+			return controls[i];
+	return NULL;
+}

@@ -29,7 +29,7 @@ struct dctcp {
 union cc_state {
 	struct cubic cubic;
 	struct dctcp dctcp;
-	uint32_t reno_credit;
+	uint32_t newreno_credit;
 };
 
 struct cc_ops {
@@ -45,7 +45,10 @@ struct cc_ops {
 	void (*restart)(struct engine_conn *c);
 };
 
-extern const struct cc_ops cc_cubic, cc_reno, cc_dctcp;
+extern const struct cc_ops cc_cubic, cc_newreno, cc_dctcp;
+
+/* NULL: there is none of this name. */
+const struct cc_ops *cc_find(const char *name);
 
 /* RFC 6928. */
 uint32_t cc_initial_window(uint32_t mss);

@@ -152,5 +152,5 @@ void conn_unreachable(struct engine_conn *c, uint32_t seq, int error)
 
 void conn_info(const struct engine_conn *c, struct engine_info *ret)
 {
-	*ret = (struct engine_info){c->srtt_us, c->segments, c->resent};
+	*ret = (struct engine_info){c->srtt_us, c->segments, c->resent, c->cc->name};
 }

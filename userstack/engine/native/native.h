@@ -440,7 +440,7 @@ void packet_option_scale(struct packet *p);
 uint32_t engine_ts_offset(const struct engine *e, const struct conn_key *key);
 
 /* slow/open.c */
-int open_connect(struct engine *e, const struct conn_key *key, void *user,
+int open_connect(struct engine *e, const struct conn_key *key, const struct cc_ops *cc, void *user,
 		 struct engine_conn **ret);
 /* A segment for a listener. */
 void open_listen(struct engine_listener *l, const struct conn_key *key, struct segment *s);

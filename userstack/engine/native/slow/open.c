@@ -74,7 +74,8 @@ static void open_number(struct engine_conn *c)
 	open_from(c);
 }
 
-int open_connect(struct engine *e, const struct conn_key *key, void *user, struct engine_conn **ret)
+int open_connect(struct engine *e, const struct conn_key *key, const struct cc_ops *cc, void *user,
+		 struct engine_conn **ret)
 {
 	struct engine_conn *c = conn_new(e, key);
 
@@ -83,7 +84,9 @@ int open_connect(struct engine *e, const struct conn_key *key, void *user, struc
 	c->state = TCP_SYN_SENT;
 	c->user = user;
 	c->host_knows = c->connecting = true;
-	c->ecn = e->tune.ecn; /* asked for, until there is an answer */
+	c->cc = cc;
+	/* asked for, until there is an answer; some controls live by it (RFC 8257) */
+	c->ecn = e->tune.ecn || cc->mark;
 	open_number(c);
 	*ret = c;
 	open_send_syn(c);

@@ -36,9 +36,9 @@ DMM_HASH(dmm_xflow, struct dmm_xflow_key, __u8, 262144);
 /* A listener takes one entry for each address of the interface that it answers on. */
 DMM_HASH(dmm_xport, struct dmm_xport_key, __u8, 4 * DMM_MAX_LISTENS);
 
-/* Bit p % 64 of entry p / 64: some flow or listener has, or had, the local port p; of UDP in the
- * second half. A look at it is all that packets to other ports, the kernel's, cost. */
-DMM_ARRAY(dmm_xbits, __u64, DMM_XBITS_WORDS, 0);
+/* Bit p % 64 of entry p / 64: some flow or listener has the local port p; of UDP in the second
+ * half. A look at it is all that packets to other ports, the kernel's, cost. */
+DMM_ARRAY(dmm_xbits, __u64, DMM_XBITS_WORDS, BPF_F_MMAPABLE);
 
 static __always_inline void counted(enum dmm_xdp_counter what)
 {

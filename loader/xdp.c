@@ -30,9 +30,10 @@ struct xdp {
 	struct dmm_xdp_bpf *skel;
 	int ifindex;
 	enum dmm_xdp_mode mode;
-	struct xdp_program *prog;      /* native, generic */
-	int tc_link;		       /* tc */
-	dmm_u64 bits[DMM_XBITS_WORDS]; /* what dmm_xbits holds */
+	struct xdp_program *prog; /* native, generic */
+	int tc_link;		  /* tc */
+	dmm_u64 *bits;		  /* dmm_xbits, mapped */
+	dmm_u32 users[2][65536];  /* entries of this local port, of TCP and of UDP */
 };
 
 #define XDP_NAME "dmm_xdp"
@@ -179,8 +180,24 @@ static int attach_tc(struct xdp *x)
 
 /* ---- either ---- */
 
+#define BITS_LEN (DMM_XBITS_WORDS * sizeof(dmm_u64))
+
+static int map_bits(struct xdp *x)
+{
+	void *p = mmap(NULL, BITS_LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
+		       bpf_map__fd(x->skel->maps.dmm_xbits), 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	x->bits = p;
+	return 0;
+}
+
 static void unload(struct xdp *x)
 {
+	if (x->bits)
+		munmap(x->bits, BITS_LEN);
+	x->bits = NULL;
 	if (x->tc_link >= 0)
 		close(x->tc_link);
 	x->tc_link = -1;
@@ -199,6 +216,8 @@ static int attach_as(struct xdp *x, struct tree *t, unsigned stack, enum dmm_xdp
 	r = open_object(x, t, stack);
 	if (r == 0)
 		r = mode == DMM_XDP_TC ? attach_tc(x) : attach_xdp(x);
+	if (r == 0)
+		r = map_bits(x);
 	if (r < 0)
 		unload(x);
 	return r;
@@ -323,26 +342,34 @@ int xdp_steer(struct xdp *x, unsigned queue, int xsk)
 											   : 0;
 }
 
-/* value 0: no entry. */
-static int set(const struct bpf_map *map, const void *key, dmm_u8 value)
+/* value 0: no entry. Returns by how many there are more now. */
+static int set(const struct bpf_map *map, const void *key, dmm_u8 value, int *ret_more)
 {
-	if (value)
-		return bpf_map_update_elem(bpf_map__fd(map), key, &value, 0) < 0 ? -errno : 0;
-	return bpf_map_delete_elem(bpf_map__fd(map), key) < 0 && errno != ENOENT ? -errno : 0;
+	int fd = bpf_map__fd(map);
+
+	*ret_more = 0;
+	if (!value && bpf_map_delete_elem(fd, key) == 0)
+		*ret_more = -1;
+	else if (!value)
+		return errno == ENOENT ? 0 : -errno;
+	else if (bpf_map_update_elem(fd, key, &value, BPF_NOEXIST) == 0)
+		*ret_more = 1;
+	else if (errno != EEXIST || bpf_map_update_elem(fd, key, &value, BPF_EXIST) < 0)
+		return -errno;
+	return 0;
 }
 
-/* A bit stays: that costs no more than a look-up, and flows outlive their listener. */
-static int concern(struct xdp *x, dmm_u8 proto, dmm_u16 port)
+/* So many more entries have this local port: it concerns the instance as long as there is one. */
+static void concern(struct xdp *x, dmm_u8 proto, dmm_u16 port, int more)
 {
-	dmm_u32 index = DMM_XBITS_INDEX(proto, port);
-	dmm_u64 bits = x->bits[index] | 1ULL << (port % 64);
+	dmm_u32 *users = &x->users[proto == IPPROTO_UDP][port];
+	dmm_u64 *word = &x->bits[DMM_XBITS_INDEX(proto, port)], bit = 1ULL << (port % 64);
 
-	if (bits == x->bits[index])
-		return 0;
-	if (bpf_map_update_elem(bpf_map__fd(x->skel->maps.dmm_xbits), &index, &bits, 0) < 0)
-		return -errno;
-	x->bits[index] = bits;
-	return 0;
+	*users += (dmm_u32)more;
+	if (*users)
+		__atomic_or_fetch(word, bit, __ATOMIC_RELAXED);
+	else
+		__atomic_and_fetch(word, ~bit, __ATOMIC_RELAXED);
 }
 
 static int flow_set(struct xdp *x, dmm_u8 proto, const struct dmm_addr *remote,
@@ -353,12 +380,13 @@ static int flow_set(struct xdp *x, dmm_u8 proto, const struct dmm_addr *remote,
 		.local_port = htons(local->port),
 		.proto = proto,
 	};
-	int r;
+	int more, r;
 
 	memcpy(k.remote, remote->ip, 16);
 	memcpy(k.local, local->ip, 16);
-	r = how != DMM_XFLOW_NONE ? concern(x, proto, local->port) : 0;
-	return r < 0 ? r : set(x->skel->maps.dmm_xflow, &k, (dmm_u8)how);
+	r = set(x->skel->maps.dmm_xflow, &k, (dmm_u8)how, &more);
+	concern(x, proto, local->port, more);
+	return r;
 }
 
 int xdp_flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
@@ -376,8 +404,10 @@ int xdp_udp_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_a
 int xdp_port_set(struct xdp *x, const struct dmm_addr *local, enum dmm_xport how)
 {
 	struct dmm_xport_key k = {.port = htons(local->port), .proto = IPPROTO_TCP};
-	int r = how != DMM_XPORT_NONE ? concern(x, IPPROTO_TCP, local->port) : 0;
+	int more, r;
 
 	memcpy(k.local, local->ip, 16);
-	return r < 0 ? r : set(x->skel->maps.dmm_xport, &k, (dmm_u8)how);
+	r = set(x->skel->maps.dmm_xport, &k, (dmm_u8)how, &more);
+	concern(x, IPPROTO_TCP, local->port, more);
+	return r;
 }

@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 16
+#define DMM_ABI_VERSION 17
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -415,7 +415,8 @@ struct dmm_sock {
 #define DMM_SF_PENDING 1u   /* an entry in dmm_pending belongs to this socket */
 #define DMM_SF_CARRIER 2u   /* this socket is an end of a carrier: remote and local are told */
 #define DMM_SF_LISTEN 8u    /* an announced listener: an entry in dmm_listen belongs to it */
-#define DMM_SF_INSTANCE 32u /* the instance's end of a carrier */
+#define DMM_SF_INSTANCE 32u /* an instance's own: the listener for carriers, or its end of one */
+#define DMM_SF_UDP 64u	    /* it had a UDP carrier: flows of dmm_udp may be its */
 
 /*
  * dmm_monitor[n % DMM_MONITOR_SLOTS], mmapable: verdict number n, as the socket got it. Nobody
@@ -492,7 +493,7 @@ struct dmm_udp_free {
 };
 /* Key of dmm_udp, whose values are flows of UDP: the port of the instance's end of their carrier.
  * In such a flow local.ip is the address of both ends, local.port the application's port, 0: not
- * known yet; gated 1: the socket has left it, and local.port is known. */
+ * known yet; gated 1: the socket is closed. */
 struct dmm_udp_key {
 	dmm_u64 netns; /* cookie */
 	dmm_u32 port;
@@ -546,7 +547,7 @@ enum dmm_event_type {
 	DMM_EV_LISTEN,
 	DMM_EV_UNLISTEN,
 	DMM_EV_UDP_OPEN,  /* a UDP socket connects: flow; the port of its carrier is tuple.dst's */
-	DMM_EV_UDP_CLOSE, /* it was closed, or connects elsewhere */
+	DMM_EV_UDP_CLOSE, /* it was closed (flow.gated), or calls connect(), which may fail */
 };
 #define DMM_SYN_HDR 160 /* bytes of IP and TCP header that are copied, at most */
 struct dmm_event {

@@ -241,8 +241,8 @@ int dmm_udp_port(struct dmm_udp_key *ctx)
 	if (BPF_CORE_READ(sk, __sk_common.skc_dport) != bpf_htons(key.port))
 		bits |= DMM_UDP_MOVED;
 	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != flow->cookie) {
-		port = 0; /* it is another's by now: its end is told */
-		bits &= ~DMM_UDP_MOVED;
+		port = 0; /* it is another's by now */
+		bits = DMM_UDP_LEFT;
 	}
 	return bits | (flow->local.port ? flow->local.port : port);
 }

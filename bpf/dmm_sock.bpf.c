@@ -35,8 +35,10 @@ struct walk {
 	struct dmm_addr via; /* where to go instead: the carrier listener, or the UDP carrier */
 };
 
-/* The carrier listener must be the instance's own: only that has a storage that says so. */
-static __always_inline bool listener_alive(struct bpf_sock_addr *ctx, bool v4, __u16 port)
+/* The carrier listener must be that stack's instance's own: only that has a storage that says so.
+ */
+static __always_inline bool listener_alive(struct bpf_sock_addr *ctx, bool v4, __u16 port,
+					   __u32 stack)
 {
 	struct bpf_sock_tuple t = {};
 	struct dmm_sock *st;
@@ -56,7 +58,7 @@ static __always_inline bool listener_alive(struct bpf_sock_addr *ctx, bool v4, _
 		return false;
 	if (l->state == TCP_LISTEN) {
 		st = bpf_sk_storage_get(&dmm_sock, l, NULL, 0);
-		ok = st && (st->flags & DMM_SF_INSTANCE);
+		ok = st && (st->flags & DMM_SF_INSTANCE) && st->stack == stack;
 	}
 	bpf_sk_release(l);
 	return ok;
@@ -120,14 +122,15 @@ __noinline int addr_class(const struct dmm_addr *a)
 }
 
 /* Is there a carrier for this connection? */
-static __always_inline __u32 try_tcp(struct walk *k, const struct dmm_stack_rt *rt, bool v4)
+static __always_inline __u32 try_tcp(struct walk *k, __u32 id, const struct dmm_stack_rt *rt,
+				     bool v4)
 {
 	const struct dmm_addr *local = &k->w->sel.local;
 	__u16 port = carrier_port(k, rt, v4);
 
 	if (!port)
 		return DMM_REASON_NO_LISTENER;
-	if (!listener_alive(k->ctx, v4, port))
+	if (!listener_alive(k->ctx, v4, port, id))
 		return DMM_REASON_STACK_DOWN;
 	if (local->port && carrier_taken(k->ctx, v4, local, port))
 		return DMM_REASON_UNSUPPORTED;
@@ -180,7 +183,7 @@ static __always_inline __u32 announce(struct walk *k, __u32 id)
 		k->via.port = udp_take_port(id);
 		if (!k->via.port)
 			return DMM_REASON_MAP_FULL;
-		if (!udp_alive(k->ctx, &k->via))
+		if (!udp_alive(k->ctx, &k->via, id))
 			return DMM_REASON_STACK_DOWN;
 		__builtin_memcpy(flow.local.ip, k->via.ip, 16);
 		flow.carrier = DMM_CARRIER_UDP;
@@ -222,7 +225,7 @@ static __always_inline __u32 try_instance(struct walk *k, __u32 id)
 	if (!(local & ADDR_ANY) &&
 	    (((local ^ remote) & ADDR_V4) || route_type(id, w->sel.local.ip) != DMM_ROUTE_LOCAL))
 		return DMM_REASON_UNSUPPORTED;
-	reason = udp ? try_udp(k, route, local & ADDR_ANY) : try_tcp(k, rt, remote & ADDR_V4);
+	reason = udp ? try_udp(k, route, local & ADDR_ANY) : try_tcp(k, id, rt, remote & ADDR_V4);
 	if (reason != DMM_REASON_RULE)
 		return reason;
 	if (!bpf_sk_storage_get(&dmm_sock, k->ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE)) {
@@ -319,7 +322,7 @@ static __always_inline void keep_in_storage(struct dmm_sock *st, const struct wa
 		return;
 	st->via = k->via;
 	if (w->sel.proto == IPPROTO_UDP) {
-		st->flags = DMM_SF_CARRIER;
+		st->flags = DMM_SF_CARRIER | DMM_SF_UDP;
 		st->carrier = DMM_CARRIER_UDP;
 	} else {
 		st->flags = DMM_SF_PENDING;
@@ -426,6 +429,7 @@ static __always_inline void tell_monitor(const struct walk *k)
 static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_sock *sk)
 {
 	struct dmm_sock *st = NULL;
+	bool udp;
 
 	count_client(k->stack, k->why, wanted_of(&k->w->choice));
 	tell_monitor(k);
@@ -447,9 +451,14 @@ static __always_inline struct dmm_sock *keep(const struct walk *k, struct bpf_so
 		plain_forget(address_of(sk), k->w->choice.cookie);     /* one of them is enough */
 	if (k->outcome != GO_INSTANCE && (st->flags & DMM_SF_PENDING)) /* of the time before */
 		bpf_map_delete_elem(&dmm_pending, &k->w->choice.cookie);
-	if (st->carrier == DMM_CARRIER_UDP)
-		udp_leave(bpf_get_netns_cookie(k->ctx), st, (struct sock *)address_of(sk));
+	udp = st->flags & DMM_SF_UDP;
+	if (udp && k->outcome == GO_REFUSED) /* what it has it keeps */
+		return st;
+	if (udp)
+		udp_leave(bpf_get_netns_cookie(k->ctx), st, (struct sock *)address_of(sk), false);
 	keep_in_storage(st, k);
+	if (udp)
+		st->flags |= DMM_SF_UDP;
 	return st;
 }
 
@@ -635,14 +644,14 @@ static __always_inline const struct dmm_addr *name_of(struct bpf_sock_addr *ctx,
 	if (!sk || !sk->dst_port)
 		return NULL;
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
+	if (st && (st->flags & DMM_SF_UDP)) /* its own end has the carrier, too */
+		return peer ? udp_peer(ctx, st, bpf_ntohs(sk->dst_port)) : NULL;
 	if (!st || !(st->flags & (DMM_SF_CARRIER | DMM_SF_PENDING)))
 		return NULL;
 	if (st->via.port && sk->dst_port != bpf_htons(st->via.port))
 		return NULL;
 	if (peer)
 		return &st->remote;
-	if (st->carrier == DMM_CARRIER_UDP)
-		return NULL; /* the carrier's end is the flow's */
 	if (st->local.port)
 		return &st->local;
 	/* still connecting: what the application or the engine has chosen already, else nothing */
@@ -743,7 +752,7 @@ int dmm_release(struct bpf_sock *sk)
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
 	if (st && (st->flags & DMM_SF_PENDING) && sk->state == TCP_CLOSE)
 		bpf_map_delete_elem(&dmm_pending, &st->cookie);
-	if (st && st->carrier == DMM_CARRIER_UDP)
-		udp_leave(bpf_get_netns_cookie(sk), st, (struct sock *)address_of(sk));
+	if (st && (st->flags & DMM_SF_UDP))
+		udp_leave(bpf_get_netns_cookie(sk), st, (struct sock *)address_of(sk), true);
 	return 1;
 }

@@ -536,7 +536,8 @@ static __always_inline void on_close(struct bpf_sock_ops *ctx)
 	event_listen(&gone, DMM_EV_UNLISTEN);
 }
 
-/* Only an instance's own listeners carry this mark: see listener_alive(). */
+/* Only an instance's own listeners carry this mark, and of which stack it is they know before: see
+ * listener_alive(). */
 static __always_inline void on_instance_listen(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;

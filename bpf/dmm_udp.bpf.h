@@ -81,8 +81,9 @@ static __always_inline __u32 udp_take_port(__u32 stack)
 	return port;
 }
 
-/* Is there still somebody at the carrier? */
-static __always_inline bool udp_alive(struct bpf_sock_addr *ctx, const struct dmm_addr *via)
+/* Is that stack's instance still at the carrier? */
+static __always_inline bool udp_alive(struct bpf_sock_addr *ctx, const struct dmm_addr *via,
+				      __u32 stack)
 {
 	const __u32 *w = (const __u32 *)via->ip;
 	struct bpf_sock_tuple t = {};
@@ -103,7 +104,7 @@ static __always_inline bool udp_alive(struct bpf_sock_addr *ctx, const struct dm
 	if (!sk)
 		return false;
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
-	alive = st && (st->flags & DMM_SF_INSTANCE);
+	alive = st && (st->flags & DMM_SF_INSTANCE) && st->stack == stack;
 	bpf_sk_release(sk);
 	return alive;
 }
@@ -159,19 +160,45 @@ static __always_inline __u32 udp_announce(struct bpf_sock_addr *ctx, const struc
 	return DMM_REASON_MAP_FULL;
 }
 
-/* Its socket is closed, or connects elsewhere. What it has sent is still to go: so its port is left
- * with the record, which the instance removes. An event that is lost is found there, too. */
-static __always_inline void udp_leave(__u64 netns, const struct dmm_sock *st, struct sock *sk)
+/* Its socket is closed, or calls connect(): if that fails it stays where the kernel has it, else it
+ * has left. What it has sent is still to go: so its port is left with the record, which the
+ * instance removes. An event that is lost is found there, too. */
+static __always_inline void udp_leave(__u64 netns, const struct dmm_sock *st, struct sock *sk,
+				      bool closed)
 {
-	struct dmm_udp_key key = {.netns = netns, .port = st->via.port};
+	__u16 port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	struct dmm_udp_key key = {.netns = netns, .port = port ? port : st->via.port};
 	struct dmm_flow *flow;
 
 	flow = bpf_map_lookup_elem(&dmm_udp, &key);
 	if (!flow || flow->cookie != st->cookie)
 		return;
-	flow->local.port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	flow->gated = 1;
+	if (port)
+		flow->local.port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	flow->gated = closed;
 	udp_event(DMM_EV_UDP_CLOSE, flow, key.port);
+}
+
+/* The flow of this socket with the carrier at port, or NULL. */
+static __always_inline const struct dmm_flow *udp_flow(struct bpf_sock_addr *ctx,
+						       const struct dmm_sock *st, __u16 port)
+{
+	struct dmm_udp_key key = {.netns = bpf_get_netns_cookie(ctx), .port = port};
+	const struct dmm_flow *flow = bpf_map_lookup_elem(&dmm_udp, &key);
+
+	return flow && flow->cookie == st->cookie ? flow : NULL;
+}
+
+/* The far end of the socket that is connected to the carrier at port; NULL: it is another's. */
+static __always_inline const struct dmm_addr *udp_peer(struct bpf_sock_addr *ctx,
+						       const struct dmm_sock *st, __u16 port)
+{
+	const struct dmm_flow *flow;
+
+	if (port == st->via.port)
+		return &st->remote;
+	flow = udp_flow(ctx, st, port); /* of the connect() before one that failed */
+	return flow ? &flow->remote : NULL;
 }
 
 /* Where a datagram really came from that this socket got from ip and port; NULL: from there. */
@@ -179,21 +206,16 @@ static __always_inline const struct dmm_addr *udp_source(struct bpf_sock_addr *c
 							 const struct dmm_addr *from)
 {
 	struct bpf_sock *sk = ctx->sk;
-	struct dmm_udp_key key = {};
-	struct dmm_flow *flow;
+	const struct dmm_flow *flow;
 	struct dmm_sock *st;
 
 	st = sk ? bpf_sk_storage_get(&dmm_sock, sk, NULL, 0) : NULL;
-	if (!st || st->carrier != DMM_CARRIER_UDP)
+	if (!st || !(st->flags & DMM_SF_UDP))
 		return NULL;
 	if (addr_same(from, &st->via))
 		return &st->remote;
-	key.netns = bpf_get_netns_cookie(ctx);
-	key.port = from->port;
-	flow = bpf_map_lookup_elem(&dmm_udp, &key);
-	if (!flow || flow->cookie != st->cookie)
-		return NULL;
-	return ip_same(from->ip, flow->local.ip) ? &flow->remote : NULL;
+	flow = udp_flow(ctx, st, from->port);
+	return flow && ip_same(from->ip, flow->local.ip) ? &flow->remote : NULL;
 }
 
 #endif

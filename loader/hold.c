@@ -130,6 +130,13 @@ int hold_poll(struct hold *h, void (*cb)(const struct dmm_event *ev, void *ctx),
 	return ring_buffer__consume(h->ring);
 }
 
+int hold_own(struct hold *h, int fd)
+{
+	struct dmm_sock st = {.flags = DMM_SF_INSTANCE, .stack = (dmm_u8)h->stack};
+
+	return bpf_map_update_elem(h->tree->map[TREE_SOCK], &fd, &st, BPF_ANY) < 0 ? -errno : 0;
+}
+
 int hold_attach(struct hold *h, int fd)
 {
 	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &h->filter, sizeof(h->filter)) < 0)
@@ -208,14 +215,6 @@ int hold_listener_off(struct hold *h, dmm_u64 cookie, dmm_u8 off)
 	return r < 0 ? r : opts.retval ? 0 : -ENOENT;
 }
 
-/* The programs hold a carrier against this mark: the port may be another's since. */
-static int udp_mark(struct hold *h, int fd)
-{
-	struct dmm_sock st = {.flags = DMM_SF_INSTANCE, .stack = (dmm_u8)h->stack};
-
-	return bpf_map_update_elem(h->tree->map[TREE_SOCK], &fd, &st, BPF_ANY) < 0 ? -errno : 0;
-}
-
 bool hold_udp_wants(const struct hold *h)
 {
 	const struct dmm_udp_free *f = &h->udp_free[h->stack];
@@ -229,7 +228,7 @@ bool hold_udp_wants(const struct hold *h)
 int hold_udp_offer(struct hold *h, int fd, dmm_u16 port)
 {
 	struct dmm_udp_free *f = &h->udp_free[h->stack];
-	int r = udp_mark(h, fd);
+	int r = hold_own(h, fd);
 	dmm_u32 none;
 
 	if (r)

@@ -21,6 +21,9 @@ int hold_fd(const struct hold *h);
 /* Handle all events that are there; returns their number or -errno. ev is valid during the call. */
 int hold_poll(struct hold *h, void (*cb)(const struct dmm_event *ev, void *ctx), void *ctx);
 
+/* Mark a socket as the instance's own: the programs hold where they send connections against that,
+ * as the port may be another's since. Before listen(). */
+int hold_own(struct hold *h, int fd);
 /* Attach the filter to a TCP socket, before listen(), of which accepted sockets inherit it, or
  * before connect(). */
 int hold_attach(struct hold *h, int fd);

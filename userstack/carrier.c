@@ -344,7 +344,9 @@ static int carrier_listen(struct stack *s, struct carrier_listener *l, const cha
 	if (bind(w->fd, (struct sockaddr *)&sa, len) < 0)
 		goto fail;
 	relay_prepare(w->fd);
-	r = hold_attach(s->hold, w->fd);
+	r = hold_own(s->hold, w->fd);
+	if (!r)
+		r = hold_attach(s->hold, w->fd);
 	if (r < 0) {
 		errno = -r;
 		goto fail;

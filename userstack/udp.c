@@ -352,6 +352,31 @@ static void udp_drain(struct stack *s, struct udp_flow *f)
 	udp_end(s, f);
 }
 
+/* A look at the application's socket. False: the flow has ended. */
+static bool udp_look(struct stack *s, struct udp_flow *f)
+{
+	struct udp_seen seen = {0};
+	bool moved = f->moved;
+
+	if (!udp_learn(s, f, &seen))
+		return false;
+	f->moved = f->pair && seen.moved;
+	if (!seen.left && !(moved && f->moved))
+		return true;
+	udp_drain(s, f);
+	return false;
+}
+
+/* It is closed, or calls connect(), which may have failed: or has not come that far yet. */
+static void udp_leaves(struct stack *s, struct udp_flow *f, bool closed)
+{
+	f->moved = true;
+	if (closed)
+		udp_drain(s, f);
+	else
+		udp_look(s, f);
+}
+
 void udp_event(struct stack *s, const struct dmm_event *ev)
 {
 	uint16_t port = ev->tuple.dst.port;
@@ -363,7 +388,7 @@ void udp_event(struct stack *s, const struct dmm_event *ev)
 	f = s->udp->by_port[port];
 	if (ev->type == DMM_EV_UDP_CLOSE) {
 		if (f && f->rec.cookie == ev->flow.cookie)
-			udp_drain(s, f);
+			udp_leaves(s, f, ev->flow.gated);
 		return;
 	}
 	if (f || !s->udp->free[port])
@@ -409,23 +434,9 @@ void udp_error(struct stack *s, const struct frame *fr)
 
 /* ---- life ---- */
 
-/* A look at the application's socket. False: the flow has ended. */
-static bool udp_look(struct stack *s, struct udp_flow *f)
-{
-	struct udp_seen seen = {0};
-	bool moved = f->moved;
-
-	if (!udp_learn(s, f, &seen))
-		return false;
-	f->moved = f->pair && seen.moved;
-	if (!seen.left && !(moved && f->moved))
-		return true;
-	udp_drain(s, f);
-	return false;
-}
-
 /* Flows whose end no event tells are found here, some at a time: one was lost, or the socket was
- * disconnected (AF_UNSPEC). That is believed when it is seen twice: connect() takes a moment. */
+ * disconnected (AF_UNSPEC), or went elsewhere just after it was looked at. That is believed when it
+ * is seen twice: connect() takes a moment. */
 void udp_tick(struct stack *s)
 {
 	struct udp_flow *f;

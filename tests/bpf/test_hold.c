@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -69,6 +70,26 @@ static void test_set_local(void)
 	CU_ASSERT_EQUAL(hold_set_local(hold, &was, &local), -ENOENT);
 }
 
+/* A flow of UDP whose socket is another's by now, and one that nobody knows. */
+static void test_udp_gone(void)
+{
+	struct dmm_flow f = {.cookie = 78, .stack = 1};
+	struct dmm_udp_key key = {.port = 5353};
+	struct udp_seen seen = {0};
+	socklen_t len = sizeof(key.netns);
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	CU_ASSERT_EQUAL(getsockopt(s, SOL_SOCKET, SO_NETNS_COOKIE, &key.netns, &len), 0);
+	close(s);
+	f.local.port = 4000;
+	CU_ASSERT_EQUAL(bpf_map_update_elem(tree.map[TREE_UDP], &key, &f, 0), 0);
+	CU_ASSERT_EQUAL(hold_udp_port(hold, 5353, &seen), 4000);
+	CU_ASSERT(seen.left && !seen.moved);
+	hold_udp_forget(hold, 5353);
+	CU_ASSERT_EQUAL(hold_udp_port(hold, 5353, &seen), 0);
+	CU_ASSERT(seen.left);
+}
+
 static int setup(void)
 {
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-test-%d", getpid());
@@ -86,6 +107,7 @@ int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"the engine's address", test_set_local},
+		{"a UDP socket that is gone", test_udp_gone},
 		CU_TEST_INFO_NULL,
 	};
 	int r = bpf_skip();

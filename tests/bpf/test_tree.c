@@ -141,7 +141,7 @@ int connect_to(const char *ip, unsigned port)
 	return s;
 }
 
-int listen_on(const char *ip, unsigned *ret_port)
+static int bind_to(const char *ip, int type, unsigned *ret_port)
 {
 	struct dmm_addr a = {};
 	struct sockaddr_storage ss;
@@ -150,13 +150,20 @@ int listen_on(const char *ip, unsigned *ret_port)
 
 	addr_parse_ip(ip, a.ip);
 	len = addr_to_sockaddr(&a, &ss);
-	s = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(s, (struct sockaddr *)&ss, len) < 0 || listen(s, 16) < 0)
+	s = socket(ss.ss_family, type | SOCK_CLOEXEC, 0);
+	if (bind(s, (struct sockaddr *)&ss, len) < 0)
 		return -errno;
 	getsockname(s, (struct sockaddr *)&ss, &len);
 	addr_from_sockaddr((struct sockaddr *)&ss, &a);
 	*ret_port = a.port;
 	return s;
+}
+
+int listen_on(const char *ip, unsigned *ret_port)
+{
+	int s = bind_to(ip, SOCK_STREAM, ret_port);
+
+	return s < 0 || listen(s, 16) == 0 ? s : -errno;
 }
 
 dmm_u64 verdicts(unsigned stack, unsigned role, unsigned reason)
@@ -403,11 +410,27 @@ static bool is_empty(enum tree_map map)
 	return used == 0;
 }
 
-static int play_instance(int ready)
+/* A UDP carrier of one instance, among those of stack 2. */
+static int offer_udp(struct hold *of, dmm_u32 stack)
+{
+	dmm_u32 two = 2;
+	struct dmm_udp_free f;
+	unsigned port;
+	int u = bind_to("0.0.0.0", SOCK_DGRAM, &port);
+
+	if (u < 0 || hold_udp_offer(of, u, (dmm_u16)port) < 0 ||
+	    bpf_map_lookup_elem(tree.map[TREE_UDP_FREE], &stack, &f) < 0)
+		return -1;
+	f.next = 0;
+	return bpf_map_update_elem(tree.map[TREE_UDP_FREE], &two, &f, 0);
+}
+
+/* The instance of stack 2; its carriers are those of stack `owner`. */
+static int play_instance(int ready, unsigned owner)
 {
 	volatile struct dmm_stack_rt *rt = &tree.rt[2];
 	dmm_u8 ip[16];
-	struct hold *h;
+	struct hold *h, *of;
 	unsigned plen, port;
 	socklen_t len = sizeof(dmm_u64);
 	dmm_u64 cookie;
@@ -415,14 +438,19 @@ static int play_instance(int ready)
 
 	if (attach_instance_self(&tree) < 0 || hold_open(&h, &tree, 2) < 0)
 		return 1;
-	s = listen_on("127.0.0.1", &port);
+	of = h;
+	if (owner != 2 && hold_open(&of, &tree, owner) < 0)
+		return 1;
+	s = bind_to("127.0.0.1", SOCK_STREAM, &port);
 	addr_parse_prefix("198.51.100.0/24", ip, &plen);
-	if (s < 0 || hold_route_set(h, ip, plen, DMM_ROUTE_VIA, ip) < 0)
+	if (s < 0 || hold_own(of, s) < 0 || listen(s, 16) < 0 || offer_udp(of, owner) < 0 ||
+	    hold_route_set(h, ip, plen, DMM_ROUTE_VIA, ip) < 0)
 		return 2;
 	getsockopt(s, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len);
 	rt->netns = cookie;
 	for (unsigned i = 0; i < DMM_CARRIER_PORTS; i++)
 		rt->port4[i] = (dmm_u16)port;
+	rt->udp = 1;
 	rt->pid = (dmm_u32)getpid();
 	rt->heartbeat_ns = now_ns();
 	rt->state = DMM_STATE_UP;
@@ -432,22 +460,72 @@ static int play_instance(int ready)
 		close(accept(s, NULL, NULL));
 }
 
-static void test_redirect(void)
+static pid_t start_instance(unsigned owner)
 {
-	int p[2], status;
 	pid_t pid;
+	int p[2];
 	char c;
 
 	CU_ASSERT_EQUAL_FATAL(pipe(p), 0);
 	pid = fork();
 	if (pid == 0) {
 		close(p[0]);
-		_exit(play_instance(p[1]));
+		_exit(play_instance(p[1], owner));
 	}
 	close(p[1]);
 	CU_ASSERT_EQUAL(read(p[0], &c, 1), 1);
-	CU_ASSERT_EQUAL(in_group(do_redirected), 0);
+	close(p[0]);
+	return pid;
+}
+
+static int do_far(int type)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(8080)};
+	int s = socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	sin.sin_addr.s_addr = inet_addr("198.51.100.7");
+	connect(s, (struct sockaddr *)&sin, sizeof(sin));
+	close(s);
+	return 0;
+}
+
+static int do_far_tcp(void)
+{
+	return do_far(SOCK_STREAM);
+}
+
+static int do_far_udp(void)
+{
+	return do_far(SOCK_DGRAM);
+}
+
+/* Its ports are another instance's by now. */
+static void test_other_instance(void)
+{
+	dmm_u64 down = verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_STACK_DOWN);
+	pid_t pid = start_instance(3);
+	int status;
+
+	CU_ASSERT_EQUAL(in_group(do_far_tcp), 0);
+	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_STACK_DOWN), down + 1);
+	CU_ASSERT_EQUAL(in_group(do_far_udp), 0);
+	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_STACK_DOWN), down + 2);
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	pid = start_instance(2);
+	CU_ASSERT_EQUAL(in_group(do_far_udp), 0);
 	CU_ASSERT_EQUAL(verdicts(2, DMM_ROLE_CLIENT, DMM_REASON_RULE), 1);
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+}
+
+static void test_redirect(void)
+{
+	pid_t pid = start_instance(2);
+	int status;
+
+	CU_ASSERT_EQUAL(in_group(do_redirected), 0);
+	CU_ASSERT_EQUAL(verdicts(2, DMM_ROLE_CLIENT, DMM_REASON_RULE), 2);
 	CU_ASSERT_EQUAL(in_group(do_ip_options), 0);
 	CU_ASSERT_EQUAL(verdicts(0, DMM_ROLE_CLIENT, DMM_REASON_UNSUPPORTED), 1);
 	CU_ASSERT_EQUAL(in_group(do_hasty), 0);
@@ -456,7 +534,6 @@ static void test_redirect(void)
 	CU_ASSERT(is_empty(TREE_TUPLE));
 	kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
-	close(p[0]);
 	/* the listener went with it: the next one falls back although the record still says up */
 	CU_ASSERT_EQUAL(tree.rt[2].state, DMM_STATE_UP);
 	server_port = 1;
@@ -605,6 +682,7 @@ int main(int argc, char **argv)
 		{"reject", test_reject},
 		{"stack down: fall back", test_stack_down_falls_back},
 		{"stack down, strict: refused", test_strict},
+		{"the ports of another instance", test_other_instance},
 		{"redirect and names", test_redirect},
 		{"read back", test_read_back},
 		{"attached as far as needed", test_attached},

@@ -11,6 +11,9 @@ start_policyd <<-YAML
 	stacks:
 	  edge0: {engine: $DMM_ENGINE, port: {driver: xsk, interface: near0}}
 	rules:
+	  - name: web-never
+	    match: {group: web, proto: udp, remote_port: 7099}
+	    use: reject
 	  - name: web-udp
 	    match: {group: web, proto: udp}
 	    use: [edge0, kernel]
@@ -115,6 +118,23 @@ s.send(b'echo')
 assert s.recv(10) == b'echo'"
 	check "option $option: and counted" equal "$(verdicts kernel unsupported-socket)" $((before + 1))
 done
+
+# ---- a rule that rejects: the socket stays where it was ----
+check "what is refused changes nothing" run_managed web python3 -c "
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(3)
+s.connect(('$FAR4', 7007))
+for _ in range(2):
+    try:
+        s.connect(('$FAR4', 7099))
+        raise SystemExit('not refused')
+    except ConnectionRefusedError:
+        pass
+    time.sleep(1.2)
+    assert s.getpeername() == ('$FAR4', 7007)
+    s.send(b'echo')
+    assert s.recvfrom(10) == (b'echo', ('$FAR4', 7007))"
 
 # ---- what comes from elsewhere does not wait at a carrier ----
 carriers() { in_near ss -Hanu | awk -v at="$1" '{ sub(/.*:/, "", $4); if (at == "" || $2 > 0) print $4 }'; }

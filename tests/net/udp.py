@@ -147,6 +147,21 @@ class Client:
         s.sendto(b"echo", (self.far, PORT))
         print("unconnected", s.recvfrom(100)[1][:2])
 
+    def failing(self):
+        """A connect() that fails leaves the socket where it was."""
+        nowhere = ["255.255.255.255", "192.0.2.1"]
+        if self.fam == socket.AF_INET6:
+            nowhere = ["2001:db8::1"]
+        s = self.dial()
+        for far in nowhere:
+            ask(s, b"echo")
+            print("cannot", outcome(s.connect, (far, PORT)))
+            print("still", s.getpeername()[:2], ask(s, b"who").decode().split()[2])
+            s.send(b"echo")
+            print("source", s.recvfrom(100)[1][:2])
+        s.connect((self.far, self.other))
+        print("in the end", s.getpeername()[:2], ask(s, b"who").decode().split()[2])
+
     def shared(self):
         """Two sockets of the same two ends: both send, one gets what comes, then the other."""
         socks = [new(self.fam) for _ in range(2)]
@@ -211,7 +226,7 @@ class Client:
 
     def run(self):
         for part in (self.names, self.mapped, self.lengths, self.bound, self.refused,
-                     self.reconnect, self.shared, self.left, self.forget, self.many):
+                     self.reconnect, self.failing, self.shared, self.left, self.forget, self.many):
             try:
                 part()
             except OSError as e:

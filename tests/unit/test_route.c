@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CUnit/CUnit.h>
 #include <linux/neighbour.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/base/addr.h"
 #include "tests/unit/unit.h"
 #include "userstack/net/neigh.h"
 #include "userstack/net/route.h"
+#include "userstack/net/source.h"
 
 static void add(struct route_table *t, const char *prefix, unsigned type, unsigned metric,
 		bool local_table)
@@ -263,12 +265,107 @@ static void test_neigh_many(void)
 	neigh_fini(&t);
 }
 
+#define ROUTES 1000
+
+static struct {
+	unsigned asked;
+	bool known[ROUTES]; /* published with the source that the answer was */
+} told;
+
+static unsigned number_of(const struct route *r)
+{
+	return r->dst[13] * 256u + r->dst[14];
+}
+
+static void source_ask(void *ctx, const struct route *r, dmm_u8 ret[16])
+{
+	(void)ctx;
+	told.asked++;
+	memcpy(ret, r->dst, 16);
+	ret[0] = 1;
+}
+
+static void source_publish(void *ctx, const struct route *r, const dmm_u8 source[16])
+{
+	(void)ctx;
+	if (r->type == DMM_ROUTE_VIA)
+		told.known[number_of(r)] = source[0] == 1;
+}
+
+static void source_route(void *ctx, const struct route *r, bool there)
+{
+	if (there)
+		sources_publish(ctx, r);
+}
+
+/* Routes from `first` on, and one that nobody is asked about. */
+static void source_routes(struct route_table *t, unsigned first)
+{
+	char text[32];
+
+	route_table_init(t);
+	add(t, "192.0.2.0/24", DMM_ROUTE_OTHER, 0, false);
+	for (unsigned i = first; i < ROUTES; i++) {
+		snprintf(text, sizeof(text), "10.%u.%u.0/24", i / 256, i % 256);
+		add(t, text, DMM_ROUTE_VIA, 0, false);
+	}
+	route_table_seal(t);
+}
+
+static unsigned known_of(unsigned first)
+{
+	unsigned n = 0;
+
+	for (unsigned i = first; i < ROUTES; i++)
+		n += told.known[i];
+	return n;
+}
+
+static unsigned turn(struct sources *s)
+{
+	unsigned before = told.asked;
+
+	sources_turn(s);
+	return told.asked - before;
+}
+
+/* So many questions a turn; until then routes are published without; and other routes meanwhile
+ * make nobody wait anew. */
+static void test_sources(void)
+{
+	struct sources s = {.ctx = &s, .ask = source_ask, .publish = source_publish};
+	struct route_table none, t, next;
+
+	memset(&told, 0, sizeof(told));
+	route_table_init(&none);
+	source_routes(&t, 10);
+	sources_table(&s, &none, &t);
+	route_table_diff(&none, &t, source_route, &s);
+	CU_ASSERT_EQUAL(told.asked, SOURCES_TURN);
+	CU_ASSERT_EQUAL(known_of(0), SOURCES_TURN);
+	for (unsigned i = 0; i < 5; i++)
+		CU_ASSERT(sources_wait(&s) && turn(&s) == SOURCES_TURN);
+	CU_ASSERT_EQUAL(known_of(0), 6 * SOURCES_TURN);
+
+	source_routes(&next, 0); /* ten more, before all others */
+	sources_table(&s, &t, &next);
+	route_table_diff(&t, &next, source_route, &s);
+	CU_ASSERT_EQUAL(known_of(0), 6 * SOURCES_TURN + 10);
+	while (sources_wait(&s))
+		CU_ASSERT(turn(&s) <= SOURCES_TURN);
+	CU_ASSERT_EQUAL(known_of(0), ROUTES);
+	CU_ASSERT_EQUAL(told.asked, ROUTES);
+	route_table_fini(&t);
+	route_table_fini(&next);
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"longest prefix", test_lookup},
 		{"longest prefix against a linear scan", test_random},
 		{"difference of two tables", test_diff},
+		{"sources of routes, so many at a time", test_sources},
 		{"neighbours", test_neigh},
 		{"neighbours, many that are silent", test_neigh_many},
 		CU_TEST_INFO_NULL,

@@ -16,6 +16,7 @@
 #include "userstack/net/neigh.h"
 #include "userstack/net/net.h"
 #include "userstack/net/netlink.h"
+#include "userstack/net/source.h"
 
 #define SETTLE_NS 20000000ULL /* changes come in bursts */
 #define TICK_NS 1000000000ULL
@@ -37,6 +38,7 @@ struct net {
 	bool have_link;
 	struct netlink_addrs addrs;
 	struct route_table routes;
+	struct sources sources;
 	struct neigh_table neighs;
 	uint32_t routes_gen;
 	uint64_t dirty, tick_due, down_since;
@@ -97,14 +99,11 @@ static int net_add_fixed(struct route_table *t)
 
 /* What the kernel would send from towards a prefix, by the example of its first host that is not
  * we; of a default route that of a public address. */
-static void net_route_source(struct net *n, const struct route *r, dmm_u8 ret[16])
+static void net_route_source(void *ctx, const struct route *r, dmm_u8 ret[16])
 {
+	struct net *n = ctx;
 	dmm_u8 dst[16];
 
-	if (r->v4 && r->has_source) {
-		memcpy(ret, r->source, 16);
-		return;
-	}
 	memcpy(dst, r->dst, 16);
 	if (r->v4 && r->plen == 96)
 		dst[12] = 1;
@@ -116,22 +115,43 @@ static void net_route_source(struct net *n, const struct route *r, dmm_u8 ret[16
 		memset(ret, 0, 16);
 }
 
-static void net_publish(void *ctx, const struct route *r, bool add)
+static void net_publish(void *ctx, const struct route *r, const dmm_u8 source[16])
 {
-	dmm_u8 source[16] = {0};
 	struct net *n = ctx;
 
-	if (add && r->type == DMM_ROUTE_VIA)
-		net_route_source(n, r, source);
-	n->host->route(n->host->ctx, r->dst, r->plen, add ? r->type : -1, source);
+	n->host->route(n->host->ctx, r->dst, r->plen, r->type, source);
+}
+
+static void net_route(void *ctx, const struct route *r, bool add)
+{
+	struct net *n = ctx;
+
+	if (add)
+		sources_publish(&n->sources, r);
+	else
+		n->host->route(n->host->ctx, r->dst, r->plen, -1, r->source);
+}
+
+/* Tell what is other than before; with all, everything that is there: sources may be others. */
+static void net_set_routes(struct net *n, const struct route_table *now, bool all)
+{
+	struct route_table none, was = n->routes;
+
+	n->routes = *now;
+	sources_table(&n->sources, &was, &n->routes);
+	route_table_diff(&was, &n->routes, net_route, n);
+	route_table_init(&none);
+	if (all)
+		route_table_diff(&none, &n->routes, net_route, n);
+	route_table_fini(&was);
+	n->routes_gen++;
 }
 
 static int net_sync(struct net *n, uint64_t now)
 {
 	struct netlink_addrs addrs = {0};
-	struct route_table routes, none;
+	struct route_table routes;
 	struct netlink_link link;
-	bool again;
 	int r;
 
 	n->dirty = 0;
@@ -165,14 +185,7 @@ static int net_sync(struct net *n, uint64_t now)
 		return r;
 	}
 	route_table_seal(&routes);
-	again = net_set_addrs(n, &addrs) && n->routes.n; /* sources may be others */
-	route_table_diff(&n->routes, &routes, net_publish, n);
-	route_table_init(&none);
-	if (again)
-		route_table_diff(&none, &routes, net_publish, n);
-	route_table_fini(&n->routes);
-	n->routes = routes;
-	n->routes_gen++;
+	net_set_routes(n, &routes, net_set_addrs(n, &addrs) && n->routes.n);
 	return 0;
 }
 
@@ -210,6 +223,7 @@ int net_open(struct net **ret, int ifindex, const struct net_host *h, uint64_t n
 	n->host = h;
 	n->neigh_host = (struct neigh_host){n, net_ask, net_send, net_unreachable};
 	n->tick_due = now + TICK_NS;
+	n->sources = (struct sources){.ctx = n, .ask = net_route_source, .publish = net_publish};
 	neigh_init(&n->neighs, &n->neigh_host);
 	route_table_init(&n->routes);
 	/* Events first: what changes while everything is read is not lost. */
@@ -276,7 +290,9 @@ void net_poll(struct net *n, uint64_t now, uint64_t *ret_next)
 		if (n->down_since && now - n->down_since > NET_DOWN_NS)
 			n->host->gone(n->host->ctx, "interface stays down");
 	}
-	*ret_next = n->tick_due;
+	if (sources_wait(&n->sources))
+		sources_turn(&n->sources);
+	*ret_next = sources_wait(&n->sources) ? now : n->tick_due;
 	if (n->dirty)
 		*ret_next = MIN(*ret_next, n->dirty);
 }

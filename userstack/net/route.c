@@ -120,6 +120,21 @@ const struct route *route_lookup(const struct route_table *t, const dmm_u8 ip[16
 	return NULL;
 }
 
+unsigned route_table_place(const struct route_table *t, const struct route *r)
+{
+	unsigned lo = 0, hi = t->n;
+
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+
+		if (prefix_cmp(&t->route[mid], r) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
 /* In all that is told of a route: its type, and what the source address follows from. */
 static bool route_same(const struct route *a, const struct route *b)
 {

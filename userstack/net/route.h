@@ -39,6 +39,9 @@ void route_table_seal(struct route_table *t);
 /* The route to ip, which is never one of the other family; NULL: none. */
 const struct route *route_lookup(const struct route_table *t, const dmm_u8 ip[16]);
 
+/* Which route of t has the prefix of r, or comes after where it would be; t->n: none. */
+unsigned route_table_place(const struct route_table *t, const struct route *r);
+
 /* Call cb for each route of b whose prefix a has not, or has otherwise, and with add false for each
  * of a whose prefix b has not. Both are sealed. */
 void route_table_diff(const struct route_table *a, const struct route_table *b,

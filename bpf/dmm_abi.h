@@ -243,6 +243,16 @@ struct dmm_memo_wide {
 #define DMM_MEMO_STACK_SHIFT 18
 #define DMM_MEMO_STACK(found) ((found) >> DMM_MEMO_STACK_SHIFT & (DMM_MAX_STACKS - 1))
 
+/* enum dmm_congestion: what a rule can say of the connections that an instance carries. */
+enum dmm_congestion {
+	DMM_CONGESTION_NONE, /* none is named: as the stack says, or its engine chooses */
+	DMM_CONGESTION_CUBIC,
+	DMM_CONGESTION_NEWRENO,
+	DMM_CONGESTION_DCTCP,
+	DMM_CONGESTIONS
+};
+#define DMM_CONGESTION_WORDS "cubic", "newreno", "dctcp" /* from CUBIC on */
+
 /* enum dmm_origin: whose a rule is. The operator's come first. */
 enum dmm_origin { DMM_ORIGIN_OPERATOR, DMM_ORIGIN_NRD };
 
@@ -256,15 +266,17 @@ struct dmm_rule_rec {
 					first for weight[i] of their sum of connections */
 	dmm_u8 use[DMM_MAX_USE];     /* stack ids in order of preference */
 	dmm_u8 n_use;
-	dmm_u8 strict;	 /* 1: when no stack of the list can serve, connect() fails; 0: kernel stack
-			  */
-	dmm_u8 carrier;	 /* enum dmm_carrier wanted: TCP or SPLICE (where its gate allows) */
-	dmm_u8 origin;	 /* enum dmm_origin */
-	dmm_u8 off;	 /* 1: switched off; what matches stays on the kernel stack */
-	dmm_u8 capture;	 /* 1: the same, for tcpdump to see it */
-	dmm_u16 measure; /* what telemetry calls the rule, DMM_MEASURE_AUTO beside; its name keeps
-			    it as long as it is measured. 0: its sockets are not */
+	dmm_u8 strict;	/* 1: when no stack of the list can serve, connect() fails; 0: kernel stack
+			 */
+	dmm_u8 carrier; /* enum dmm_carrier wanted: TCP or SPLICE (where its gate allows) */
+	dmm_u8 origin;	/* enum dmm_origin */
+	dmm_u8 keep;	/* DMM_KEEP_*: what matches stays on the kernel stack */
+	dmm_u8 congestion; /* enum dmm_congestion */
+	dmm_u16 measure;   /* what telemetry calls the rule, DMM_MEASURE_AUTO beside; its name keeps
+			      it as long as it is measured. 0: its sockets are not */
 };
+#define DMM_KEEP_OFF 1u		 /* the rule is switched off */
+#define DMM_KEEP_CAPTURE 2u	 /* for tcpdump to see it */
 #define DMM_MEASURE_AUTO 0x8000u /* nRD chooses among use, see struct dmm_choice */
 #define DMM_MEASURE_NUMBER(measure) ((measure)&0x7fff)
 
@@ -409,8 +421,10 @@ struct dmm_sock {
 	struct dmm_addr remote;	      /* as the application knows it; of a listener: unknown */
 	struct dmm_addr local;	      /* the same; port 0: not known yet */
 	struct dmm_addr via; /* the carrier listener that remote was rewritten to; port 0: none */
-	dmm_u64 kernel_sk;   /* of a listener: its struct sock, for its accepted sockets; never told
-			      */
+	dmm_u8 congestion; /* enum dmm_congestion that the engine uses; NONE: not known by these */
+	dmm_u8 pad[3];
+	dmm_u64 kernel_sk; /* of a listener: its struct sock, for its accepted sockets; never told
+			    */
 };
 #define DMM_SF_PENDING 1u   /* an entry in dmm_pending belongs to this socket */
 #define DMM_SF_CARRIER 2u   /* this socket is an end of a carrier: remote and local are told */
@@ -476,7 +490,7 @@ struct dmm_flow {
 	dmm_u8 carrier;
 	dmm_u8 role;  /* DMM_ROLE_CLIENT: towards an instance; SERVER: towards an application */
 	dmm_u8 gated; /* 1: the connecting end may be spliced and is in dmm_splice */
-	dmm_u8 pad;
+	dmm_u8 congestion; /* enum dmm_congestion: as the rule says, then as the engine does it */
 	dmm_u16 measure;   /* as in dmm_rule_rec */
 	dmm_u64 kernel_sk; /* of the connecting end; meaningful to the BPF programs alone */
 };
@@ -520,7 +534,7 @@ struct dmm_listener {
 	dmm_u8 nonblock;
 	dmm_u8 off; /* not 0: the kernel answers, and why: enum dmm_reason ADMIN_OFF of its stack,
 		       group or rule, or CAPTURE; the instance writes it */
-	dmm_u8 pad;
+	dmm_u8 congestion; /* enum dmm_congestion, as its rule says */
 };
 
 /* Key of dmm_route, a longest-prefix-match trie: what an instance can reach. */

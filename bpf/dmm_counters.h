@@ -86,6 +86,8 @@
 	X(CONN_OK, "connections_established", "of these, established") \
 	X(CONN_FAIL, "connections_failed", "of these, failed") \
 	X(CONN_ACCEPT, "connections_accepted", "connections accepted by the engine") \
+	X(CONGESTION_FAIL, "congestion_failures", \
+	  "connections whose rule names a congestion control that the engine lacks") \
 	X(CONN_CLOSED, "connections_closed", "connections of both kinds that ended") \
 	X(CONN_RESET, "connections_reset", "of these, by a reset from either end") \
 	X(APP_RX_BYTES, "carrier_receive_bytes", "bytes taken from applications") \

@@ -207,6 +207,7 @@ int dmm_set_local(struct dmm_set_local *ctx)
 	if (!flow || flow->since_ns != a.since_ns || !addr_same(&flow->remote, &a.remote))
 		return 0;
 	flow->local = a.local;
+	flow->congestion = a.congestion;
 	return 1;
 }
 

@@ -5,10 +5,12 @@
 
 #include "bpf/dmm_abi.h"
 
-/* dmm_set_local: the engine's address, into the record of a connect that is still the same. */
+/* dmm_set_local: the engine's address, and the congestion control that it uses, into the record of
+ * a connect that is still the same. */
 struct dmm_set_local {
 	dmm_u64 cookie, since_ns; /* as in struct dmm_flow */
 	struct dmm_addr remote, local;
+	dmm_u32 congestion, pad;
 };
 
 /* dmm_set_off: the member `off` of an announced listener. */

@@ -18,9 +18,9 @@ struct choice {
 	__u8 keep; /* why it stays on the kernel stack, enum dmm_reason; 0: the list decides */
 	__u8 why;  /* enum dmm_reason of who gets what the list names first: a rule, nRD, the
 		      default */
-	__u8 pad;
-	__u16 measure; /* as in dmm_rule_rec */
-	__u32 found;   /* DMM_MEMO_*; with DMM_MEMO_FIXED use is not filled in */
+	__u8 congestion; /* as in dmm_rule_rec, and so is measure */
+	__u16 measure;
+	__u32 found; /* DMM_MEMO_*; with DMM_MEMO_FIXED use is not filled in */
 };
 #define NO_SLOT 2
 
@@ -99,6 +99,7 @@ static __always_inline void choose_default(struct choice *c, const struct dmm_cl
 	c->carrier = DMM_CARRIER_TCP;
 	c->why = DMM_REASON_DEFAULT;
 	c->measure = 0;
+	c->congestion = DMM_CONGESTION_NONE;
 }
 
 static __always_inline void choose_rule(struct choice *c, const struct dmm_rule_rec *r,
@@ -113,8 +114,9 @@ static __always_inline void choose_rule(struct choice *c, const struct dmm_rule_
 	c->use = chosen ? chosen : draw_use(r->weight, use, c->cookie);
 	c->n_use = r->n_use;
 	c->strict = r->strict;
-	c->keep = r->off ? DMM_REASON_ADMIN_OFF : r->capture ? DMM_REASON_CAPTURE : 0;
+	c->keep = r->keep & DMM_KEEP_OFF ? DMM_REASON_ADMIN_OFF : r->keep ? DMM_REASON_CAPTURE : 0;
 	c->carrier = r->carrier;
+	c->congestion = r->congestion;
 }
 
 static __always_inline struct dmm_stack_rec *stack_of(__u32 slot, __u32 id)

@@ -192,6 +192,7 @@ static __always_inline __u32 announce(struct walk *k, __u32 id)
 	}
 	flow.carrier = w->choice.carrier;
 	flow.measure = w->choice.measure;
+	flow.congestion = w->choice.congestion;
 	if (bpf_map_update_elem(&dmm_pending, &w->choice.cookie, &flow, BPF_ANY))
 		return DMM_REASON_MAP_FULL;
 	return DMM_REASON_RULE;

@@ -187,6 +187,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ctx, bool instance)
 		st->stack = flow->stack;
 	} else {
 		st->local = flow->local;
+		st->congestion = flow->congestion;
 		st->flags |= DMM_SF_CARRIER;
 	}
 	if (flow->carrier != DMM_CARRIER_SPLICE)
@@ -313,6 +314,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ctx, bool instance)
 		st->flags = instance ? DMM_SF_INSTANCE : DMM_SF_CARRIER;
 		st->remote = flow->remote;
 		st->local = flow->local;
+		st->congestion = flow->congestion;
 		st->carrier = DMM_CARRIER_TCP;
 		st->stack = flow->stack;
 		if (!instance) {
@@ -412,7 +414,7 @@ next:
 
 /* Not inlined: the search for the rule has had the same part of the stack. */
 static __noinline void announce(struct bpf_sock_ops *ctx, struct bpf_sock *sk, struct dmm_sock *st,
-				__u32 carrier)
+				__u32 carrier, __u32 congestion)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct dmm_listener l = {};
@@ -423,6 +425,7 @@ static __noinline void announce(struct bpf_sock_ops *ctx, struct bpf_sock *sk, s
 	l.stack = st->stack;
 	l.group = st->group;
 	l.carrier = carrier;
+	l.congestion = congestion;
 	l.family = ctx->family == AF_INET ? 4 : 6;
 	l.nonblock = nonblocking((struct sock *)tp);
 	if (tp)
@@ -506,7 +509,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, const struct dmm
 		st->kernel_sk = (__u64)bpf_skc_to_tcp_sock(sk);
 	if (k.instance) {
 		st->carrier = DMM_CARRIER_TCP;
-		announce(ctx, sk, st, c.carrier);
+		announce(ctx, sk, st, c.carrier, c.congestion);
 	}
 	count_server(st);
 	monitor_tell(st);

@@ -156,6 +156,7 @@ int hold_set_local(struct hold *h, const struct dmm_flow *flow, const struct dmm
 		.since_ns = flow->since_ns,
 		.remote = flow->remote,
 		.local = *local,
+		.congestion = flow->congestion,
 	};
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &args, .ctx_size_in = sizeof(args));
 	int r = bpf_prog_test_run_opts(h->set_local, &opts);
@@ -172,7 +173,6 @@ int hold_set_flow(struct hold *h, int fd, const struct dmm_flow *flow)
 		return -errno;
 	f.since_ns = now_ns();
 	f.gated = 0;
-	f.pad = 0;
 	f.kernel_sk = 0;
 	if (bpf_map_update_elem(h->tree->map[TREE_PENDING], &f.cookie, &f, 0) < 0)
 		return -errno;

@@ -30,9 +30,9 @@ int hold_attach(struct hold *h, int fd);
 /* Has an urgent byte come to a socket with the filter, ever? No: none that could be read now is. */
 bool hold_urgent(const struct hold *h);
 
-/* Client flow, as its event told: the address that the engine chose, for the application's
- * getsockname(). To be called before the SYN is released. -ENOENT: the application gave up, or the
- * socket connects elsewhere now. */
+/* Client flow, as its event told, with the congestion control that the engine uses: the address
+ * that the engine chose, for the application's getsockname(). To be called before the SYN is
+ * released. -ENOENT: the application gave up, or the socket connects elsewhere now. */
 int hold_set_local(struct hold *h, const struct dmm_flow *flow, const struct dmm_addr *local);
 
 /* Server flow: to be called on a new TCP socket before connect() to the application's listener:

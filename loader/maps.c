@@ -432,7 +432,7 @@ static int rules_off(const struct image_view *v, struct dmm_rule_rec **ret, size
 	size_t n = 0;
 
 	for (dmm_u32 i = 0; i < v->hdr.rules; i++) {
-		if (!v->rule[i].off && !v->rule[i].capture)
+		if (!v->rule[i].keep)
 			continue;
 		if ((n & (n - 1)) == 0) {
 			more = reallocarray(list, n ? 2 * n : 1, sizeof(*list));

@@ -2,6 +2,7 @@
 /* What is wrong with a policy that reads well: names that lead nowhere, limits, contradictions. */
 #include <errno.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 #include "policyd/policy_keys.h"
 #include "policyd/reach.h"
 #include "policyd/value.h"
+#include "policyd/words.h"
 
 #define INSTANCES_CGROUP "dmm/instances"
 #define BUILT_IN (1 + DMM_REJECTS) /* stacks: kernel, and those that reject */
@@ -225,6 +227,36 @@ static bool uses_kernel(const struct check *c, const struct dmm_rule *r)
 	return false;
 }
 
+/* Where the first of its stacks that cannot do it is an instance, that is said; that the kernel has
+ * settings of its own is no news. */
+static void check_congestion(const struct check *c, const struct dmm_rule *r, const char *what)
+{
+	const char *word = words_congestion[r->congestion];
+	const struct policy_stack *lacks = NULL;
+	bool has = false;
+
+	for (unsigned i = 0; i < r->n_use; i++) {
+		const struct policy_stack *s = find_stack(c, r->use[i]);
+
+		if (s && policy_congestion_of_rules(&s->rec))
+			has = true;
+		else if (s && s->rec.kind == DMM_KIND_USERSPACE && !lacks)
+			lacks = s;
+	}
+	if (r->match.proto == IPPROTO_UDP)
+		diag_warn_at(c->diags, &r->pos, "%s: congestion has no meaning for UDP", what);
+	else if (lacks)
+		diag_warn_at(c->diags, &r->pos,
+			     "%s: congestion %s is not for stack \"%s\": engine %s has no choice",
+			     what, word, lacks->rec.name, lacks->rec.engine);
+	else if (!has)
+		diag_warn_at(
+			c->diags, &r->pos,
+			"%s: congestion %s has no meaning: no stack of it is a userspace one; a "
+			"kernel stack has a congestion of its own",
+			what, word);
+}
+
 /* What nRD chooses among: in any order, each known, and no reject. */
 static void check_auto(const struct check *c, const struct dmm_rule *r, const char *what)
 {
@@ -261,6 +293,8 @@ static void check_rule(const struct check *c, const struct dmm_rule *r)
 			     "%s: carrier splice has no meaning: no stack of "
 			     "it is a userspace one",
 			     what);
+	if (r->congestion)
+		check_congestion(c, r, what);
 	if (r->strict && uses_kernel(c, r))
 		diag_warn_at(c->diags, &r->pos,
 			     "%s: strict has no meaning with a kernel stack in the list", what);
@@ -308,8 +342,8 @@ static int check_rules(struct check *c)
 static bool same_use(const struct dmm_rule *a, const struct dmm_rule *b)
 {
 	return a->n_use == b->n_use && a->strict == b->strict && a->carrier == b->carrier &&
-	       a->disabled == b->disabled && a->capture == b->capture &&
-	       a->telemetry == b->telemetry &&
+	       a->congestion == b->congestion && a->disabled == b->disabled &&
+	       a->capture == b->capture && a->telemetry == b->telemetry &&
 	       memcmp(a->weight, b->weight, sizeof(a->weight)) == 0 &&
 	       memcmp(&a->nrd, &b->nrd, sizeof(a->nrd)) == 0 &&
 	       memcmp(a->use, b->use, a->n_use * sizeof(a->use[0])) == 0;

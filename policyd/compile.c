@@ -430,9 +430,10 @@ int compile_record(const struct dmm_class *c, const struct dmm_rule *rule, dmm_u
 	memcpy(ret->weight, rule->weight, sizeof(ret->weight));
 	ret->n_use = (dmm_u8)rule->n_use;
 	ret->strict = rule->strict;
-	ret->off = rule->disabled;
-	ret->capture = rule->capture;
+	ret->keep = (dmm_u8)((rule->disabled ? DMM_KEEP_OFF : 0) |
+			     (rule->capture ? DMM_KEEP_CAPTURE : 0));
 	ret->carrier = rule->carrier;
+	ret->congestion = rule->congestion;
 	ret->origin = rule->origin;
 	return put_use(c, rule->use, rule->n_use, ret->use);
 }

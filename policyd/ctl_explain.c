@@ -189,18 +189,18 @@ json_t *ctl_explanation_json(const struct dmm_class *class, dmm_u64 generation,
 {
 	const struct dmm_rule_rec *rec = e->rule < class->hdr.rules ? &class->rule[e->rule] : NULL;
 	char file[DMM_PATH_LEN];
-	json_t *o = json_pack("{s:s?, s:o, s:b, s:I, s:b, s:{s:s, s:s, s:b}}", "rule",
+	json_t *o = json_pack("{s:s?, s:o, s:b, s:I, s:b, s:{s:s, s:s, s:b}, s:s?}", "rule",
 			      rec ? rec->name : NULL, "use", steps_json(class, e), "strict",
 			      rec ? rec->strict : class->hdr.strict, "generation",
 			      (json_int_t)generation, "group_off", e->group_off, "result", "stack",
 			      class->stack[e->stack].name, "reason", words_reason[e->reason],
-			      "refused", e->refused);
+			      "refused", e->refused, "congestion", explain_congestion(class, e));
 
 	if (!rec)
 		return o;
 	json_object_set_new(o, "number", json_integer(rule_number(class, e->rule)));
-	json_object_set_new(o, "disabled", json_boolean(rec->off));
-	json_object_set_new(o, "capture", json_boolean(rec->capture));
+	json_object_set_new(o, "disabled", json_boolean(rec->keep & DMM_KEEP_OFF));
+	json_object_set_new(o, "capture", json_boolean(rec->keep & DMM_KEEP_CAPTURE));
 	class_file(class, e->rule, file);
 	json_object_set_new(o, "file", file[0] ? json_text(file, sizeof(file)) : json_null());
 	json_object_set_new(o, "line", file[0] ? json_integer(rec->line) : json_null());
@@ -221,9 +221,9 @@ void ctl_explanation_print(const struct dmm_class *class, dmm_u64 generation,
 		printf("rule %s (number %u)", rec->name, rule_number(class, e->rule));
 	else
 		printf("no rule matches: the default");
-	printf("%s%s%s, generation %llu\n", rec && rec->off ? ", disabled" : "",
-	       rec && rec->capture ? ", capture on" : "", e->group_off ? ", group is off" : "",
-	       generation);
+	printf("%s%s%s, generation %llu\n", rec && rec->keep & DMM_KEEP_OFF ? ", disabled" : "",
+	       rec && rec->keep & DMM_KEEP_CAPTURE ? ", capture on" : "",
+	       e->group_off ? ", group is off" : "", generation);
 	kept = e->n && !e->step[0].reached;
 	for (unsigned i = 0; i < e->n; i++) {
 		const struct explain_step *s = &e->step[i];
@@ -247,6 +247,8 @@ void ctl_explanation_print(const struct dmm_class *class, dmm_u64 generation,
 	else
 		printf("stack %s, reason %s: %s\n", class->stack[e->stack].name,
 		       words_reason[e->reason], explain_reason(e->reason));
+	if (!e->refused && explain_congestion(class, e))
+		printf("congestion control %s\n", explain_congestion(class, e));
 }
 
 static dmm_u64 own_netns(void)

@@ -160,6 +160,9 @@ static void print_one(const struct ctl_state *s, const struct live *v)
 	if (class_file(s->class, rule, file) == 0)
 		printf(" (now at %s:%u)", file, s->class->rule[rule].line);
 	putchar('\n');
+	if (k->congestion)
+		printf("  congestion control %s\n",
+		       words_congestion[k->congestion % DMM_CONGESTIONS]);
 	today(s, v, &e);
 	if (!differs(s, k, &e))
 		return;

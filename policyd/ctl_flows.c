@@ -122,6 +122,7 @@ static void flow_row(struct table *t, const struct dmm_class *class, const struc
 
 	table_cell(t, "%s", ctl_stack_name(class, s->stack));
 	table_cell(t, "%s", WORD(words_carrier, s->carrier));
+	table_cell(t, "%s", s->congestion ? WORD(words_congestion, s->congestion) : "-");
 	table_cell(t, "%s", WORD(words_reason, s->reason));
 	table_cell(t, "%s", ctl_rule_name(s));
 	table_cell(t, "%s", ctl_group_name(class, s->group));
@@ -137,9 +138,9 @@ static void flow_row(struct table *t, const struct dmm_class *class, const struc
 
 void ctl_sockets_print(const struct ctl_state *s, const struct ctl_sockets *l)
 {
-	static const char *const headers[] = {"STACK", "?CARRIER",  "REASON",  "~RULE",	  "?GROUP",
-					      "?ROLE", "STATE",	    "?~LOCAL", "~REMOTE", "?>RX",
-					      "?>TX",  "~PID/COMM", "?>AGE"};
+	static const char *const headers[] = {
+		"STACK", "?CARRIER", "?CONGESTION", "REASON", "~RULE", "?GROUP",    "?ROLE",
+		"STATE", "?~LOCAL",  "~REMOTE",	    "?>RX",   "?>TX",  "~PID/COMM", "?>AGE"};
 	dmm_u64 now = now_ns();
 	struct table t;
 

@@ -70,13 +70,16 @@ static int read_rule(const struct dmm_class *c, const struct files *f, struct re
 {
 	int r;
 
+	if (rec->congestion >= DMM_CONGESTIONS)
+		return -EPROTO;
 	copy_name(rule->name, rec->name);
 	rule->pos.line = rec->line;
 	rule->strict = rec->strict;
-	rule->disabled = rec->off;
-	rule->capture = rec->capture;
+	rule->disabled = rec->keep & DMM_KEEP_OFF;
+	rule->capture = rec->keep & DMM_KEEP_CAPTURE;
 	rule->telemetry = rec->measure && !(rec->measure & DMM_MEASURE_AUTO);
 	rule->carrier = rec->carrier;
+	rule->congestion = rec->congestion;
 	rule->origin = rec->origin;
 	rule->n_use = rec->n_use;
 	memcpy(rule->weight, rec->weight, sizeof(rule->weight));

@@ -7,6 +7,7 @@
 #include "loader/attach.h"
 #include "loader/measure.h"
 #include "policyd/explain.h"
+#include "policyd/words.h"
 
 struct walker {
 	const struct tree *tree;
@@ -174,9 +175,9 @@ void explain_socket(const struct tree *t, const struct dmm_class *c, const struc
 		use = drawn;
 	}
 	n = MIN(rule ? rule->n_use : c->hdr.n_use, DMM_MAX_USE);
-	if (ret->group_off || (rule && (rule->off || rule->capture))) {
-		ret->reason = ret->group_off || rule->off ? DMM_REASON_ADMIN_OFF
-							  : DMM_REASON_CAPTURE;
+	if (ret->group_off || (rule && rule->keep)) {
+		ret->reason = ret->group_off || rule->keep & DMM_KEEP_OFF ? DMM_REASON_ADMIN_OFF
+									  : DMM_REASON_CAPTURE;
 		for (; ret->n < n; ret->n++)
 			ret->step[ret->n].stack = use[ret->n] % DMM_MAX_STACKS;
 	} else {
@@ -184,6 +185,16 @@ void explain_socket(const struct tree *t, const struct dmm_class *c, const struc
 	}
 	if (rule)
 		put_shares(rule, ret);
+}
+
+const char *explain_congestion(const struct dmm_class *c, const struct explanation *e)
+{
+	const struct dmm_stack_rec *s = &c->stack[e->stack % DMM_MAX_STACKS];
+	const struct dmm_rule_rec *rule = e->rule < c->hdr.rules ? &c->rule[e->rule] : NULL;
+
+	if (rule && rule->congestion && policy_congestion_of_rules(s))
+		return words_congestion[rule->congestion % DMM_CONGESTIONS];
+	return s->congestion[0] ? s->congestion : NULL;
 }
 
 const char *explain_reason(unsigned reason)

@@ -35,6 +35,10 @@ struct explanation {
 void explain_socket(const struct tree *t, const struct dmm_class *c, const struct eval_socket *s,
 		    dmm_u64 cookie, dmm_u64 netns, struct explanation *ret);
 
+/* The congestion control that a socket gets with its stack: the rule's, the stack's, or NULL: that
+ * of its engine, or of the kernel. */
+const char *explain_congestion(const struct dmm_class *c, const struct explanation *e);
+
 /* What a reason means, one clause. */
 const char *explain_reason(unsigned reason);
 

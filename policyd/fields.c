@@ -246,6 +246,8 @@ int fields_of_rule(const struct dmm_rule *rule, struct fields *ret)
 		r = add_use(ret, rule);
 	if (r == 0 && rule->carrier == DMM_CARRIER_SPLICE)
 		r = add(ret, NULL, "carrier", FIELD_TEXT, "splice");
+	if (r == 0 && rule->congestion)
+		r = add(ret, NULL, "congestion", FIELD_TEXT, words_congestion[rule->congestion]);
 	if (r == 0 && rule->strict)
 		r = add(ret, NULL, "strict", FIELD_BOOL, "true");
 	if (r == 0 && rule->disabled)

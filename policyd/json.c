@@ -76,6 +76,7 @@ json_t *json_flow(const struct dmm_flow_row *f, const struct dmm_class *c)
 	set(o, "rule", s->rule == DMM_RULE_NONE ? json_null() : TEXT(s->rule_name));
 	set(o, "reason", WORD(words_reason, s->reason));
 	set(o, "carrier", WORD(words_carrier, s->carrier));
+	set(o, "congestion", WORD(words_congestion, s->congestion));
 	set_u64(o, "generation", s->generation);
 	set_u64(o, "since_ns", s->since_ns);
 	set_u64(o, "pid", s->pid);

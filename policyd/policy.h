@@ -87,6 +87,7 @@ struct dmm_rule {
 	bool capture;	/* the same, reason capture: for tcpdump to see it */
 	bool telemetry; /* its connections are measured; those of nRD's rules are anyway: false */
 	dmm_u8 carrier; /* DMM_CARRIER_TCP (default) or DMM_CARRIER_SPLICE */
+	dmm_u8 congestion; /* enum dmm_congestion */
 };
 
 /* The built-in stacks that reject, by enum dmm_reject: "reject", "reject-unreachable" … */
@@ -104,6 +105,10 @@ struct policy_stack {
 	struct dmm_stack_rec rec;
 	struct policy_pos pos;
 };
+
+/* Can a rule name the congestion control of what this stack carries? Of a plug-in nobody knows:
+ * it says so itself. */
+bool policy_congestion_of_rules(const struct dmm_stack_rec *s);
 
 /* dmm-policyd's own settings; not part of what the maps hold. */
 struct policy_daemon {

@@ -20,7 +20,7 @@ extern const size_t policy_n_objects;
 #define POLICY_MAX_WEIGHT 65535 /* also of the sum */
 
 /* The rows of a rule, of its match, and of its use where that is a mapping. */
-#define POLICY_RULE_KEYS 10
+#define POLICY_RULE_KEYS 11
 #define POLICY_MATCH_KEYS 9
 #define POLICY_USE_KEYS 8
 #define POLICY_SLA_KEYS 5

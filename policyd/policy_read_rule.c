@@ -9,6 +9,7 @@
 #include "policyd/diag.h"
 #include "policyd/policy_read.h"
 #include "policyd/value.h"
+#include "policyd/words.h"
 
 const char *const policy_role_words[] = {"client", "server", NULL};
 const char *const policy_reject_words[] = {"refused", "unreachable", "permission", NULL};
@@ -110,6 +111,17 @@ static int read_carrier(const struct keys_at *at, const struct key *k, const str
 	return r;
 }
 
+static int read_congestion(const struct keys_at *at, const struct key *k, const struct node *v,
+			   void *obj)
+{
+	struct dmm_rule *rule = obj;
+	int r = key_read_index(at, k, v, obj);
+
+	if (r == 0)
+		rule->congestion++; /* the words begin after DMM_CONGESTION_NONE */
+	return r;
+}
+
 const struct key policy_rule_keys[POLICY_RULE_KEYS] = {
 	KEY_STRING("name", key_read_name, struct dmm_rule, name, "NAME",
 		   "unique; rule-N when it is left out"),
@@ -138,6 +150,10 @@ const struct key policy_rule_keys[POLICY_RULE_KEYS] = {
 	 .form = FORM_WORD},
 	KEY_WORD("carrier", read_carrier, struct dmm_rule, carrier, policy_carrier_words,
 		 "tcp or splice", "what moves the bytes to an instance; default tcp"),
+	KEY_WORD("congestion", read_congestion, struct dmm_rule, congestion, words_congestion + 1,
+		 "cubic, newreno or dctcp",
+		 "the congestion control of what an instance carries, before that of its stack; "
+		 "dctcp asks for ECN. Not for engine lwip"),
 	KEY_STRING("strict", key_read_bool, struct dmm_rule, strict, "true or false",
 		   "true: connect() fails when no stack of the list can serve"),
 	KEY_STRING("disabled", key_read_bool, struct dmm_rule, disabled, "true or false",

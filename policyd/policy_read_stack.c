@@ -198,6 +198,19 @@ static bool stack_seen(uint32_t mask, const char *name)
 const char *const policy_kernel_only[] = {"pacing", "mark", "priority", "tos", NULL};
 const char *const policy_user_only[] = {"engine", "port", "poll", "ecn", NULL};
 
+static bool congestion_known(const char *name)
+{
+	for (unsigned i = 1; i < DMM_CONGESTIONS; i++)
+		if (strcmp(words_congestion[i], name) == 0)
+			return true;
+	return false;
+}
+
+bool policy_congestion_of_rules(const struct dmm_stack_rec *s)
+{
+	return s->kind == DMM_KIND_USERSPACE && strcmp(s->engine, "lwip") != 0;
+}
+
 /* What the engines that are built in cannot do. A plug-in says so itself. */
 static int stack_settle_engine(const struct keys_at *at, const struct node *v, uint32_t mask,
 			       const struct dmm_stack_rec *rec)
@@ -210,13 +223,11 @@ static int stack_settle_engine(const struct keys_at *at, const struct node *v, u
 			err = keys_error(at, v, "%s of %s: not for engine lwip", tcp[i],
 					 at->object);
 	if (strcmp(rec->engine, "native") == 0 && rec->congestion[0] &&
-	    strcmp(rec->congestion, "cubic") != 0 && strcmp(rec->congestion, "newreno") != 0 &&
-	    strcmp(rec->congestion, "dctcp") != 0)
-		err = keys_error(
-			at, v,
-			"congestion of %s: engine native has cubic, newreno and dctcp, and "
-			"no \"%s\"",
-			at->object, rec->congestion);
+	    !congestion_known(rec->congestion))
+		err = keys_error(at, v,
+				 "congestion of %s: engine native has cubic, newreno and dctcp, "
+				 "and no \"%s\"",
+				 at->object, rec->congestion);
 	return err;
 }
 

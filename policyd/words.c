@@ -32,4 +32,5 @@ const char *const words_tcp_state[WORDS_TCP_STATES] = {
 	[5] = "fin-wait-2",  [6] = "time-wait", [7] = "closed",	  [8] = "close-wait",
 	[9] = "last-ack",    [10] = "listen",	[11] = "closing", [12] = "syn-recv",
 };
+const char *const words_congestion[] = {NULL, DMM_CONGESTION_WORDS, NULL};
 const char *const words_poll[] = {DMM_POLL_WORDS, NULL};

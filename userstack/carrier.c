@@ -118,8 +118,6 @@ static int carrier_local(struct stack *s, struct flow *f, struct dmm_addr *ret)
 static void carrier_dial(struct stack *s, struct flow *f)
 {
 	struct dmm_addr local, remote = f->rec.remote;
-	struct engine_options options = {0};
-	struct engine_conn *c;
 	struct owned *o;
 	int r;
 
@@ -132,24 +130,24 @@ static void carrier_dial(struct stack *s, struct flow *f)
 		return;
 	}
 	if (!r)
-		r = hold_set_local(s->hold, &f->rec, &local);
-	if (r == -ENOENT) {
-		carrier_abandon(s, f);
-		return;
-	}
-	if (!r)
 		r = owned_new(s, &remote, &local, &o);
 	if (r < 0)
 		goto later;
 	o->flow = f;
 	f->owned = o;
-	r = s->c.engine->connect(s->engine, &remote, &local, &options, o, s->now, &c);
+	r = options_connect(s, o, f->rec.congestion);
 	if (r < 0) {
 		owned_free(s, o);
 		goto later;
 	}
-	o->conn = c;
-	return;
+	f->rec.congestion = options_in_use(s, o->conn);
+	r = hold_set_local(s->hold, &f->rec, &local);
+	if (!r)
+		return;
+	if (r == -ENOENT) {
+		carrier_abandon(s, f);
+		return;
+	}
 later:
 	STACK_COUNT(s, CONN_FAIL, 1);
 	if (stack_may_complain(s))

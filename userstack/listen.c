@@ -375,6 +375,7 @@ bool listen_accepted(struct stack *s, struct listening *g, struct owned *o)
 		.group = l->group,
 		.carrier = l->carrier,
 		.role = DMM_ROLE_SERVER,
+		.congestion = options_accepted(s, o->conn, l->congestion),
 	};
 	f->watch.cb = listen_watch;
 	f->watch.fd = listen_join(s, g, &f->rec);
@@ -448,7 +449,8 @@ static int listen_rule_off(const struct dmm_flow_row *f, void *ctx)
 		return 0;
 	for (size_t i = 0; i < o->n && !off; i++)
 		if (strcmp(o->rule[i].name, f->sock.rule_name) == 0)
-			off = o->rule[i].off ? DMM_REASON_ADMIN_OFF : DMM_REASON_CAPTURE;
+			off = o->rule[i].keep & DMM_KEEP_OFF ? DMM_REASON_ADMIN_OFF
+							     : DMM_REASON_CAPTURE;
 	TAILQ_FOREACH(g, &o->s->listening, entry)
 	if ((a = listen_announced(g, f->sock.cookie)))
 		a->rule_off = off;

@@ -218,6 +218,14 @@ void flow_queue(struct stack *s, struct flow *f); /* it has work in this round, 
 /* Give the engine connection up: reset it, or leave it to a graceful end. */
 void flow_drop_engine(struct stack *s, struct flow *f, bool graceful);
 
+/* options.c: what rules ask of the engine for single connections, enum dmm_congestion. What it has
+ * not got is counted, and the connection goes without. */
+int options_connect(struct stack *s, struct owned *o, dmm_u8 congestion);
+/* From inside engine_host.accepted(): the same. Returns what is used then. */
+dmm_u8 options_accepted(struct stack *s, struct engine_conn *c, dmm_u8 congestion);
+/* DMM_CONGESTION_NONE: none that rules can name, or the engine does not tell. */
+dmm_u8 options_in_use(struct stack *s, const struct engine_conn *c);
+
 /* measure.c: what an open flow was like, if its rule is measured; before it ends */
 void measure_flow(struct stack *s, const struct flow *f);
 

@@ -76,7 +76,7 @@ static bool wrong_use(const struct tally *t, const struct answer *a, const dmm_u
 		return a->use != pack_use(use);
 	memcpy(bare.name, stack->name, sizeof(bare.name));
 	return DMM_MEMO_STACK(a->found) != use[0] || memcmp(stack, &bare, sizeof(bare)) != 0 ||
-	       (rule && (rule->off || rule->capture ||
+	       (rule && (rule->keep ||
 			 memcmp(rule->weight, (dmm_u16[DMM_MAX_USE]){0}, sizeof(rule->weight))));
 }
 

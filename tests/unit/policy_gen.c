@@ -271,6 +271,7 @@ static void gen_rules(struct rng *r, struct dmm_policy *p)
 		rule->disabled = rng_below(r, 8) == 0;
 		rule->capture = rng_below(r, 8) == 0;
 		rule->carrier = rng_below(r, 2) ? DMM_CARRIER_TCP : DMM_CARRIER_SPLICE;
+		rule->congestion = (dmm_u8)rng_below(r, DMM_CONGESTIONS);
 	}
 }
 

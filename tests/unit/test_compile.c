@@ -326,6 +326,9 @@ static void test_diff(void)
 		   "rules: [{name: d, use: kernel}, {name: a, use: kernel}, {name: n, use: reject},"
 		   "{name: b, use: kernel}, {name: c, use: kernel}]",
 		   "+ rule n use=reject\n~ rule d: moved from place 4 to 1\n");
+	check_diff("rules: [{name: a, use: kernel, congestion: cubic}, {name: b, use: kernel}]",
+		   "rules: [{name: a, use: kernel, congestion: dctcp}, {name: b, use: kernel}]",
+		   "~ rule a: congestion=cubic -> dctcp\n");
 	check_diff("rules: [{name: a, use: kernel}, {name: b, use: kernel}]",
 		   "rules: [{name: b, use: kernel}]", "- rule a use=kernel\n");
 	check_diff("sets: {x: [10.0.0.0/8], gone: [80]}\nrules: [{name: r, match: {remote: x, "

@@ -74,6 +74,7 @@ static void test_flow(void)
 			 .stack = DMM_STACK_NONE,
 			 .rule = 3,
 			 .group = 5,
+			 .congestion = DMM_CONGESTION_NEWRENO,
 			 .reason = DMM_REASON_REJECTED,
 			 .comm = "\xff\xfe x\"",
 			 .rule_name = "web",
@@ -92,6 +93,7 @@ static void test_flow(void)
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "rule")), "web");
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "reason")), "rejected");
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "state")), "listen");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "congestion")), "newreno");
 	CU_ASSERT(json_is_null(json_object_get(j, "stack")));
 	CU_ASSERT(json_is_null(json_object_get(j, "group")));
 	CU_ASSERT(json_is_null(json_object_get(j, "remote")));
@@ -99,9 +101,11 @@ static void test_flow(void)
 	json_decref(j);
 	/* numbers that no table knows */
 	f.sock.role = f.sock.reason = f.sock.carrier = f.tcp_state = 255;
+	f.sock.congestion = 0;
 	j = json_flow(&f, c);
 	CU_ASSERT(json_is_null(json_object_get(j, "role")));
 	CU_ASSERT(json_is_null(json_object_get(j, "state")));
+	CU_ASSERT(json_is_null(json_object_get(j, "congestion")));
 	json_decref(j);
 	class_free(c);
 }

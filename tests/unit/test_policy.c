@@ -155,6 +155,8 @@ static void test_good_sets(void)
 	CU_ASSERT_EQUAL(r->weight[2], 95);
 	CU_ASSERT_FALSE(r->capture);
 	CU_ASSERT_TRUE(p->rules[1].capture);
+	CU_ASSERT_EQUAL(r->congestion, DMM_CONGESTION_NONE);
+	CU_ASSERT_EQUAL(p->rules[1].congestion, DMM_CONGESTION_DCTCP);
 	CU_ASSERT_FALSE(r->telemetry);
 	CU_ASSERT_TRUE(p->rules[1].telemetry);
 	CU_ASSERT_FALSE(p->rules[2].telemetry); /* auto: it is measured anyway */
@@ -272,6 +274,7 @@ static void check_same_rule(const struct dmm_rule *a, const struct dmm_rule *b)
 	CU_ASSERT_EQUAL(a->capture, b->capture);
 	CU_ASSERT_EQUAL(a->telemetry, b->telemetry);
 	CU_ASSERT_EQUAL(a->carrier, b->carrier);
+	CU_ASSERT_EQUAL(a->congestion, b->congestion);
 }
 
 /* What was told of a shared rule does not make it the operator's. */

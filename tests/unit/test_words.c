@@ -63,9 +63,10 @@ static void test_words(void)
 {
 	check_words("x use kernel", "x use=kernel");
 	check_words("x group web,db proto tcp remote 10.0.0.0/8 remote_port 443,8000-8999 role "
-		    "client use edge0,kernel carrier splice strict",
+		    "client use edge0,kernel carrier splice congestion newreno strict",
 		    "x group=web,db role=client proto=tcp remote=10.0.0.0/8 "
-		    "remote_port=443,8000-8999 use=edge0,kernel carrier=splice strict=true");
+		    "remote_port=443,8000-8999 use=edge0,kernel carrier=splice congestion=newreno "
+		    "strict=true");
 	check_words("name=x use=kernel group=web strict=false local=2001:db8::/32",
 		    "x group=web local=2001:db8::/32 use=kernel");
 	check_words("x uid 0,1000-1999,daemon program nginx,curl remote databases,10.0.0.0/8 "

@@ -607,6 +607,41 @@ static void test_ecn_asked(void)
 	peer_stop();
 }
 
+/* The next segment: an ACK, with a mark or without. */
+static void expect_mark(uint32_t ack, bool marked)
+{
+	CU_ASSERT_EQUAL(!!(peer_expect_ack(ack)->flags & TCP_ECE), marked);
+}
+
+/* RFC 8257, 3.2: what is marked is told exactly, also of ACKs that are delayed. */
+static void test_ecn_exact(void)
+{
+	struct given syn = peer_usual;
+
+	syn.flags = TCP_ECE | TCP_CWR;
+	peer_start();
+	peer.congestion = "dctcp";
+	peer_join(&syn);
+	peer_send(100); /* and the ACKs at the beginning are over */
+	peer_forget();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 101, .len = MSS);
+	peer_quiet();
+	GIVE(.flags = TCP_ACK, .seq = 1 + MSS, .ack = 101, .len = MSS, .ce = true);
+	expect_mark(1 + MSS, false);
+	expect_mark(1 + 2 * MSS, true);
+	GIVE(.flags = TCP_ACK | TCP_CWR, .seq = 1 + 2 * MSS, .ack = 101, .len = MSS, .ce = true);
+	peer_quiet();
+	GIVE(.flags = TCP_ACK, .seq = 1 + 3 * MSS, .ack = 101, .len = MSS);
+	expect_mark(1 + 3 * MSS, true);
+	expect_mark(1 + 4 * MSS, false);
+	GIVE(.flags = TCP_ACK, .seq = 1 + 4 * MSS, .ack = 101, .len = MSS);
+	peer_quiet();
+	GIVE(.flags = TCP_ACK, .seq = 1 + 5 * MSS, .ack = 101, .len = MSS);
+	expect_mark(1 + 6 * MSS, false);
+	peer_quiet();
+	peer_stop();
+}
+
 /* ---- ICMP ---- */
 
 static void test_too_big(void)
@@ -803,6 +838,7 @@ int main(void)
 		{"keepalive", test_keepalive},
 		{"ECN", test_ecn},
 		{"ECN asked for", test_ecn_asked},
+		{"each mark", test_ecn_exact},
 		{"too big", test_too_big},
 		{"a larger one", test_probe},
 		{"settings", test_settings},

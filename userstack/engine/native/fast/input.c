@@ -48,7 +48,7 @@ static bool input_usual(struct engine_conn *c, const struct segment *s)
 	if (c->state != TCP_ESTABLISHED || (s->flags & (uint8_t)~TCP_PSH) != TCP_ACK)
 		return false;
 	if (s->seq != c->rcv_nxt || s->len > conn_window(c) || c->gaps || c->fin_seen ||
-	    s->ecn == IP_CE || s->has_ts != c->timestamps)
+	    s->ecn == IP_CE || c->ece_out || s->has_ts != c->timestamps)
 		return false;
 	if (s->has_ts && seq_lt(s->ts, c->ts_recent))
 		return false;

@@ -81,11 +81,29 @@ static bool input_ack_valid(struct engine_conn *c, const struct segment *s)
 	return false;
 }
 
+/* RFC 8257, 3.2: the sender is to know how much was marked. An ACK is of segments that all were, or
+ * all were not. */
+static void input_marks(struct engine_conn *c, const struct segment *s)
+{
+	bool marked = s->ecn == IP_CE;
+
+	if (!s->len || marked == c->ece_out)
+		return;
+	if (c->rcv_acked != c->rcv_nxt)
+		output_ack(c);
+	c->ece_out = marked;
+	c->quick = MAX(c->quick, 1);
+}
+
 /* RFC 3168, 6.1: a mark is told until the sender says that it heard. */
 static void input_ecn(struct engine_conn *c, const struct segment *s)
 {
 	if (!c->ecn)
 		return;
+	if (c->cc->mark) {
+		input_marks(c, s);
+		return;
+	}
 	if (s->flags & TCP_CWR)
 		c->ece_out = false;
 	if (s->ecn != IP_CE)

@@ -16,7 +16,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 17
+#define DMM_ABI_VERSION 18
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -24,6 +24,7 @@ typedef unsigned long long dmm_u64;
 #define DMM_MAX_GROUPS 64	 /* group ids are 1 … MAX-1; 0 is "no group" */
 #define DMM_MAX_STACKS 32	 /* stack ids are 0 … MAX-1 */
 #define DMM_MAX_QUEUES 64	 /* receive queues that an instance can serve */
+#define DMM_MAX_THREADS 8	 /* of an instance, which has 1, 2, 4 or 8 */
 #define DMM_MAX_RULES 65536	 /* rule indices 0 … MAX-1, in the order of evaluation */
 #define DMM_MAX_USE 6		 /* stacks in one rule's list of preference */
 #define DMM_MAX_MEASURED 1024	 /* rules that are measured; numbers 1 … MAX */
@@ -334,7 +335,7 @@ struct dmm_stack_rec {
 	dmm_u32 tos;		 /* IP_TOS and IPV6_TCLASS, value + 1 */
 	dmm_u32 user_timeout_ms; /* TCP_USER_TIMEOUT */
 	dmm_u32 keepalive_s;	 /* SO_KEEPALIVE, TCP_KEEPIDLE */
-	dmm_u32 pad2;
+	dmm_u32 threads;	 /* userspace: 0: one */
 };
 
 /*
@@ -363,6 +364,7 @@ struct dmm_cgroup_val {
 enum dmm_state { DMM_STATE_DOWN, DMM_STATE_UP };
 
 #define DMM_CARRIER_PORTS 8 /* a power of two */
+#define DMM_CARRIER_TURN(cookie) (DMM_DRAW(cookie) >> 8 & (DMM_CARRIER_PORTS - 1))
 
 /*
  * dmm_stackrt[id], mmapable: an instance as it runs, written by itself; dmm-policyd writes state =
@@ -371,17 +373,20 @@ enum dmm_state { DMM_STATE_DOWN, DMM_STATE_UP };
 struct dmm_stack_rt {
 	dmm_u32 state; /* enum dmm_state */
 	dmm_u32 pid;
-	dmm_u64 heartbeat_ns; /* at least every DMM_HEARTBEAT_NS while it runs */
+	dmm_u64 heartbeat_ns; /* at least every DMM_HEARTBEAT_NS while one of its threads runs */
 	dmm_u64 netns;	      /* cookie of the network namespace that its listeners are in */
 	dmm_u64 started_ns;
 	dmm_u32 ifindex;
 	dmm_u32 xdp_mode; /* enum dmm_xdp_mode */
 	dmm_u32 off; /* 1: switched off by the operator, who writes this for stacks of all kinds */
 	dmm_u32 udp; /* 1: its engine has UDP */
-	dmm_u32 pad;
+	dmm_u16 threads;
+	dmm_u16 hung; /* threads whose own heartbeat is older than DMM_HEARTBEAT_DEAD_NS, as the
+			 others see it */
 	/* Carrier listeners on 127.0.0.1 and ::1, in host byte order; 0: none. From one address to
 	 * one port there are as many connections as ip_local_port_range has ports, so there are
-	 * several and sockets go to them in turn. */
+	 * several and sockets go to them in turn. Listener i is served by thread i % threads; of a
+	 * thread that hangs another serves its own in their place. */
 	dmm_u16 port4[DMM_CARRIER_PORTS], port6[DMM_CARRIER_PORTS];
 };
 #define DMM_HEARTBEAT_NS 1000000000ULL
@@ -490,20 +495,27 @@ struct dmm_flow {
 	dmm_u8 carrier;
 	dmm_u8 role;  /* DMM_ROLE_CLIENT: towards an instance; SERVER: towards an application */
 	dmm_u8 gated; /* 1: the connecting end may be spliced and is in dmm_splice */
-	dmm_u8 congestion; /* enum dmm_congestion: as the rule says, then as the engine does it */
+	union {
+		dmm_u8 congestion; /* TCP: enum dmm_congestion: as the rule says, then as the engine
+				      does it */
+		dmm_u8 thread;	   /* UDP: of the instance, whose carrier it is */
+	};
 	dmm_u16 measure;   /* as in dmm_rule_rec */
 	dmm_u64 kernel_sk; /* of the connecting end; meaningful to the BPF programs alone */
 };
 
 /*
- * UDP. dmm_udp_free[stack id], mmapable: ports of the instance's carriers that wait for a flow. Who
- * takes one leaves 0, and the instance puts another there.
+ * UDP. dmm_udp_free[stack id], mmapable: the instance's carriers that wait for a flow: their port,
+ * and the thread that they belong to. Who takes one leaves 0, and the instance puts another there.
  */
 #define DMM_UDP_FREE 256
+#define DMM_UDP_CARRIER(port, thread) ((dmm_u32)(port) | (dmm_u32)(thread) << 16)
+#define DMM_UDP_PORT(carrier) ((dmm_u16)(carrier))
+#define DMM_UDP_THREAD(carrier) ((carrier) >> 16)
 struct dmm_udp_free {
 	dmm_u32 next; /* where to look first */
 	dmm_u32 pad;
-	dmm_u32 port[DMM_UDP_FREE];
+	dmm_u32 carrier[DMM_UDP_FREE];
 };
 /* Key of dmm_udp, whose values are flows of UDP: the port of the instance's end of their carrier.
  * In such a flow local.ip is the address of both ends, local.port the application's port, 0: not
@@ -555,7 +567,8 @@ struct dmm_route {
 	dmm_u8 source[16]; /* VIA: the address that the kernel would send from; all 0: not known */
 };
 
-/* Events on an instance's ring (dmm_events[stack id]). */
+/* Events on the ring of an instance's thread, dmm_events[DMM_EVENTS_INDEX(stack id, thread)]. */
+#define DMM_EVENTS_INDEX(stack, thread) ((dmm_u32)(stack)*DMM_MAX_THREADS + (thread))
 enum dmm_event_type {
 	DMM_EV_SYN = 1,
 	DMM_EV_LISTEN,
@@ -578,15 +591,24 @@ struct dmm_event {
 /* Constants of the steering programs. */
 struct dmm_steer {
 	dmm_u32 stack;
+	dmm_u32 threads; /* a power of two; queue q belongs to thread q % threads */
+	dmm_u32 queues;	 /* 1: XDP looks at packets before tc does */
 };
 
-/* tc: a record of dmm_frames, a ring buffer. The longest frame is an IP packet of 64 KiB. */
+/* tc: a record of dmm_frames[thread], a ring buffer. The longest frame is an IP packet of 64 KiB.
+ */
 #define DMM_FRAMES_SIZE (8u << 20)
 #define DMM_FRAME_MAX (65535 + 14)
 struct dmm_frame {
 	dmm_u32 len;
 	dmm_u32 segment; /* not 0: it is several packets in one, with so much payload each */
 	dmm_u8 data[];	 /* from the Ethernet header on */
+};
+
+/* tc: the thread sleeps, and is to be woken up. A cache line each. */
+struct dmm_asleep {
+	dmm_u32 yes;
+	dmm_u32 pad[15];
 };
 
 /* Key of dmm_xflow (XDP): an exact flow that the instance owns. Ports in network byte order. */
@@ -596,15 +618,26 @@ struct dmm_xflow_key {
 	dmm_u8 proto;
 	dmm_u8 pad[3];
 };
-/* Value of dmm_xflow. */
+/* Value of dmm_xflow, DMM_XFLOW(how, thread): how is an enum dmm_xflow. */
 enum dmm_xflow {
 	DMM_XFLOW_NONE,	  /* not in the map */
 	DMM_XFLOW_LIVE,	  /* every packet is the instance's */
 	DMM_XFLOW_CLOSED, /* the engine lingers (TIME-WAIT) on a port that is left to the kernel: a
 			     new connection of the same addresses is the kernel's */
 };
+#define DMM_XFLOW(how, thread) ((dmm_u8)((how) | (thread) << 2))
+#define DMM_XFLOW_HOW(value) ((value)&3)
+#define DMM_XFLOW_THREAD(value) ((value) >> 2)
 
-/* Value of dmm_xport: what of a listening port is the instance's. */
+/*
+ * Value of dmm_xport: what each thread says of a listening port, a bit for each. It is the
+ * instance's when all of them listen: any of them may get its connections.
+ */
+struct dmm_xport_value {
+	dmm_u8 owned, left;
+};
+
+/* What of a listening port is the instance's. */
 enum dmm_xport {
 	DMM_XPORT_NONE,	 /* not in the map */
 	DMM_XPORT_LEFT,	 /* SYNs are the kernel's, and so is what it has a connection or a valid SYN
@@ -795,5 +828,7 @@ DMM_ASSERT(listener, sizeof(struct dmm_listener) == 48);
 DMM_ASSERT(route, sizeof(struct dmm_route_key) == 24);
 DMM_ASSERT(xflow, sizeof(struct dmm_xflow_key) == 40);
 DMM_ASSERT(xport, sizeof(struct dmm_xport_key) == 20);
+DMM_ASSERT(xport_value, sizeof(struct dmm_xport_value) == 2);
+DMM_ASSERT(threads, DMM_CARRIER_PORTS % DMM_MAX_THREADS == 0 && DMM_MAX_THREADS <= 8);
 
 #endif

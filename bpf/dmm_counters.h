@@ -66,9 +66,12 @@
 	X(PASS_SHORT, "xdp_pass_truncated", "frames too short to parse") \
 	X(PASS_NOXSK, "xdp_pass_no_socket", \
 	  "owned packets on a queue without an AF_XDP socket (tc mode: dropped, the ring is " \
-	  "full)")
+	  "full)") \
+	X(WRONG_QUEUE, "xdp_wrong_queue", \
+	  "packets given to the instance that came on a queue of another thread than their " \
+	  "flow's, by way of tc")
 
-/* Counters of one instance, written by it alone. X(NAME, metric, meaning) */
+/* Counters of one thread of an instance, written by it alone. X(NAME, metric, meaning) */
 #define DMM_INSTANCE_COUNTERS(X) \
 	X(RX_PACKETS, "port_receive_packets", "packets taken from the port") \
 	X(RX_BYTES, "port_receive_bytes", "bytes of these, from the Ethernet header") \
@@ -130,8 +133,9 @@ enum dmm_xdp_counter { DMM_XDP_COUNTERS(DMM_ENUM_XDP) DMM_X_COUNT };
 enum dmm_instance_counter { DMM_INSTANCE_COUNTERS(DMM_ENUM_INSTANCE) DMM_I_COUNT };
 enum dmm_ring { DMM_RINGS(DMM_ENUM_RING) DMM_RING_COUNT };
 
-/* Rows of one instance in dmm_instctr: room for each kind, so that a row may be added in place.
- * Rings come from the end. */
+/* Rows of one thread of an instance in dmm_instctr, from DMM_INSTANCE_ROW on: room for each kind,
+ * so that a row may be added in place. Rings come from the end. */
+#define DMM_INSTANCE_ROW(stack, thread) (((stack)*DMM_MAX_THREADS + (thread)) * DMM_INSTANCE_SPACE)
 #define DMM_INSTANCE_SPACE 40
 #define DMM_INSTANCE_RING(ring) (DMM_INSTANCE_SPACE - 1 - (ring))
 #define DMM_HOLD_SPACE 8

@@ -39,7 +39,7 @@ DMM_ARRAY(dmm_meta, struct dmm_meta, 1, BPF_F_MMAPABLE);
 DMM_ARRAY(dmm_stack, struct dmm_stack_rec, 2 * DMM_MAX_STACKS, 0);
 DMM_ARRAY(dmm_group, struct dmm_group_rec, DMM_MAX_GROUPS, 0);
 DMM_ARRAY(dmm_stackrt, struct dmm_stack_rt, DMM_MAX_STACKS, BPF_F_MMAPABLE);
-DMM_ARRAY(dmm_instctr, __u64, DMM_MAX_STACKS *DMM_INSTANCE_SPACE, BPF_F_MMAPABLE);
+DMM_ARRAY(dmm_instctr, __u64, DMM_INSTANCE_ROW(DMM_MAX_STACKS, 0), BPF_F_MMAPABLE);
 
 DMM_ARRAY(dmm_plain, struct dmm_plain, DMM_PLAIN_SLOTS, 0);
 
@@ -133,7 +133,7 @@ struct dmm_event_ring {
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, DMM_MAX_STACKS + 1);
+	__uint(max_entries, DMM_EVENTS_INDEX(DMM_MAX_STACKS, 1));
 	__type(key, __u32);
 	__array(values, struct dmm_event_ring);
 } dmm_events SEC(".maps");

@@ -103,7 +103,8 @@ static __always_inline __u16 carrier_port(const struct walk *k, const struct dmm
 					  bool v4)
 {
 	const struct selector *sel = &k->w->sel;
-	__u32 turn = sel->local.port ? sel->remote.port + sel->remote.ip[15] : k->w->choice.cookie;
+	__u32 turn = sel->local.port ? sel->remote.port + sel->remote.ip[15]
+				     : DMM_CARRIER_TURN(k->w->choice.cookie);
 
 	turn %= DMM_CARRIER_PORTS;
 	return v4 ? rt->port4[turn] : rt->port6[turn];
@@ -171,6 +172,7 @@ static __always_inline __u32 announce(struct walk *k, __u32 id)
 {
 	const struct work *w = k->w;
 	struct dmm_flow flow = {};
+	__u32 carrier;
 
 	flow.remote = w->sel.remote;
 	flow.local = w->sel.local;
@@ -180,9 +182,11 @@ static __always_inline __u32 announce(struct walk *k, __u32 id)
 	flow.group = w->sel.group;
 	flow.role = DMM_ROLE_CLIENT;
 	if (w->sel.proto == IPPROTO_UDP) {
-		k->via.port = udp_take_port(id);
-		if (!k->via.port)
+		carrier = udp_take(id);
+		if (!carrier)
 			return DMM_REASON_MAP_FULL;
+		k->via.port = DMM_UDP_PORT(carrier);
+		flow.thread = DMM_UDP_THREAD(carrier);
 		if (!udp_alive(k->ctx, &k->via, id))
 			return DMM_REASON_STACK_DOWN;
 		__builtin_memcpy(flow.local.ip, k->via.ip, 16);

@@ -331,24 +331,28 @@ static __always_inline void on_passive(struct bpf_sock_ops *ctx, bool instance)
 	bpf_map_delete_elem(&dmm_pending, &cookie);
 }
 
+/* Each thread of the instance listens. */
 static __always_inline void event_listen(struct dmm_listener *l, __u32 type)
 {
-	__u32 stack = l->stack;
 	struct dmm_event *ev;
 	void *ring;
 
-	ring = bpf_map_lookup_elem(&dmm_events, &stack);
-	if (!ring)
-		return; /* the instance reads dmm_listen when it starts */
-	ev = bpf_ringbuf_reserve(ring, sizeof(*ev), 0);
-	if (!ev) {
-		count(DMM_C_EVENT_LOST);
-		return;
+	for (__u32 thread = 0; thread < DMM_MAX_THREADS; thread++) {
+		__u32 index = DMM_EVENTS_INDEX(l->stack, thread);
+
+		ring = bpf_map_lookup_elem(&dmm_events, &index);
+		if (!ring)
+			return; /* there are no more; who starts reads dmm_listen */
+		ev = bpf_ringbuf_reserve(ring, sizeof(*ev), 0);
+		if (!ev) {
+			count(DMM_C_EVENT_LOST);
+			continue;
+		}
+		__builtin_memset(ev, 0, sizeof(*ev));
+		ev->type = type;
+		ev->listener = *l;
+		bpf_ringbuf_submit(ev, 0);
 	}
-	__builtin_memset(ev, 0, sizeof(*ev));
-	ev->type = type;
-	ev->listener = *l;
-	bpf_ringbuf_submit(ev, 0);
 }
 
 static __always_inline __u32 try_listen(struct bpf_sock_ops *ctx, struct bpf_sock *sk,

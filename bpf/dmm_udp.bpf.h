@@ -67,18 +67,18 @@ static __always_inline bool udp_supported(struct bpf_sock *sk, struct inet_sock 
 }
 
 /* A carrier of the instance that waits for a flow: it is this flow's now. 0: there is none. */
-static __always_inline __u32 udp_take_port(__u32 stack)
+static __always_inline __u32 udp_take(__u32 stack)
 {
 	struct dmm_udp_free *f = bpf_map_lookup_elem(&dmm_udp_free, &stack);
-	__u32 port = 0, i;
+	__u32 carrier = 0, i;
 
 	if (!f)
 		return 0;
-	for (int try = 0; try < 8 && !port; try++) {
+	for (int try = 0; try < 8 && !carrier; try++) {
 		i = __sync_fetch_and_add(&f->next, 1);
-		port = __sync_lock_test_and_set(&f->port[i % DMM_UDP_FREE], 0);
+		carrier = __sync_lock_test_and_set(&f->carrier[i % DMM_UDP_FREE], 0);
 	}
-	return port;
+	return carrier;
 }
 
 /* Is that stack's instance still at the carrier? */
@@ -110,23 +110,24 @@ static __always_inline bool udp_alive(struct bpf_sock_addr *ctx, const struct dm
 }
 
 /* What was taken is not needed: it waits again, unless the instance has made others meanwhile. */
-static __always_inline void udp_give_back(__u32 stack, __u32 port)
+static __always_inline void udp_give_back(const struct dmm_flow *flow, __u32 port)
 {
+	__u32 stack = flow->stack, carrier = DMM_UDP_CARRIER(port, flow->thread);
 	struct dmm_udp_free *f = bpf_map_lookup_elem(&dmm_udp_free, &stack);
 
 	for (int i = 0; f && i < 8; i++)
-		if (__sync_val_compare_and_swap(&f->port[(f->next - 1 - i) % DMM_UDP_FREE], 0,
-						port) == 0)
+		if (__sync_val_compare_and_swap(&f->carrier[(f->next - 1 - i) % DMM_UDP_FREE], 0,
+						carrier) == 0)
 			return;
 }
 
 static __always_inline bool udp_event(__u32 type, const struct dmm_flow *flow, __u32 port)
 {
-	__u32 stack = flow->stack;
+	__u32 index = DMM_EVENTS_INDEX(flow->stack, flow->thread);
 	struct dmm_event *ev;
 	void *ring;
 
-	ring = bpf_map_lookup_elem(&dmm_events, &stack);
+	ring = bpf_map_lookup_elem(&dmm_events, &index);
 	if (!ring)
 		return false;
 	ev = bpf_ringbuf_reserve(ring, sizeof(*ev), 0);
@@ -150,13 +151,13 @@ static __always_inline __u32 udp_announce(struct bpf_sock_addr *ctx, const struc
 	struct dmm_udp_key key = {.netns = bpf_get_netns_cookie(ctx), .port = port};
 
 	if (bpf_map_update_elem(&dmm_udp, &key, flow, BPF_ANY)) {
-		udp_give_back(flow->stack, port);
+		udp_give_back(flow, port);
 		return DMM_REASON_MAP_FULL;
 	}
 	if (udp_event(DMM_EV_UDP_OPEN, flow, port))
 		return DMM_REASON_RULE;
 	bpf_map_delete_elem(&dmm_udp, &key);
-	udp_give_back(flow->stack, port);
+	udp_give_back(flow, port);
 	return DMM_REASON_MAP_FULL;
 }
 

@@ -8,6 +8,10 @@
  * queue without a socket falls back to the kernel; dmm_tc is at its tc ingress and copies owned
  * packets into a ring that the instance reads. Behind generic XDP every packet of the interface is
  * copied before the program can look at it; tc looks first, so that others' packets pay nothing.
+ *
+ * Each thread of an instance has its own flows and its own ring. With XDP it also has its own
+ * queues, whose sockets take nothing else: what comes on another thread's queue goes on to tc,
+ * which is then behind XDP, and into the ring of the thread that has the flow.
  */
 #include <linux/if_ether.h>
 #include <linux/ip.h>
@@ -34,7 +38,16 @@ struct {
 
 DMM_HASH(dmm_xflow, struct dmm_xflow_key, __u8, 262144);
 /* A listener takes one entry for each address of the interface that it answers on. */
-DMM_HASH(dmm_xport, struct dmm_xport_key, __u8, 4 * DMM_MAX_LISTENS);
+DMM_HASH(dmm_xport, struct dmm_xport_key, struct dmm_xport_value, 4 * DMM_MAX_LISTENS);
+
+/* Which thread a connection to a listening port has begun with, where queues say it: what follows
+ * its SYN may come on another one, and is no flow before the engine has accepted it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct dmm_xflow_key);
+	__type(value, __u8);
+} dmm_xsyn SEC(".maps");
 
 /* Bit p % 64 of entry p / 64: some flow or listener has the local port p; of UDP in the second
  * half. A look at it is all that packets to other ports, the kernel's, cost. */
@@ -71,11 +84,45 @@ static __always_inline bool port_concerns(__u8 proto, __u16 port)
 static __always_inline enum dmm_xport port_owned(const struct dmm_xflow_key *k)
 {
 	struct dmm_xport_key p = {.port = k->local_port, .proto = k->proto};
-	__u8 *how;
+	struct dmm_xport_value *v;
 
 	__builtin_memcpy(p.local, k->local, 16);
-	how = bpf_map_lookup_elem(&dmm_xport, &p);
-	return how ? *how : DMM_XPORT_NONE;
+	v = bpf_map_lookup_elem(&dmm_xport, &p);
+	if (!v)
+		return DMM_XPORT_NONE;
+	return v->owned == (1 << dmm_steer.threads) - 1 ? DMM_XPORT_OWNED : DMM_XPORT_LEFT;
+}
+
+static __always_inline __u32 thread_of_queue(__u32 queue)
+{
+	return queue & (dmm_steer.threads - 1);
+}
+
+static __always_inline __u32 thread_of_hash(const struct dmm_xflow_key *k)
+{
+	const __u32 *r = (const __u32 *)k->remote, *l = (const __u32 *)k->local;
+	__u32 h = (r[1] ^ r[2] ^ r[3]) * 0x85ebca6b ^ (l[2] ^ l[3]);
+
+	h = (h ^ ((__u32)k->remote_port << 16 | k->local_port)) * 0x9e3779b1;
+	return h >> 28 & (dmm_steer.threads - 1);
+}
+
+/* The thread of a connection to a listening port: the same for all of its packets. */
+static __always_inline __u32 thread_of_new(const struct dmm_xflow_key *k, bool syn, __u32 queue)
+{
+	__u8 *begun, thread;
+
+	if (dmm_steer.threads == 1)
+		return 0;
+	if (!dmm_steer.queues)
+		return thread_of_hash(k);
+	begun = bpf_map_lookup_elem(&dmm_xsyn, k);
+	if (begun)
+		return *begun;
+	thread = thread_of_queue(queue);
+	if (syn)
+		bpf_map_update_elem(&dmm_xsyn, k, &thread, BPF_ANY);
+	return thread;
 }
 
 /* Is this the ACK that completes a handshake of which the kernel kept nothing but a SYN cookie? */
@@ -119,8 +166,14 @@ static __always_inline bool kernel_has(void *ctx, const struct dmm_xflow_key *k,
 	return has;
 }
 
+/* Where a packet came from, and whose it is. */
+struct way {
+	__u32 queue;
+	__u32 thread; /* if it is owned */
+};
+
 static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l3, __u32 l3_len, void *end,
-						      struct dmm_xflow_key *k)
+						      struct dmm_xflow_key *k, struct way *way)
 {
 	struct tcphdr *th = l3 + l3_len;
 	enum dmm_xport port;
@@ -133,7 +186,9 @@ static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l3, __u32
 	k->remote_port = th->source;
 	k->local_port = th->dest;
 	flow = bpf_map_lookup_elem(&dmm_xflow, k);
-	if (flow && *flow == DMM_XFLOW_LIVE)
+	if (flow)
+		way->thread = DMM_XFLOW_THREAD(*flow);
+	if (flow && DMM_XFLOW_HOW(*flow) == DMM_XFLOW_LIVE)
 		return DMM_X_FLOW;
 	port = port_owned(k);
 	if (!flow && port == DMM_XPORT_NONE)
@@ -142,11 +197,24 @@ static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l3, __u32
 		return DMM_X_PASS_MISS;
 	if (kernel_has(ctx, k, l3, l3_len, th))
 		return DMM_X_PASS_MISS;
-	return flow ? DMM_X_FLOW : DMM_X_PORT;
+	if (flow)
+		return DMM_X_FLOW;
+	way->thread = thread_of_new(k, th->syn && !th->ack, way->queue);
+	return DMM_X_PORT;
+}
+
+static __always_inline bool is_flow(const struct dmm_xflow_key *k, struct way *way)
+{
+	__u8 *flow = bpf_map_lookup_elem(&dmm_xflow, k);
+
+	if (flow)
+		way->thread = DMM_XFLOW_THREAD(*flow);
+	return flow;
 }
 
 /* The kernel has no socket of these addresses: the application's is connected to its instance. */
-static __always_inline enum dmm_xdp_counter steer_udp(void *l4, void *end, struct dmm_xflow_key *k)
+static __always_inline enum dmm_xdp_counter steer_udp(void *l4, void *end, struct dmm_xflow_key *k,
+						      struct way *way)
 {
 	struct udphdr *uh = l4;
 
@@ -156,17 +224,17 @@ static __always_inline enum dmm_xdp_counter steer_udp(void *l4, void *end, struc
 		return DMM_X_PASS_MISS;
 	k->remote_port = uh->source;
 	k->local_port = uh->dest;
-	return bpf_map_lookup_elem(&dmm_xflow, k) ? DMM_X_FLOW : DMM_X_PASS_MISS;
+	return is_flow(k, way) ? DMM_X_FLOW : DMM_X_PASS_MISS;
 }
 
 /* k has addresses and protocol. */
 static __always_inline enum dmm_xdp_counter steer_l4(void *ctx, void *l3, __u32 l3_len, void *end,
-						     struct dmm_xflow_key *k)
+						     struct dmm_xflow_key *k, struct way *way)
 {
 	if (k->proto == IPPROTO_TCP)
-		return steer_tcp(ctx, l3, l3_len, end, k);
+		return steer_tcp(ctx, l3, l3_len, end, k, way);
 	if (k->proto == IPPROTO_UDP)
-		return steer_udp(l3 + l3_len, end, k);
+		return steer_udp(l3 + l3_len, end, k, way);
 	return DMM_X_PASS_PROTO;
 }
 
@@ -178,7 +246,7 @@ struct quoted_l4 {
 
 /* The quoted packet is one that we sent: its source is our end. */
 static __always_inline enum dmm_xdp_counter steer_quoted(void *l4, void *end,
-							 struct dmm_xflow_key *k)
+							 struct dmm_xflow_key *k, struct way *way)
 {
 	struct quoted_l4 *q = l4;
 
@@ -186,9 +254,7 @@ static __always_inline enum dmm_xdp_counter steer_quoted(void *l4, void *end,
 		return DMM_X_PASS_SHORT;
 	k->remote_port = q->dest;
 	k->local_port = q->source;
-	if (bpf_map_lookup_elem(&dmm_xflow, k))
-		return DMM_X_ICMP;
-	return DMM_X_PASS_PROTO;
+	return is_flow(k, way) ? DMM_X_ICMP : DMM_X_PASS_PROTO;
 }
 
 struct icmp_head {
@@ -197,7 +263,7 @@ struct icmp_head {
 	__be32 rest;
 };
 
-static __always_inline enum dmm_xdp_counter steer_icmp4(void *l4, void *end)
+static __always_inline enum dmm_xdp_counter steer_icmp4(void *l4, void *end, struct way *way)
 {
 	struct dmm_xflow_key k = {};
 	struct icmp_head *ih = l4;
@@ -214,10 +280,10 @@ static __always_inline enum dmm_xdp_counter steer_icmp4(void *l4, void *end)
 		return DMM_X_PASS_PROTO;
 	key_v4(k.remote, in->daddr);
 	key_v4(k.local, in->saddr);
-	return steer_quoted(in + 1, end, &k);
+	return steer_quoted(in + 1, end, &k, way);
 }
 
-static __always_inline enum dmm_xdp_counter steer_icmp6(void *l4, void *end)
+static __always_inline enum dmm_xdp_counter steer_icmp6(void *l4, void *end, struct way *way)
 {
 	struct dmm_xflow_key k = {};
 	struct icmp_head *ih = l4;
@@ -234,10 +300,10 @@ static __always_inline enum dmm_xdp_counter steer_icmp6(void *l4, void *end)
 		return DMM_X_PASS_PROTO;
 	__builtin_memcpy(k.remote, &in->daddr, 16);
 	__builtin_memcpy(k.local, &in->saddr, 16);
-	return steer_quoted(in + 1, end, &k);
+	return steer_quoted(in + 1, end, &k, way);
 }
 
-static __always_inline enum dmm_xdp_counter steer4(void *ctx, void *l3, void *end)
+static __always_inline enum dmm_xdp_counter steer4(void *ctx, void *l3, void *end, struct way *way)
 {
 	struct dmm_xflow_key k = {};
 	struct iphdr *ip = l3;
@@ -251,14 +317,14 @@ static __always_inline enum dmm_xdp_counter steer4(void *ctx, void *l3, void *en
 	if (ip->frag_off & bpf_htons(0x3fff))
 		return DMM_X_PASS_FRAG;
 	if (ip->protocol == IPPROTO_ICMP)
-		return steer_icmp4(ip + 1, end);
+		return steer_icmp4(ip + 1, end, way);
 	k.proto = ip->protocol;
 	key_v4(k.remote, ip->saddr);
 	key_v4(k.local, ip->daddr);
-	return steer_l4(ctx, ip, sizeof(*ip), end, &k);
+	return steer_l4(ctx, ip, sizeof(*ip), end, &k, way);
 }
 
-static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *end)
+static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *end, struct way *way)
 {
 	struct dmm_xflow_key k = {};
 	struct ipv6hdr *ip = l3;
@@ -267,7 +333,7 @@ static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *en
 		return DMM_X_PASS_SHORT;
 	switch (ip->nexthdr) {
 	case IPPROTO_ICMPV6:
-		return steer_icmp6(ip + 1, end);
+		return steer_icmp6(ip + 1, end, way);
 	case 44: /* fragment */
 		return DMM_X_PASS_FRAG;
 	case 0:	  /* hop-by-hop */
@@ -280,11 +346,12 @@ static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *en
 	k.proto = ip->nexthdr;
 	__builtin_memcpy(k.remote, &ip->saddr, 16);
 	__builtin_memcpy(k.local, &ip->daddr, 16);
-	return steer_l4(ctx, ip, sizeof(*ip), end, &k);
+	return steer_l4(ctx, ip, sizeof(*ip), end, &k, way);
 }
 
 /* What a frame is to the instance: one of its own (is_owned), or why it is not. */
-static __always_inline enum dmm_xdp_counter steer(void *ctx, void *frame, void *end)
+static __always_inline enum dmm_xdp_counter steer(void *ctx, void *frame, void *end,
+						  struct way *way)
 {
 	struct ethhdr *eth = frame;
 
@@ -292,9 +359,9 @@ static __always_inline enum dmm_xdp_counter steer(void *ctx, void *frame, void *
 		return DMM_X_PASS_SHORT;
 	switch (eth->h_proto) {
 	case bpf_htons(ETH_P_IP):
-		return steer4(ctx, eth + 1, end);
+		return steer4(ctx, eth + 1, end, way);
 	case bpf_htons(ETH_P_IPV6):
-		return steer6(ctx, eth + 1, end);
+		return steer6(ctx, eth + 1, end, way);
 	case bpf_htons(ETH_P_8021Q):
 	case bpf_htons(ETH_P_8021AD):
 		return DMM_X_PASS_VLAN;
@@ -305,12 +372,16 @@ static __always_inline enum dmm_xdp_counter steer(void *ctx, void *frame, void *
 SEC("xdp.frags")
 int dmm_xdp(struct xdp_md *ctx)
 {
+	struct way way = {.queue = ctx->rx_queue_index};
 	enum dmm_xdp_counter what;
 	int r = XDP_PASS;
 
-	what = steer(ctx, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
+	what = steer(ctx, (void *)(long)ctx->data, (void *)(long)ctx->data_end, &way);
 	if (is_owned(what)) {
-		r = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+		if (thread_of_queue(way.queue) == way.thread)
+			r = bpf_redirect_map(&xsks_map, way.queue, XDP_PASS);
+		if (r != XDP_REDIRECT && dmm_steer.threads > 1)
+			return XDP_PASS; /* it is tc's to give, and to count */
 		if (r != XDP_REDIRECT)
 			what = DMM_X_PASS_NOXSK;
 	}
@@ -318,13 +389,18 @@ int dmm_xdp(struct xdp_md *ctx)
 	return r;
 }
 
-struct {
+struct dmm_frame_ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, DMM_FRAMES_SIZE);
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, DMM_MAX_THREADS);
+	__type(key, __u32);
+	__array(values, struct dmm_frame_ring);
 } dmm_frames SEC(".maps");
 
-/* tc: the instance sleeps and is to be woken up. */
-__u32 dmm_asleep;
+struct dmm_asleep dmm_asleep[DMM_MAX_THREADS];
 
 /* Ethernet, IPv6, ICMPv6, IPv6, ports and sequence number: the longest that is looked at. */
 #define TC_HEADERS (14 + 40 + 8 + 40 + 8)
@@ -337,9 +413,9 @@ __u32 dmm_asleep;
 
 /* Into a record of this size, which is a constant to the kernel. False: the ring is full, or the
  * frame does not fit. */
-static __always_inline bool give(struct __sk_buff *skb, __u64 size)
+static __always_inline bool give(struct __sk_buff *skb, void *ring, __u64 size)
 {
-	struct dmm_frame *f = bpf_ringbuf_reserve(&dmm_frames, size, 0);
+	struct dmm_frame *f = bpf_ringbuf_reserve(ring, size, 0);
 	__u64 len = skb->len;
 
 	if (!f)
@@ -360,51 +436,60 @@ none:
 
 /* The record is there before it is asked who sleeps, and who goes to sleep says so before looking
  * for records: one of both sees the other. A record of nothing carries the wake-up. */
-static __always_inline void wake(void)
+static __always_inline void wake(void *ring, __u32 thread)
 {
+	struct dmm_asleep *asleep = &dmm_asleep[thread % DMM_MAX_THREADS];
 	struct dmm_frame *f;
 
-	if (!dmm_asleep)
+	if (!asleep->yes)
 		return;
-	dmm_asleep = 0;
-	f = bpf_ringbuf_reserve(&dmm_frames, sizeof(*f), 0);
+	asleep->yes = 0;
+	f = bpf_ringbuf_reserve(ring, sizeof(*f), 0);
 	if (f)
 		bpf_ringbuf_discard(f, BPF_RB_FORCE_WAKEUP);
 }
 
-static __always_inline bool take(struct __sk_buff *skb)
+static __always_inline bool take(struct __sk_buff *skb, __u32 thread)
 {
 	__u32 size = skb->len + sizeof(struct dmm_frame);
+	void *ring = bpf_map_lookup_elem(&dmm_frames, &thread);
 	bool given;
 
+	if (!ring)
+		return false;
 	if (size <= GIVE_SMALL)
-		given = give(skb, GIVE_SMALL);
+		given = give(skb, ring, GIVE_SMALL);
 	else if (size <= GIVE_STEP)
-		given = give(skb, GIVE_STEP);
+		given = give(skb, ring, GIVE_STEP);
 	else if (size <= 2 * GIVE_STEP)
-		given = give(skb, 2 * GIVE_STEP);
+		given = give(skb, ring, 2 * GIVE_STEP);
 	else if (size <= 3 * GIVE_STEP)
-		given = give(skb, 3 * GIVE_STEP);
+		given = give(skb, ring, 3 * GIVE_STEP);
 	else
-		given = give(skb, GIVE_LARGE);
-	wake();
+		given = give(skb, ring, GIVE_LARGE);
+	wake(ring, thread);
 	return given;
 }
 
 SEC("tc")
 int dmm_tc(struct __sk_buff *skb)
 {
+	struct way way = {.queue = skb->queue_mapping ? skb->queue_mapping - 1 : 0};
 	enum dmm_xdp_counter what;
 	bool owned;
 
-	what = skb->vlan_present ? DMM_X_PASS_VLAN
-				 : steer(skb, (void *)(long)skb->data, (void *)(long)skb->data_end);
+	what = skb->vlan_present
+		       ? DMM_X_PASS_VLAN
+		       : steer(skb, (void *)(long)skb->data, (void *)(long)skb->data_end, &way);
 	if (what == DMM_X_PASS_SHORT && skb->len > skb->data_end - skb->data &&
 	    bpf_skb_pull_data(skb, skb->len < TC_HEADERS ? skb->len : TC_HEADERS) == 0)
-		what = steer(skb, (void *)(long)skb->data, (void *)(long)skb->data_end);
+		what = steer(skb, (void *)(long)skb->data, (void *)(long)skb->data_end, &way);
 	owned = is_owned(what);
-	if (owned && !take(skb))
+	if (owned && !take(skb, way.thread))
 		what = DMM_X_PASS_NOXSK;
-	counted(what);
+	else if (owned && dmm_steer.queues)
+		counted(DMM_X_WRONG_QUEUE);
+	if (owned || !dmm_steer.queues) /* else XDP has counted it */
+		counted(what);
 	return owned ? TC_TAKEN : TC_NEXT;
 }

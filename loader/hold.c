@@ -19,7 +19,7 @@
 
 struct hold {
 	struct tree *tree;
-	unsigned stack;
+	unsigned stack, thread;
 	struct dmm_hold_bpf *skel;
 	struct ring_buffer *ring;
 	int filter, set_local, set_off, udp_port;
@@ -50,10 +50,10 @@ static int on_event(void *ctx, void *data, size_t len)
 	return 0;
 }
 
-int hold_open(struct hold **ret, struct tree *t, unsigned stack)
+int hold_open(struct hold **ret, struct tree *t, unsigned stack, unsigned thread)
 {
 	struct hold *h = calloc(1, sizeof(*h));
-	dmm_u32 key = stack;
+	dmm_u32 key = DMM_EVENTS_INDEX(stack, thread);
 	int ring, r;
 	void *p;
 
@@ -61,6 +61,7 @@ int hold_open(struct hold **ret, struct tree *t, unsigned stack)
 		return -ENOMEM;
 	h->tree = t;
 	h->stack = stack;
+	h->thread = thread;
 	r = netns_cookie(&h->netns);
 	if (r < 0)
 		goto fail;
@@ -107,7 +108,7 @@ void hold_close(struct hold *h)
 
 	if (!h)
 		return;
-	key = h->stack;
+	key = DMM_EVENTS_INDEX(h->stack, h->thread);
 	if (h->ring) {
 		bpf_map_delete_elem(h->tree->map[TREE_EVENTS], &key);
 		ring_buffer__free(h->ring);
@@ -215,12 +216,17 @@ int hold_listener_off(struct hold *h, dmm_u64 cookie, dmm_u8 off)
 	return r < 0 ? r : opts.retval ? 0 : -ENOENT;
 }
 
+static unsigned threads_of(const struct hold *h)
+{
+	return MAX((unsigned)h->tree->rt[h->stack].threads, 1u);
+}
+
 bool hold_udp_wants(const struct hold *h)
 {
 	const struct dmm_udp_free *f = &h->udp_free[h->stack];
 
-	for (unsigned i = 0; i < DMM_UDP_FREE; i++)
-		if (!__atomic_load_n(&f->port[i], __ATOMIC_RELAXED))
+	for (unsigned i = h->thread; i < DMM_UDP_FREE; i += threads_of(h))
+		if (!__atomic_load_n(&f->carrier[i], __ATOMIC_RELAXED))
 			return true;
 	return false;
 }
@@ -233,10 +239,12 @@ int hold_udp_offer(struct hold *h, int fd, dmm_u16 port)
 
 	if (r)
 		return r;
-	for (unsigned i = 0; i < DMM_UDP_FREE; i++) {
+	/* places of its own, so that no thread takes those of another */
+	for (unsigned i = h->thread; i < DMM_UDP_FREE; i += threads_of(h)) {
 		none = 0; /* a program may give one back just now */
-		if (__atomic_compare_exchange_n(&f->port[i], &none, port, false, __ATOMIC_RELEASE,
-						__ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(&f->carrier[i], &none,
+						DMM_UDP_CARRIER(port, h->thread), false,
+						__ATOMIC_RELEASE, __ATOMIC_RELAXED))
 			return 0;
 	}
 	return -EAGAIN;
@@ -275,7 +283,7 @@ void hold_udp_clear(struct hold *h)
 	bool more = bpf_map_get_next_key(map, NULL, &next) == 0;
 
 	for (unsigned i = 0; i < DMM_UDP_FREE; i++)
-		__atomic_store_n(&h->udp_free[h->stack].port[i], 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&h->udp_free[h->stack].carrier[i], 0, __ATOMIC_RELAXED);
 	while (more) {
 		key = next;
 		more = bpf_map_get_next_key(map, &key, &next) == 0;

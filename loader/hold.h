@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An instance's side of the BPF programs: its event ring, the filter that holds SYNs at its carrier
- * listeners, the names of the flows that it carries. Used by one thread.
+ * The side of an instance's thread towards the BPF programs: its event ring, the filter that holds
+ * SYNs at its carrier listeners, the names of the flows that it carries. Each thread has its own.
  */
 #ifndef DMM_LOADER_HOLD_H
 #define DMM_LOADER_HOLD_H
@@ -10,9 +10,9 @@
 
 struct hold;
 
-/* Make the ring of instance `stack`, put it into the tree, load the filter for the caller's network
- * namespace. The ring is taken out again by hold_close(). */
-int hold_open(struct hold **ret, struct tree *t, unsigned stack);
+/* Make the ring of a thread of instance `stack`, put it into the tree, load the filter for the
+ * caller's network namespace. The ring is taken out again by hold_close(). */
+int hold_open(struct hold **ret, struct tree *t, unsigned stack, unsigned thread);
 void hold_close(struct hold *h);
 
 /* A descriptor to poll for POLLIN. Owned by h. */

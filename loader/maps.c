@@ -28,7 +28,7 @@ int maps_wait_readers(struct tree *t)
 {
 	_cleanup_close_ int ring =
 		bpf_map_create(BPF_MAP_TYPE_RINGBUF, "dmm_barrier", 0, 0, DMM_EVENT_RING, NULL);
-	dmm_u32 key = DMM_MAX_STACKS;
+	dmm_u32 key = DMM_EVENTS_INDEX(DMM_MAX_STACKS, 0);
 	int r = 0;
 
 	if (ring < 0)

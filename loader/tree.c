@@ -226,7 +226,7 @@ static void *map_mem(int fd, size_t len)
 
 #define META_LEN sizeof(struct dmm_meta)
 #define RT_LEN (DMM_MAX_STACKS * sizeof(struct dmm_stack_rt))
-#define INSTCTR_LEN (DMM_MAX_STACKS * DMM_INSTANCE_SPACE * sizeof(dmm_u64))
+#define INSTCTR_LEN (DMM_INSTANCE_ROW(DMM_MAX_STACKS, 0) * sizeof(dmm_u64))
 #define CARRIED_LEN (DMM_MAX_STACKS * sizeof(struct dmm_measures))
 
 static int check_abi(const struct tree *t)

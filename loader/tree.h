@@ -64,7 +64,7 @@ struct tree {
 	int map[TREE_MAPS];		  /* fds */
 	volatile struct dmm_meta *meta;	  /* mmapped */
 	volatile struct dmm_stack_rt *rt; /* mmapped, DMM_MAX_STACKS; writable */
-	volatile dmm_u64 *instctr; /* mmapped, DMM_MAX_STACKS * DMM_INSTANCE_SPACE; writable */
+	volatile dmm_u64 *instctr;	  /* mmapped, from DMM_INSTANCE_ROW(0, 0) on; writable */
 	volatile struct dmm_measures *carried; /* mmapped, DMM_MAX_STACKS; writable */
 };
 

@@ -6,6 +6,7 @@
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -31,9 +32,14 @@ struct xdp {
 	int ifindex;
 	enum dmm_xdp_mode mode;
 	struct xdp_program *prog; /* native, generic */
-	int tc_link;		  /* tc */
-	dmm_u64 *bits;		  /* dmm_xbits, mapped */
-	dmm_u32 users[2][65536];  /* entries of this local port, of TCP and of UDP */
+	bool attached;		  /* prog is */
+	int tc_link;		  /* tc, or several threads */
+	unsigned threads;
+	int ring[DMM_MAX_THREADS];    /* of each thread; -1: none */
+	struct dmm_xdp_bpf__bss *bss; /* mapped, if there are rings */
+	pthread_mutex_t lock;	      /* of what is read, changed and written back */
+	dmm_u64 *bits;		      /* dmm_xbits, mapped */
+	dmm_u32 users[2][65536];      /* entries of this local port, of TCP and of UDP */
 };
 
 #define XDP_NAME "dmm_xdp"
@@ -124,6 +130,12 @@ static bool is_veth(const char *ifname)
 	return s >= 0 && ioctl(s, SIOCETHTOOL, &ifr) == 0 && strcmp(info.driver, "veth") == 0;
 }
 
+/* What comes by tc. */
+static bool has_rings(const struct xdp *x)
+{
+	return x->mode == DMM_XDP_TC || x->threads > 1;
+}
+
 /* A fresh object with the tree's maps, not loaded yet, that has only the programs of this mode. */
 static int open_object(struct xdp *x, struct tree *t, unsigned stack)
 {
@@ -132,12 +144,48 @@ static int open_object(struct xdp *x, struct tree *t, unsigned stack)
 	x->skel = dmm_xdp_bpf__open();
 	if (!x->skel)
 		return -ENOMEM;
-	x->skel->rodata->dmm_steer.stack = stack;
+	x->skel->rodata->dmm_steer =
+		(struct dmm_steer){.stack = stack, .threads = x->threads, .queues = !tc};
 	bpf_program__set_autoload(x->skel->progs.dmm_xdp, !tc);
-	bpf_program__set_autoload(x->skel->progs.dmm_tc, tc);
-	if (!tc)
+	bpf_program__set_autoload(x->skel->progs.dmm_tc, has_rings(x));
+	if (!has_rings(x))
 		bpf_map__set_autocreate(x->skel->maps.dmm_frames, false);
+	if (tc || x->threads == 1) /* nobody looks at it */
+		bpf_map__set_max_entries(x->skel->maps.dmm_xsyn, 64);
 	return tree_reuse_maps(t, x->skel->obj);
+}
+
+/* ---- rings ---- */
+
+/* A ring for each thread, and where they say that they sleep. */
+static int open_rings(struct xdp *x)
+{
+	int outer = bpf_map__fd(x->skel->maps.dmm_frames);
+	void *p = mmap(NULL, sizeof(*x->bss), PROT_READ | PROT_WRITE, MAP_SHARED,
+		       bpf_map__fd(x->skel->maps.bss), 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	x->bss = p;
+	for (dmm_u32 i = 0; i < x->threads; i++) {
+		x->ring[i] = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "dmm_frame_ring", 0, 0,
+					    DMM_FRAMES_SIZE, NULL);
+		if (x->ring[i] < 0 || bpf_map_update_elem(outer, &i, &x->ring[i], 0) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static void close_rings(struct xdp *x)
+{
+	for (unsigned i = 0; i < x->threads; i++) {
+		if (x->ring[i] >= 0)
+			close(x->ring[i]);
+		x->ring[i] = -1;
+	}
+	if (x->bss)
+		munmap(x->bss, sizeof(*x->bss));
+	x->bss = NULL;
 }
 
 /* ---- XDP on the interface ---- */
@@ -160,16 +208,19 @@ static int attach_xdp(struct xdp *x)
 		x->prog = NULL;
 		return r;
 	}
-	return xdp_program__attach(x->prog, x->ifindex, libxdp_mode(x), 0);
+	r = xdp_program__attach(x->prog, x->ifindex, libxdp_mode(x), 0);
+	x->attached = r == 0;
+	return r;
 }
 
 /* ---- tc ---- */
 
 #define TCX_INGRESS ((enum bpf_attach_type)46) /* Linux 6.6; libbpf 1.1 has no name for it */
 
+/* The object is loaded. */
 static int attach_tc(struct xdp *x)
 {
-	int r = dmm_xdp_bpf__load(x->skel); /* maps dmm_asleep, too */
+	int r = open_rings(x);
 
 	if (r < 0)
 		return r;
@@ -195,27 +246,45 @@ static int map_bits(struct xdp *x)
 
 static void unload(struct xdp *x)
 {
+	int r;
+
 	if (x->bits)
 		munmap(x->bits, BITS_LEN);
 	x->bits = NULL;
 	if (x->tc_link >= 0)
 		close(x->tc_link);
 	x->tc_link = -1;
+	if (x->attached) {
+		r = xdp_program__detach(x->prog, x->ifindex, libxdp_mode(x), 0);
+		if (r < 0 && r != -ENODEV && r != -ENOENT)
+			log_warn("cannot detach the XDP program of interface %d: %s", x->ifindex,
+				 strerror(-r));
+	}
+	x->attached = false;
 	if (x->prog)
 		xdp_program__close(x->prog);
 	x->prog = NULL;
+	close_rings(x);
 	dmm_xdp_bpf__destroy(x->skel);
 	x->skel = NULL;
 }
 
+/*
+ * What generic XDP has copied and passes on comes to tc without its Ethernet header (mac_len is not
+ * copied, Linux 6.18). Several threads need tc in any case, and tc alone does all that both do.
+ */
 static int attach_as(struct xdp *x, struct tree *t, unsigned stack, enum dmm_xdp_mode mode)
 {
 	int r;
 
+	if (mode == DMM_XDP_GENERIC && x->threads > 1)
+		return -EOPNOTSUPP;
 	x->mode = mode;
 	r = open_object(x, t, stack);
 	if (r == 0)
-		r = mode == DMM_XDP_TC ? attach_tc(x) : attach_xdp(x);
+		r = mode == DMM_XDP_TC ? dmm_xdp_bpf__load(x->skel) : attach_xdp(x);
+	if (r == 0 && has_rings(x))
+		r = attach_tc(x);
 	if (r == 0)
 		r = map_bits(x);
 	if (r < 0)
@@ -240,8 +309,8 @@ static const enum dmm_xdp_mode *best_first(const char *ifname, bool plain)
 	return is_veth(ifname) && probe_af_xdp_frags() == 0 ? on_veth : on_device;
 }
 
-int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum dmm_xdp_mode want,
-	     bool plain, enum dmm_xdp_mode *ret_mode)
+int xdp_open(struct xdp **ret, struct tree *t, const struct xdp_config *c,
+	     enum dmm_xdp_mode *ret_mode)
 {
 	const enum dmm_xdp_mode *order;
 	char name[IF_NAMESIZE] = "?";
@@ -249,26 +318,30 @@ int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum
 	struct xdp *x;
 	int r = -EINVAL;
 
-	if_indextoname((unsigned)ifindex, name);
+	if_indextoname((unsigned)c->ifindex, name);
 	x = calloc(1, sizeof(*x));
 	if (!x)
 		return -ENOMEM;
 	x->tc_link = -1;
-	x->ifindex = ifindex;
+	x->ifindex = c->ifindex;
+	x->threads = c->threads;
+	memset(x->ring, -1, sizeof(x->ring));
+	pthread_mutex_init(&x->lock, NULL);
 	libxdp_set_print(silent);
-	xdp_sweep(t, stack, ifindex);
-	if (want != DMM_XDP_NONE) {
-		r = attach_as(x, t, stack, want);
+	xdp_sweep(t, c->stack, c->ifindex);
+	if (c->want != DMM_XDP_NONE) {
+		r = attach_as(x, t, c->stack, c->want);
 	} else {
 		before = libbpf_set_print(NULL); /* what does not work here is no error */
-		order = best_first(name, plain);
+		order = best_first(name, c->plain);
 		for (size_t i = 0; r < 0 && i < ARRAY_SIZE(on_device) && order[i]; i++)
-			r = attach_as(x, t, stack, order[i]);
+			r = attach_as(x, t, c->stack, order[i]);
 		libbpf_set_print(before);
 	}
 	if (r < 0) {
-		log_err("cannot attach the steering program to %s: %s%s", name, strerror(-r),
-			r == -EBUSY ? "; another program is attached, see: ip link show" : "");
+		log_err("cannot attach the steering program to %s: %s%s%s", name, strerror(-r),
+			r == -EBUSY ? "; another program is attached, see: ip link show" : "",
+			c->threads > 1 ? "; several threads need Linux 6.6 (tcx)" : "");
 		free(x);
 		return r;
 	}
@@ -279,17 +352,10 @@ int xdp_open(struct xdp **ret, struct tree *t, unsigned stack, int ifindex, enum
 
 void xdp_close(struct xdp *x)
 {
-	int r;
-
 	if (!x)
 		return;
-	if (x->prog) {
-		r = xdp_program__detach(x->prog, x->ifindex, libxdp_mode(x), 0);
-		if (r < 0 && r != -ENODEV && r != -ENOENT)
-			log_warn("cannot detach the XDP program of interface %d: %s", x->ifindex,
-				 strerror(-r));
-	}
 	unload(x);
+	pthread_mutex_destroy(&x->lock);
 	free(x);
 }
 
@@ -323,12 +389,12 @@ int xdp_blank_clear(int ifindex)
 	return bpf_xdp_detach(ifindex, 0, NULL);
 }
 
-bool xdp_ring(const struct xdp *x, int *ret_fd, dmm_u32 **ret_asleep)
+bool xdp_ring(const struct xdp *x, unsigned thread, int *ret_fd, dmm_u32 **ret_asleep)
 {
-	if (x->mode != DMM_XDP_TC)
+	if (!has_rings(x))
 		return false;
-	*ret_fd = bpf_map__fd(x->skel->maps.dmm_frames);
-	*ret_asleep = &x->skel->bss->dmm_asleep;
+	*ret_fd = x->ring[thread];
+	*ret_asleep = &x->bss->dmm_asleep[thread].yes;
 	return true;
 }
 
@@ -342,8 +408,9 @@ int xdp_steer(struct xdp *x, unsigned queue, int xsk)
 											   : 0;
 }
 
-/* value 0: no entry. Returns by how many there are more now. */
-static int set(const struct bpf_map *map, const void *key, dmm_u8 value, int *ret_more)
+/* value NULL: no entry. flags: of a new value. Returns by how many entries there are more now. */
+static int set(const struct bpf_map *map, const void *key, const void *value, dmm_u64 flags,
+	       int *ret_more)
 {
 	int fd = bpf_map__fd(map);
 
@@ -352,9 +419,10 @@ static int set(const struct bpf_map *map, const void *key, dmm_u8 value, int *re
 		*ret_more = -1;
 	else if (!value)
 		return errno == ENOENT ? 0 : -errno;
-	else if (bpf_map_update_elem(fd, key, &value, BPF_NOEXIST) == 0)
+	else if (bpf_map_update_elem(fd, key, value, BPF_NOEXIST) == 0)
 		*ret_more = 1;
-	else if (errno != EEXIST || bpf_map_update_elem(fd, key, &value, BPF_EXIST) < 0)
+	else if (errno != EEXIST || flags == BPF_NOEXIST ||
+		 bpf_map_update_elem(fd, key, value, BPF_EXIST) < 0)
 		return -errno;
 	return 0;
 }
@@ -365,49 +433,81 @@ static void concern(struct xdp *x, dmm_u8 proto, dmm_u16 port, int more)
 	dmm_u32 *users = &x->users[proto == IPPROTO_UDP][port];
 	dmm_u64 *word = &x->bits[DMM_XBITS_INDEX(proto, port)], bit = 1ULL << (port % 64);
 
+	if (!more)
+		return;
+	pthread_mutex_lock(&x->lock);
 	*users += (dmm_u32)more;
 	if (*users)
 		__atomic_or_fetch(word, bit, __ATOMIC_RELAXED);
 	else
 		__atomic_and_fetch(word, ~bit, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&x->lock);
 }
 
-static int flow_set(struct xdp *x, dmm_u8 proto, const struct dmm_addr *remote,
-		    const struct dmm_addr *local, enum dmm_xflow how)
+static struct dmm_xflow_key flow_key(dmm_u8 proto, const struct dmm_addr *remote,
+				     const struct dmm_addr *local)
 {
 	struct dmm_xflow_key k = {
 		.remote_port = htons(remote->port),
 		.local_port = htons(local->port),
 		.proto = proto,
 	};
-	int more, r;
 
 	memcpy(k.remote, remote->ip, 16);
 	memcpy(k.local, local->ip, 16);
-	r = set(x->skel->maps.dmm_xflow, &k, (dmm_u8)how, &more);
-	concern(x, proto, local->port, more);
+	return k;
+}
+
+int xdp_flow_set(struct xdp *x, unsigned thread, const struct dmm_addr *remote,
+		 const struct dmm_addr *local, enum dmm_xflow how)
+{
+	struct dmm_xflow_key k = flow_key(IPPROTO_TCP, remote, local);
+	dmm_u8 value = DMM_XFLOW(how, thread);
+	int more, r;
+
+	r = set(x->skel->maps.dmm_xflow, &k, how == DMM_XFLOW_NONE ? NULL : &value,
+		how == DMM_XFLOW_LIVE ? BPF_NOEXIST : BPF_ANY, &more);
+	concern(x, IPPROTO_TCP, local->port, more);
 	return r;
 }
 
-int xdp_flow_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
-		 enum dmm_xflow how)
+int xdp_udp_set(struct xdp *x, unsigned thread, const struct dmm_addr *remote,
+		const struct dmm_addr *local, bool own)
 {
-	return flow_set(x, IPPROTO_TCP, remote, local, how);
+	struct dmm_xflow_key k = flow_key(IPPROTO_UDP, remote, local);
+	dmm_u8 value = DMM_XFLOW(DMM_XFLOW_LIVE, thread), has;
+	const struct bpf_map *map = x->skel->maps.dmm_xflow;
+	int more = 0, r = 0;
+
+	pthread_mutex_lock(&x->lock);
+	if (own)
+		r = set(map, &k, &value, BPF_ANY, &more);
+	else if (bpf_map_lookup_elem(bpf_map__fd(map), &k, &has) == 0 && has == value)
+		r = set(map, &k, NULL, BPF_ANY, &more);
+	pthread_mutex_unlock(&x->lock);
+	concern(x, IPPROTO_UDP, local->port, more);
+	return r;
 }
 
-int xdp_udp_set(struct xdp *x, const struct dmm_addr *remote, const struct dmm_addr *local,
-		bool own)
-{
-	return flow_set(x, IPPROTO_UDP, remote, local, own ? DMM_XFLOW_LIVE : DMM_XFLOW_NONE);
-}
-
-int xdp_port_set(struct xdp *x, const struct dmm_addr *local, enum dmm_xport how)
+int xdp_port_set(struct xdp *x, unsigned thread, const struct dmm_addr *local, enum dmm_xport how)
 {
 	struct dmm_xport_key k = {.port = htons(local->port), .proto = IPPROTO_TCP};
+	const struct bpf_map *map = x->skel->maps.dmm_xport;
+	dmm_u8 bit = (dmm_u8)(1u << thread);
+	struct dmm_xport_value v = {};
 	int more, r;
 
 	memcpy(k.local, local->ip, 16);
-	r = set(x->skel->maps.dmm_xport, &k, (dmm_u8)how, &more);
+	pthread_mutex_lock(&x->lock);
+	(void)bpf_map_lookup_elem(bpf_map__fd(map), &k, &v); /* nobody has it yet */
+	v.owned &= (dmm_u8)~bit;
+	v.left &= (dmm_u8)~bit;
+	if (how == DMM_XPORT_OWNED)
+		v.owned |= bit;
+	else if (how == DMM_XPORT_LEFT)
+		v.left |= bit;
+	r = set(map, &k, v.owned || v.left ? &v : NULL, BPF_ANY, &more);
+	pthread_mutex_unlock(&x->lock);
 	concern(x, IPPROTO_TCP, local->port, more);
 	return r;
 }

@@ -327,6 +327,8 @@ int fields_of_stack(const struct dmm_stack_rec *s, struct fields *ret)
 		r = add(ret, "port", "mode", FIELD_TEXT, s->mode);
 	if (r == 0)
 		r = add(ret, NULL, "poll", FIELD_TEXT, words_poll[s->poll]);
+	if (r == 0 && s->threads)
+		r = add_number(ret, NULL, "threads", s->threads);
 	if (r == 0 && s->congestion[0])
 		r = add(ret, NULL, "congestion", FIELD_TEXT, s->congestion);
 	if (r == 0 && s->ecn)

@@ -54,6 +54,10 @@ void instance_args_build(struct instance_args *ret, const struct dmm_stack_rec *
 		args_add(ret, "--queue");
 		args_add(ret, "%u", rec->queue - 1);
 	}
+	if (rec->threads > 1) {
+		args_add(ret, "--threads");
+		args_add(ret, "%u", rec->threads);
+	}
 	args_add(ret, "--mode");
 	args_add(ret, "%.*s", (int)sizeof(rec->mode), rec->mode[0] ? rec->mode : "auto");
 	args_add(ret, "--poll");

@@ -106,6 +106,8 @@ static json_t *instance_state(const struct telemetry_stack *s)
 	set_u64(o, "pid", s->rt.pid);
 	set_u64(o, "netns_cookie", s->rt.netns);
 	set_u64(o, "ifindex", s->rt.ifindex);
+	set_u64(o, "threads", s->rt.threads);
+	set_u64(o, "threads_hung", s->rt.hung);
 	set(o, "carriers4", carrier_ports(s->rt.port4));
 	set(o, "carriers6", carrier_ports(s->rt.port6));
 	set_u64(o, "started_ns", s->rt.started_ns);

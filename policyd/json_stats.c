@@ -52,6 +52,23 @@ static json_t *rules(const struct telemetry *t)
 	return list;
 }
 
+/* The counters of an instance of each of its threads, if there are several. */
+static void set_threads(json_t *o, const struct telemetry_stack *s)
+{
+	json_t *list;
+
+	if (s->rt.threads < 2)
+		return;
+	list = json_array();
+	for (unsigned i = 0; i < s->rt.threads && i < DMM_MAX_THREADS; i++) {
+		json_t *one = json_object();
+
+		set_rows(one, instance_word, ARRAY_SIZE(instance_word), s->thread[i]);
+		json_array_append_new(list, one);
+	}
+	json_object_set_new(o, "threads", list);
+}
+
 static json_t *instances(const struct telemetry *t)
 {
 	json_t *o = json_object();
@@ -66,6 +83,7 @@ static json_t *instances(const struct telemetry *t)
 		set_rows(c, instance_word, ARRAY_SIZE(instance_word), s->counter);
 		set_rows(c, hold_word, ARRAY_SIZE(hold_word), s->hold);
 		set_rows(c, xdp_word, ARRAY_SIZE(xdp_word), s->xdp);
+		set_threads(c, s);
 		json_object_set_new(o, t->class->stack[id].name, c);
 	}
 	return o;

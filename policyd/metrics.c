@@ -388,6 +388,32 @@ static void emit_link_errors(const struct family *f, const struct telemetry *t, 
 			       out);
 }
 
+static void emit_hung(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	FOR_EACH_INSTANCE(t, id)
+	if (t->stack[id].up)
+		put_stack(f, t, id, t->stack[id].rt.hung, out);
+}
+
+static dmm_u64 thread_value(const dmm_u64 counter[DMM_I_COUNT], unsigned what)
+{
+	if (what == DMM_I_CONN_OPEN)
+		return counter[DMM_I_CONN_OPEN] + counter[DMM_I_CONN_ACCEPT];
+	return counter[what];
+}
+
+static void emit_thread(const struct family *f, const struct telemetry *t, FILE *out)
+{
+	char number[8];
+
+	FOR_EACH_INSTANCE(t, id)
+	for (unsigned i = 0; i < t->stack[id].rt.threads && i < DMM_MAX_THREADS; i++) {
+		snprintf(number, sizeof(number), "%u", i);
+		put_stack_label(f, "", t, id, "thread", number, out);
+		fprintf(out, "%llu\n", thread_value(t->stack[id].thread[i], f->index));
+	}
+}
+
 static void emit_rings(const struct family *f, const struct telemetry *t, FILE *out)
 {
 	FOR_EACH_INSTANCE(t, id)
@@ -579,6 +605,14 @@ static const struct family families[] = {
 	{"dmm_instance_heartbeat_age_seconds", "gauge", "stack",
 	 "how long ago the instance that is up gave a sign of life; at 5 s it counts as hanging",
 	 emit_heartbeat, 0},
+	{"dmm_instance_threads_hung", "gauge", "stack",
+	 "threads of the instance that is up which the others take for hanging; the others go on", emit_hung, 0},
+	{"dmm_thread_connections_total", "counter", "stack,thread",
+	 "connections that a thread of the instance has begun or accepted", emit_thread, DMM_I_CONN_OPEN},
+	{"dmm_thread_receive_packets_total", "counter", "stack,thread",
+	 "packets that it took from its port", emit_thread, DMM_I_RX_PACKETS},
+	{"dmm_thread_transmit_packets_total", "counter", "stack,thread",
+	 "packets that it gave to its port", emit_thread, DMM_I_TX_PACKETS},
 	{"dmm_link_up", "gauge", "stack",
 	 "1: the interface of this stack is up and has a carrier; no sample of one that is not there",
 	 emit_link_up, 0},

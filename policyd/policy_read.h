@@ -15,7 +15,7 @@ struct policy_builder {
 int policy_read(struct policy_builder *b, const char *file, const struct node *root);
 
 /* The rows of a stack and of its port. */
-#define POLICY_STACK_KEYS 12
+#define POLICY_STACK_KEYS 13
 #define POLICY_PORT_KEYS 4
 extern const struct key policy_stack_keys[POLICY_STACK_KEYS], policy_port_keys[POLICY_PORT_KEYS];
 

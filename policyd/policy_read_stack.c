@@ -53,6 +53,21 @@ static int read_queue(const struct keys_at *at, const struct key *k, const struc
 	return 0;
 }
 
+static int read_threads(const struct keys_at *at, const struct key *k, const struct node *v,
+			void *obj)
+{
+	struct policy_stack *s = obj;
+	dmm_u32 n;
+	int r = key_read_u32(at, k, v, obj);
+
+	if (r < 0)
+		return r;
+	n = s->rec.threads;
+	if (!n || n > DMM_MAX_THREADS || (n & (n - 1)))
+		return keys_error_of(at, k, v, "must be 1, 2, 4 or %u", DMM_MAX_THREADS);
+	return 0;
+}
+
 static int read_tos(const struct keys_at *at, const struct key *k, const struct node *v, void *obj)
 {
 	struct policy_stack *s = obj;
@@ -166,6 +181,10 @@ const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 		 "adaptive, busy or sleep",
 		 "userspace: what an instance does that has nothing to do; default adaptive: it "
 		 "looks for work for a moment, where that paid off before, then sleeps"),
+	KEY_STRING("threads", read_threads, struct policy_stack, rec.threads, "NUMBER",
+		   "userspace: 1 (the default), 2, 4 or 8 threads, each with queues of the "
+		   "interface and an engine of its own; not for engine lwip",
+		   .form = FORM_NUMBER),
 	KEY_STRING("congestion", read_token, struct policy_stack, rec.congestion, "NAME",
 		   "the congestion control: kernel: as in tcp_available_congestion_control; engine "
 		   "native: cubic (the default), newreno or dctcp",
@@ -196,7 +215,7 @@ static bool stack_seen(uint32_t mask, const char *name)
 }
 
 const char *const policy_kernel_only[] = {"pacing", "mark", "priority", "tos", NULL};
-const char *const policy_user_only[] = {"engine", "port", "poll", "ecn", NULL};
+const char *const policy_user_only[] = {"engine", "port", "poll", "threads", "ecn", NULL};
 
 static bool congestion_known(const char *name)
 {
@@ -222,6 +241,15 @@ static int stack_settle_engine(const struct keys_at *at, const struct node *v, u
 		if (stack_seen(mask, tcp[i]))
 			err = keys_error(at, v, "%s of %s: not for engine lwip", tcp[i],
 					 at->object);
+	if (rec->threads > 1 && strcmp(rec->engine, "lwip") == 0)
+		err = keys_error(at, v, "threads of %s: engine lwip runs once in a process",
+				 at->object);
+	if (rec->threads > 1 && (rec->queue || strcmp(rec->driver, "dpdk") == 0))
+		err = keys_error(at, v, "threads of %s: %s is one queue, and each thread needs one",
+				 at->object, rec->queue ? "\"queue\"" : "driver dpdk");
+	if (rec->threads > 1 && strcmp(rec->mode, "generic") == 0)
+		err = keys_error(at, v, "threads of %s: mode tc is for them, and generic is not",
+				 at->object);
 	if (strcmp(rec->engine, "native") == 0 && rec->congestion[0] &&
 	    !congestion_known(rec->congestion))
 		err = keys_error(at, v,

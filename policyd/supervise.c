@@ -230,6 +230,12 @@ void supervise_sync(struct supervisor *s, const struct dmm_class *c)
 		sync_one(&s->inst[id], &c->stack[id], now);
 }
 
+/* What it carried is lost in any case, and what would come to it from outside, too. */
+static bool inst_thread_hangs(const struct instance *in, volatile const struct dmm_stack_rt *rt)
+{
+	return (pid_t)rt->pid == in->pid && rt->state == DMM_STATE_UP && rt->hung;
+}
+
 /* A process that lives and does not answer is of no use: its stack goes down, it is replaced. */
 static void inst_check_heartbeat(struct instance *in, uint64_t now)
 {
@@ -241,10 +247,15 @@ static void inst_check_heartbeat(struct instance *in, uint64_t now)
 		last = rt->heartbeat_ns;
 		limit = DMM_HEARTBEAT_DEAD_NS;
 	}
-	if (in->killed || now < last || now - last < limit)
+	if (in->killed || now < last || (now - last < limit && !inst_thread_hangs(in, rt)))
 		return;
-	log_err("stack %s: its instance, pid %d, lives but has not answered for %.0f s: killing it",
-		in->rec.name, (int)in->pid, (double)(now - last) / 1e9);
+	if (now - last < limit)
+		log_err("stack %s: %u of the %u threads of its instance, pid %d, hang: killing it",
+			in->rec.name, rt->hung, rt->threads, (int)in->pid);
+	else
+		log_err("stack %s: its instance, pid %d, lives but has not answered for %.0f s: "
+			"killing it",
+			in->rec.name, (int)in->pid, (double)(now - last) / 1e9);
 	inst_mark_down(in);
 	in->hangs++;
 	in->killed = true;

@@ -100,6 +100,21 @@ static void maps_usage_read(struct telemetry *t, struct tree *tree)
 		(struct telemetry_map_usage){"group", true, groups, DMM_MAX_GROUPS - 1};
 }
 
+/* What each thread has counted; an instance before may have had more of them. */
+static void threads_read(struct telemetry_stack *s, const struct tree *tree, unsigned id)
+{
+	for (unsigned n = 0; n < DMM_MAX_THREADS; n++) {
+		const volatile dmm_u64 *row = &tree->instctr[DMM_INSTANCE_ROW(id, n)];
+
+		for (unsigned i = 0; i < DMM_I_COUNT; i++) {
+			s->thread[n][i] = row[i];
+			s->counter[i] += s->thread[n][i];
+		}
+		for (unsigned i = 0; s->up && n < s->rt.threads && i < DMM_RING_COUNT; i++)
+			s->ring[i] = MAX(s->ring[i], row[DMM_INSTANCE_RING(i)]);
+	}
+}
+
 static int stack_read(struct telemetry *t, struct tree *tree, unsigned id)
 {
 	struct telemetry_stack *s = &t->stack[id];
@@ -117,10 +132,7 @@ static int stack_read(struct telemetry *t, struct tree *tree, unsigned id)
 	s->up = maps_stack_up(tree, id);
 	if (s->rt.heartbeat_ns && s->rt.heartbeat_ns < now)
 		s->heartbeat_age_ns = now - s->rt.heartbeat_ns;
-	for (unsigned i = 0; i < DMM_I_COUNT; i++)
-		s->counter[i] = tree->instctr[id * DMM_INSTANCE_SPACE + i];
-	for (unsigned i = 0; s->up && i < DMM_RING_COUNT; i++)
-		s->ring[i] = tree->instctr[id * DMM_INSTANCE_SPACE + DMM_INSTANCE_RING(i)];
+	threads_read(s, tree, id);
 	r = maps_hold_counters(tree, id, s->hold);
 	if (r < 0)
 		return r;

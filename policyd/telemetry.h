@@ -44,7 +44,8 @@ struct telemetry_stack {
 	dmm_u64 active;		      /* open sockets with this stack, listeners included */
 	dmm_u64 ring[DMM_RING_COUNT]; /* of the instance that is up, as in dmm_instctr */
 	dmm_u64 counter[DMM_I_COUNT], hold[DMM_H_COUNT], xdp[DMM_X_COUNT];
-	struct dmm_measures measured; /* connections of rules that are measured */
+	dmm_u64 thread[DMM_MAX_THREADS][DMM_I_COUNT]; /* counter is their sum */
+	struct dmm_measures measured;		      /* connections of rules that are measured */
 };
 
 struct telemetry {

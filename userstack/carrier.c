@@ -369,9 +369,9 @@ static int carrier_listen_all(struct stack *s, struct carrier_listener l[DMM_CAR
 {
 	int r = 0;
 
-	for (unsigned i = 0; i < DMM_CARRIER_PORTS && !r; i++)
+	for (unsigned i = s->thread; i < DMM_CARRIER_PORTS && !r; i += s->inst->threads)
 		r = carrier_listen(s, &l[i], ip);
-	for (unsigned i = 0; i < DMM_CARRIER_PORTS; i++)
+	for (unsigned i = s->thread; i < DMM_CARRIER_PORTS; i += s->inst->threads)
 		ret_ports[i] = r ? 0 : l[i].port;
 	return r;
 }

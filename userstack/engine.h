@@ -6,7 +6,8 @@
  * (engines.md). The host is stack.c, and the unit tests.
  *
  * Rules that hold for every function:
- * - One thread. Nothing blocks. Nothing of the engine sleeps, reads a clock, or does a system call.
+ * - One thread, the same for all of an engine's life. Nothing blocks. Nothing of the engine sleeps,
+ * reads a clock, or does a system call.
  * - An engine calls event() and accepted() only from inside poll(); output() from every function.
  * The host may call every function of a connection or listener from inside event() and accepted(),
  *   none from inside output(), received() and released().
@@ -29,7 +30,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 9 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 10 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -127,9 +128,11 @@ struct engine_udp_ops {
 struct engine_ops {
 	uint32_t abi; /* ENGINE_ABI */
 	const char *name;
+	/* A process can run several, each in a thread of its own, at the same time. */
+	bool several;
 
-	/* Some engines can run once per process: -EBUSY. -EOPNOTSUPP: it cannot do what the policy
-	 * asks for. */
+	/* -EBUSY: it runs, and is not `several`. -EOPNOTSUPP: it cannot do what the policy asks
+	 * for. */
 	int (*start)(struct engine **ret, const struct engine_config *c);
 	/* Listeners are gone before; connections that are left are reset. */
 	void (*stop)(struct engine *e);

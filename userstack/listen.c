@@ -88,7 +88,7 @@ static void listen_steer(struct stack *s, const struct listening *g, const dmm_u
 	if (!addr_is_any(a.ip) && memcmp(a.ip, ip, 16))
 		return;
 	memcpy(a.ip, ip, 16);
-	r = xdp_port_set(s->xdp, &a, how);
+	r = xdp_port_set(s->xdp, s->thread, &a, how);
 	if (!r)
 		return;
 	STACK_COUNT(s, LISTEN_FAIL, 1);
@@ -159,7 +159,7 @@ static bool listen_group_off(struct stack *s, unsigned group)
 {
 	struct dmm_group_rec rec;
 
-	return maps_group(&s->tree, group, &rec) == 0 && attach_group_off(&s->tree, &rec);
+	return maps_group(s->tree, group, &rec) == 0 && attach_group_off(s->tree, &rec);
 }
 
 static void listen_switch(struct stack *s, struct announced *a, dmm_u8 off)
@@ -463,8 +463,8 @@ static void listen_read_rules(struct stack *s)
 	dmm_u64 generation;
 
 	/* what fails the next tick tries again */
-	if (maps_rules_off(&s->tree, &o.rule, &o.n, &generation) == 0 &&
-	    maps_flows(&s->tree, listen_rule_off, &o) == 0)
+	if (maps_rules_off(s->tree, &o.rule, &o.n, &generation) == 0 &&
+	    maps_flows(s->tree, listen_rule_off, &o) == 0)
 		s->rules_seen = generation;
 	free(o.rule);
 }
@@ -478,7 +478,7 @@ static void listen_check_off(struct stack *s)
 
 	if (TAILQ_EMPTY(&s->listening))
 		return;
-	if (s->rules_seen != s->tree.meta->generation)
+	if (s->rules_seen != s->tree->meta->generation)
 		listen_read_rules(s);
 	TAILQ_FOREACH(g, &s->listening, entry)
 	{
@@ -505,7 +505,7 @@ static bool listen_has_lost(struct stack *s)
 	if (s->now < s->lost_due)
 		return false;
 	s->lost_due = s->now + LOST_CHECK_NS;
-	if (maps_counters(&s->tree, counters) < 0)
+	if (maps_counters(s->tree, counters) < 0)
 		return false;
 	lost = counters[DMM_C_EVENT_LOST] != s->lost_seen;
 	s->lost_seen = counters[DMM_C_EVENT_LOST];
@@ -516,7 +516,7 @@ static bool listen_has_lost(struct stack *s)
  * after the generation did. */
 static bool listen_may_differ(struct stack *s)
 {
-	dmm_u64 generation = s->tree.meta->generation;
+	dmm_u64 generation = s->tree->meta->generation;
 
 	if (generation != s->generation_seen)
 		s->sync_ticks = COMMIT_TICKS;

@@ -8,7 +8,7 @@
 #include "lib/base/util.h"
 #include "userstack/engines.h"
 #include "userstack/port/ports.h"
-#include "userstack/stack.h"
+#include "userstack/instance.h"
 
 #ifndef DMM_VERSION
 #define DMM_VERSION "0"
@@ -34,6 +34,7 @@ enum {
 	OPT_NAME = 256,
 	OPT_ENGINE,
 	OPT_DRIVER,
+	OPT_THREADS,
 	OPT_MODE,
 	OPT_POLL,
 	OPT_CONGESTION,
@@ -52,6 +53,8 @@ static const struct argp_option options[] = {
 	 "Transport engine: native (default), lwip, or a plug-in", 0},
 	{"driver", OPT_DRIVER, "DRIVER", 0, "Packet I/O: xsk (default), dpdk", 0},
 	{"queue", 'q', "N", 0, "The only receive queue to take packets from (default: all)", 0},
+	{"threads", OPT_THREADS, "N", 0,
+	 "Threads, 1 (default), 2, 4 or 8, each with queues and an engine of its own", 0},
 	{"mode", OPT_MODE, "MODE", 0,
 	 "XDP mode: auto (default: native if the driver can, else generic), native, generic", 0},
 	{"poll", OPT_POLL, "HOW", 0,
@@ -81,7 +84,7 @@ static unsigned parse_number(struct argp_state *st, const char *what, const char
 
 static error_t parse(int key, char *arg, struct argp_state *st)
 {
-	struct stack_config *c = st->input;
+	struct instance_config *c = st->input;
 
 	switch (key) {
 	case OPT_NAME:
@@ -98,6 +101,11 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		return 0;
 	case 'q':
 		c->queue = (int)parse_number(st, "queue", arg, DMM_MAX_QUEUES - 1);
+		return 0;
+	case OPT_THREADS:
+		c->threads = parse_number(st, "threads", arg, DMM_MAX_THREADS);
+		if (!c->threads || (c->threads & (c->threads - 1)))
+			argp_error(st, "threads: 1, 2, 4 or 8");
 		return 0;
 	case OPT_MODE:
 		for (unsigned i = 0; i < ARRAY_SIZE(modes); i++)
@@ -158,8 +166,8 @@ static const struct argp argp = {
 
 int main(int argc, char **argv)
 {
-	struct stack_config c = {.id = -1, .queue = -1};
-	struct stack *s;
+	struct instance_config c = {.id = -1, .queue = -1, .threads = 1};
+	struct instance *in;
 	int r;
 
 	log_init("dmm-stackd", LOG_L_INFO);
@@ -168,9 +176,9 @@ int main(int argc, char **argv)
 		return 1;
 	if (engine_find(engine, &c.engine) < 0 || port_find(driver, &c.port) < 0)
 		return 1;
-	if (stack_open(&s, &c) < 0)
+	if (instance_open(&in, &c) < 0)
 		return 1;
-	r = stack_run(s);
-	stack_close(s);
+	r = instance_run(in);
+	instance_close(in);
 	return r;
 }

@@ -8,19 +8,25 @@
 
 #include "userstack/stack.h"
 
+/* Threads share them. */
+static void measure_word(volatile dmm_u64 *word, dmm_u64 n)
+{
+	__atomic_fetch_add(word, n, __ATOMIC_RELAXED);
+}
+
 static void measure_add(volatile struct dmm_measures *all, const struct flow *f,
 			const struct dmm_sample *m)
 {
-	all->ended++;
-	all->life_us += m->life_us;
-	all->rx_bytes += f->to_app;
-	all->tx_bytes += f->from_app;
-	all->segments += m->segments;
-	all->resent += m->resent;
+	measure_word(&all->ended, 1);
+	measure_word(&all->life_us, m->life_us);
+	measure_word(&all->rx_bytes, f->to_app);
+	measure_word(&all->tx_bytes, f->from_app);
+	measure_word(&all->segments, m->segments);
+	measure_word(&all->resent, m->resent);
 	if (m->error)
-		all->failed[dmm_failure_of(m->error)]++;
+		measure_word(&all->failed[dmm_failure_of(m->error)], 1);
 	if (m->srtt_us)
-		all->srtt[dmm_hist_bucket(m->srtt_us)]++;
+		measure_word(&all->srtt[dmm_hist_bucket(m->srtt_us)], 1);
 }
 
 void measure_flow(struct stack *s, const struct flow *f)
@@ -40,6 +46,6 @@ void measure_flow(struct stack *s, const struct flow *f)
 	m.life_us = (s->now - f->rec.since_ns) / 1000;
 	m.segments = info.segments;
 	m.resent = info.resent;
-	measure_add(&s->tree.carried[s->id], f, &m);
+	measure_add(&s->tree->carried[s->id], f, &m);
 	samples_put(&s->samples, &m);
 }

@@ -52,7 +52,7 @@ static void owned_unlink(struct stack *s, struct owned *o)
 	if (*at != o)
 		return;
 	*at = o->next;
-	xdp_flow_set(s->xdp, &o->remote, &o->local, DMM_XFLOW_NONE);
+	xdp_flow_set(s->xdp, s->thread, &o->remote, &o->local, DMM_XFLOW_NONE);
 }
 
 void owned_free(struct stack *s, struct owned *o)
@@ -109,9 +109,11 @@ int owned_new(struct stack *s, const struct dmm_addr *remote, const struct dmm_a
 		return -ENOMEM;
 	o->remote = *remote;
 	o->local = *local;
-	r = xdp_flow_set(s->xdp, remote, local, DMM_XFLOW_LIVE);
+	r = xdp_flow_set(s->xdp, s->thread, remote, local, DMM_XFLOW_LIVE);
+	if (r == -EEXIST) /* another thread has it, by a port that an application bound */
+		r = -EADDRINUSE;
 	if (r < 0) {
-		if (stack_may_complain(s))
+		if (r != -EADDRINUSE && stack_may_complain(s))
 			log_err("cannot steer another flow: %s", strerror(-r));
 		free(o);
 		return r;
@@ -147,7 +149,7 @@ int owned_accept(struct stack *s, struct engine_conn *c, const struct dmm_addr *
 void owned_closed(struct stack *s, const struct owned *o)
 {
 	if (!o->conn && owned_is(s, o))
-		xdp_flow_set(s->xdp, &o->remote, &o->local, DMM_XFLOW_CLOSED);
+		xdp_flow_set(s->xdp, s->thread, &o->remote, &o->local, DMM_XFLOW_CLOSED);
 }
 
 void owned_port_left(struct stack *s, uint16_t port)
@@ -185,9 +187,11 @@ uint16_t owned_choose_port(struct stack *s, const struct dmm_addr *remote,
 }
 
 /* A range that the kernel does not choose ports from: it must not take one for another connection
- * to the same far end while its packets would come to us. */
-void path_choose_ports(struct stack *s)
+ * to the same far end while its packets would come to us. Each thread has its part of it. */
+static void path_choose_ports(struct stack *s)
 {
+	unsigned share;
+
 	_cleanup_fclose_ FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
 	unsigned lo = 32768, hi = 60999;
 
@@ -208,6 +212,9 @@ void path_choose_ports(struct stack *s)
 		log_warn("ip_local_port_range leaves no ports: sharing %u to %u with the kernel",
 			 s->port_lo, s->port_hi);
 	}
+	share = (s->port_hi - s->port_lo + 1) / s->inst->threads;
+	s->port_lo += s->thread * share;
+	s->port_hi = s->port_lo + share - 1;
 }
 
 /* ---- engine and network to port ---- */
@@ -410,8 +417,9 @@ static void path_addr(void *ctx, const dmm_u8 ip[16], bool add)
 	struct stack *s = ctx;
 	char text[ADDR_STRLEN];
 
-	log_info("%s %s %s", s->c.interface, add ? "has" : "has no longer",
-		 addr_format_ip(ip, text, sizeof(text)));
+	if (!s->thread)
+		log_info("%s %s %s", s->c.interface, add ? "has" : "has no longer",
+			 addr_format_ip(ip, text, sizeof(text)));
 	if (s->engine)
 		(void)(add ? s->c.engine->addr_add(s->engine, ip)
 			   : s->c.engine->addr_del(s->engine, ip));
@@ -425,6 +433,8 @@ static void path_route(void *ctx, const dmm_u8 ip[16], unsigned plen, int type,
 	char text[ADDR_STRLEN];
 	int r;
 
+	if (s->thread)
+		return; /* the first does it */
 	r = type < 0 ? hold_route_del(s->hold, ip, plen)
 		     : hold_route_set(s->hold, ip, plen, (enum dmm_route_type)type, source);
 	if (r < 0 && stack_may_complain(s))
@@ -436,11 +446,8 @@ void path_gone(void *ctx, const char *why)
 {
 	struct stack *s = ctx;
 
-	if (s->stopping)
-		return;
-	log_err("%s: %s", s->c.interface, why);
-	s->stopping = true;
-	s->exit_code = 3;
+	if (instance_stop(s->inst, 3))
+		log_err("%s: %s", s->c.interface, why);
 }
 
 int path_open(struct stack *s)
@@ -481,15 +488,15 @@ int path_open(struct stack *s)
 	if (getrandom(s->port_secret, sizeof(s->port_secret), 0) != sizeof(s->port_secret) ||
 	    getrandom(s->port_next, sizeof(s->port_next), 0) != sizeof(s->port_next))
 		return -EIO;
-	hold_route_clear(s->hold); /* of an instance that died */
+	if (!s->thread)
+		hold_route_clear(s->hold); /* of an instance that died */
 	r = net_open(&s->net, s->ifindex, &s->net_host, s->now);
 	if (r < 0)
 		return r;
 	super = s->c.port->super_max ? s->c.port->super_max(s->port) : 0;
 	ec.super = super ? (uint32_t)(super - FRAME_ETH_LEN) : 0;
 	ec.mtu = (uint32_t)MIN((size_t)net_mtu(s->net), s->c.port->tx_max(s->port) - FRAME_ETH_LEN);
-	if (getrandom(ec.secret, sizeof(ec.secret), 0) != sizeof(ec.secret))
-		return -EIO;
+	memcpy(ec.secret, s->inst->secret, sizeof(ec.secret));
 	snprintf(ec.congestion, sizeof(ec.congestion), "%s",
 		 s->c.congestion ? s->c.congestion : "");
 	r = s->c.engine->start(&s->engine, &ec);

@@ -233,7 +233,7 @@ static enum pump relay_pass(struct stack *s, struct flow *f, const struct buffer
 /* Carrier to engine. */
 static enum pump relay_from_app(struct stack *s, struct flow *f)
 {
-	static struct buffer buf;
+	static _Thread_local struct buffer buf;
 	size_t total = 0, room;
 	struct taken t;
 	enum pump p;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* An instance from start to end, and the loop in between. */
+/* A thread of an instance from start to end, and the loop in between. */
 #include <asm/socket.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -77,182 +77,57 @@ static void on_signal(struct stack *s, struct watch *w, uint32_t events)
 	(void)events;
 	while (read(w->fd, &si, sizeof(si)) == sizeof(si))
 		log_info("%s: stopping", strsignal((int)si.ssi_signo));
+	instance_stop(s->inst, 0);
+}
+
+static void on_stop(struct stack *s, struct watch *w, uint32_t events)
+{
+	(void)w;
+	(void)events;
 	s->stopping = true;
 }
 
 /* ---- opening ---- */
 
-static int find_id(struct stack *s)
-{
-	_cleanup_class_ struct dmm_class *c = NULL;
-	dmm_u64 generation;
-	int r;
-
-	if (s->c.id >= 0) {
-		s->id = (unsigned)s->c.id;
-		return s->id < DMM_MAX_STACKS ? 0 : -EINVAL;
-	}
-	c = class_new();
-	if (!c)
-		return -ENOMEM;
-	r = maps_read(&s->tree, c, &generation);
-	if (r < 0)
-		return r;
-	for (unsigned i = 0; i < DMM_MAX_STACKS; i++)
-		if (c->stack[i].kind == DMM_KIND_USERSPACE &&
-		    !strcmp(c->stack[i].name, s->c.name)) {
-			s->id = i;
-			return 0;
-		}
-	log_err("%s has no userspace stack named %s in force; commit one (dmm-policy apply), or "
-		"give --id",
-		s->tree.path, s->c.name);
-	return -ENOENT;
-}
-
-static bool runs(volatile const struct dmm_stack_rt *rt)
-{
-	pid_t pid = (pid_t)rt->pid;
-
-	return rt->state == DMM_STATE_UP && pid > 0 && pid != getpid() &&
-	       now_ns() - rt->heartbeat_ns <= DMM_HEARTBEAT_DEAD_NS &&
-	       (!kill(pid, 0) || errno != ESRCH);
-}
-
-/* Two instances of one stack, or on one interface, would take each other's packets. */
-static int check_alone(const struct stack *s)
-{
-	for (unsigned i = 0; i < DMM_MAX_STACKS; i++) {
-		volatile const struct dmm_stack_rt *rt = &s->tree.rt[i];
-
-		if (!runs(rt))
-			continue;
-		if (i == s->id)
-			log_err("stack %s runs already, as process %u", s->c.name, rt->pid);
-		else if (rt->netns == s->netns && rt->ifindex == (dmm_u32)s->ifindex)
-			log_err("interface %s is in use by another instance, process %u",
-				s->c.interface, rt->pid);
-		else
-			continue;
-		return -EBUSY;
-	}
-	return 0;
-}
-
-static int open_tree(struct stack *s)
+static int open_process(struct stack *s)
 {
 	int r;
 
-	r = tree_open(&s->tree, tree_path(s->c.bpffs));
-	if (r < 0) {
-		log_err("cannot open %s: %s%s", tree_path(s->c.bpffs), strerror(-r),
-			r == -ENOENT ? "; is dmm-policyd running, or a policy committed?"
-			: r == -EPERM || r == -EACCES ? "; run as root"
-						      : "");
-		return r;
-	}
-	s->tree_ok = true;
-	r = find_id(s);
-	if (r < 0)
-		return r;
-	r = samples_open(&s->samples, &s->tree);
-	if (r < 0)
-		return r;
-	s->rt = &s->tree.rt[s->id];
-	s->counters = &s->tree.instctr[s->id * DMM_INSTANCE_SPACE];
-	for (unsigned i = 0; i < DMM_RING_COUNT; i++)
-		s->counters[DMM_INSTANCE_RING(i)] = 0; /* of an instance before */
-	r = check_alone(s);
-	if (r < 0)
-		return r;
-	s->rt->state = DMM_STATE_DOWN; /* of one that was killed */
-	return 0;
-}
-
-static int open_signals(struct stack *s)
-{
-	sigset_t set;
-
-	signal(SIGPIPE, SIG_IGN);
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	s->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (s->spare_fd < 0 || s->epoll < 0)
 		return -errno;
-	s->signal_watch = (struct watch){signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC), on_signal};
-	if (s->signal_watch.fd < 0)
-		return -errno;
+	s->stop_watch = (struct watch){s->inst->stop_fd, on_stop};
+	r = stack_watch(s, &s->stop_watch, EPOLLIN);
+	if (r < 0 || s->thread)
+		return r;
+	s->signal_watch = (struct watch){s->inst->signal_fd, on_signal};
 	return stack_watch(s, &s->signal_watch, EPOLLIN);
 }
 
-static int open_process(struct stack *s)
-{
-	_cleanup_close_ int sock = -1;
-	socklen_t len = sizeof(s->netns);
-	struct rlimit nofile;
-	int r;
-
-	if (!getrlimit(RLIMIT_NOFILE, &nofile)) {
-		nofile.rlim_cur = nofile.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &nofile); /* carriers: two for every flow at worst */
-	}
-	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	s->epoll = epoll_create1(EPOLL_CLOEXEC);
-	sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (s->epoll < 0 || sock < 0)
-		return -errno;
-	if (getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, &s->netns, &len) < 0) {
-		r = -errno;
-		log_err("cannot read the network namespace's cookie: %s; Linux 5.14 is the oldest "
-			"that works",
-			strerror(-r));
-		return r;
-	}
-	return open_signals(s);
-}
-
-/* A port that attaches a program of its own gives way to ours at once. */
-static int open_blank(struct stack *s, struct port_config *pc)
-{
-	_cleanup_close_ int fd = xdp_blank_open();
-	char file[32];
-	int r;
-
-	if (fd < 0)
-		return fd;
-	snprintf(file, sizeof(file), "/proc/self/fd/%d", fd);
-	pc->blank = file;
-	xdp_sweep(&s->tree, s->id, s->ifindex);
-	xdp_blank_clear(s->ifindex); /* of one that was killed */
-	r = s->c.port->open(&s->port, pc);
-	pc->blank = NULL;
-	return r < 0 ? r : xdp_blank_clear(s->ifindex);
-}
-
+/* Of all queues those that are this thread's; with tc it only sends, on one of them. */
 static void choose_queues(const struct stack *s, struct port_config *ret)
 {
-	unsigned n = port_queues(s->c.interface);
+	unsigned rx, tx;
 
-	ret->queues = 1;
-	if (s->c.queue >= 0) {
-		ret->queue = (unsigned)s->c.queue;
+	port_queues(s->c.interface, &rx, &tx);
+	ret->queue = s->c.queue >= 0 ? (unsigned)s->c.queue : s->thread;
+	ret->step = s->inst->threads;
+	if (s->inst->xdp_mode == DMM_XDP_TC)
 		return;
-	}
-	ret->queues = MIN(n, s->c.port->queues_max);
-	if (n > ret->queues)
-		log_warn("%s has %u queues, of which port %s serves %u: what arrives on others "
-			 "stays with the kernel, and connections fail; try: ethtool -L",
-			 s->c.interface, n, s->c.port->name, ret->queues);
+	rx = MIN(rx, DMM_MAX_QUEUES);
+	ret->queues = s->c.queue >= 0 ? 1 : (rx - s->thread + ret->step - 1) / ret->step;
+	ret->queues = MIN(ret->queues, s->c.port->queues_max);
 }
 
 /* What arrives on a queue is for the socket of that queue. */
-static int steer_port(struct stack *s, unsigned first)
+static int steer_port(struct stack *s, const struct port_config *pc)
 {
-	int fd, r = -ENOTSUP;
+	int fd, r = 0;
 
 	for (unsigned i = 0; i < DMM_MAX_QUEUES && (fd = s->c.port->fd(s->port, i)) >= 0; i++) {
 		s->port_watch[i] = (struct watch){fd, on_port};
-		r = xdp_steer(s->xdp, first + i, fd);
+		r = xdp_steer(s->xdp, pc->queue + i * pc->step, fd);
 		if (r < 0) {
 			log_err("cannot put the socket into the XSKMAP: %s", strerror(-r));
 			return r;
@@ -264,39 +139,28 @@ static int steer_port(struct stack *s, unsigned first)
 	return r;
 }
 
-/* The program first, if it can be: it passes everything on as long as its maps are empty. */
 static int open_port(struct stack *s)
 {
-	struct port_config pc = {.interface = s->c.interface};
+	struct port_config pc = {.interface = s->c.interface, .ifindex = s->ifindex};
 	struct port_ring ring;
-	bool attaches = s->c.port->attaches;
-	int r = 0;
+	int r;
 
 	choose_queues(s, &pc);
-	pc.ifindex = s->ifindex;
-	pc.may_zerocopy = s->c.mode == DMM_XDP_NONE || s->c.mode == DMM_XDP_NATIVE;
-	if (attaches && s->c.mode == DMM_XDP_TC) {
-		log_err("port %s: mode tc is not for it; native and generic are", s->c.port->name);
-		return -EOPNOTSUPP;
+	if (s->inst->first_port) {
+		s->port = s->inst->first_port;
+		s->inst->first_port = NULL;
+		return steer_port(s, &pc);
 	}
-	if (attaches)
-		r = open_blank(s, &pc);
-	if (!r)
-		r = xdp_open(&s->xdp, &s->tree, s->id, s->ifindex, s->c.mode, attaches,
-			     &s->xdp_mode);
-	if (r < 0)
-		return r;
-	if (!attaches) {
-		pc.may_zerocopy = s->xdp_mode == DMM_XDP_NATIVE;
-		if (xdp_ring(s->xdp, &ring.fd, &ring.asleep))
-			pc.ring = &ring;
-		r = s->c.port->open(&s->port, &pc);
+	pc.may_zerocopy = s->inst->xdp_mode == DMM_XDP_NATIVE;
+	if (xdp_ring(s->xdp, s->thread, &ring.fd, &ring.asleep)) {
+		pc.ring = &ring;
+		s->ring_watch = (struct watch){ring.fd, on_port};
+		r = stack_watch(s, &s->ring_watch, EPOLLIN);
 		if (r < 0)
 			return r;
 	}
-	if (s->c.port->zerocopy(s->port))
-		s->xdp_mode = DMM_XDP_ZEROCOPY;
-	return steer_port(s, pc.queue);
+	r = s->c.port->open(&s->port, &pc);
+	return r < 0 ? r : steer_port(s, &pc);
 }
 
 static int open_flows(struct stack *s)
@@ -319,38 +183,29 @@ static int open_flows(struct stack *s)
 	return listen_sync(s);
 }
 
-/* State goes last: it is what makes the BPF programs send connections here. */
-static void publish(struct stack *s)
-{
-	static const char *const mode[DMM_XDP_MODES] = {"no steering", "generic XDP", "native XDP",
-							"zero-copy XDP", "tc"};
-
-	s->rt->pid = (dmm_u32)getpid();
-	s->rt->netns = s->netns;
-	s->rt->ifindex = (dmm_u32)s->ifindex;
-	s->rt->xdp_mode = s->xdp_mode;
-	s->rt->udp = !!s->udp;
-	s->rt->started_ns = s->now;
-	s->rt->heartbeat_ns = s->now;
-	__atomic_store_n(&s->rt->state, DMM_STATE_UP, __ATOMIC_RELEASE);
-	log_info("stack %s is up: engine %s, port %s on %s, %s, local ports %u to %u", s->c.name,
-		 s->c.engine->name, s->c.port->name, s->c.interface, mode[s->xdp_mode], s->port_lo,
-		 s->port_hi);
-}
-
-int stack_open(struct stack **ret, const struct stack_config *c)
+int stack_open(struct stack **ret, struct instance *in, unsigned thread)
 {
 	struct stack *s = calloc(1, sizeof(*s));
 	int r;
 
 	if (!s)
 		return -ENOMEM;
-	s->c = *c;
+	s->inst = in;
+	s->thread = thread;
+	s->c = in->c;
+	s->id = in->id;
+	s->ifindex = in->ifindex;
+	s->netns = in->netns;
+	s->tree = &in->tree;
+	s->rt = in->rt;
+	s->xdp = in->xdp;
+	s->counters = &in->tree.instctr[DMM_INSTANCE_ROW(in->id, thread)];
+	for (unsigned i = 0; i < DMM_RING_COUNT; i++)
+		s->counters[DMM_INSTANCE_RING(i)] = 0; /* of an instance before */
 	s->now = now_ns();
 	spin_init(&s->spin);
 	s->epoll = s->spare_fd = -1;
 	s->inject = (struct inject){-1, -1};
-	s->signal_watch.fd = -1;
 	for (unsigned i = 0; i < DMM_CARRIER_PORTS; i++)
 		s->carrier4[i].watch.fd = s->carrier6[i].watch.fd = -1;
 	TAILQ_INIT(&s->flows);
@@ -359,19 +214,11 @@ int stack_open(struct stack **ret, const struct stack_config *c)
 	TAILQ_INIT(&s->dead);
 	TAILQ_INIT(&s->released);
 	TAILQ_INIT(&s->listening);
-	s->ifindex = (int)if_nametoindex(c->interface);
-	r = s->ifindex ? 0 : -errno;
-	if (r < 0)
-		log_err("no interface named %s in this network namespace: %s", c->interface,
-			strerror(-r));
+	r = open_process(s);
 	if (!r)
-		r = open_process(s);
+		r = samples_open(&s->samples, s->tree);
 	if (!r)
-		r = open_tree(s);
-	if (!r)
-		r = attach_instance_self(&s->tree);
-	if (!r)
-		r = hold_open(&s->hold, &s->tree, s->id);
+		r = hold_open(&s->hold, s->tree, s->id, thread);
 	if (!r)
 		r = open_port(s);
 	if (!r)
@@ -382,7 +229,6 @@ int stack_open(struct stack **ret, const struct stack_config *c)
 		stack_close(s);
 		return r;
 	}
-	publish(s);
 	*ret = s;
 	return 0;
 }
@@ -392,8 +238,6 @@ void stack_close(struct stack *s)
 	struct flow *f;
 
 	s->stopping = true;
-	if (s->rt && s->rt->pid == (dmm_u32)getpid())
-		__atomic_store_n(&s->rt->state, DMM_STATE_DOWN, __ATOMIC_RELEASE);
 	if (s->engine)
 		listen_close(s);
 	while ((f = TAILQ_FIRST(&s->flows)))
@@ -406,16 +250,11 @@ void stack_close(struct stack *s)
 		s->c.port->flush(s->port);
 		s->c.port->close(s->port);
 	}
-	if (s->xdp)
-		xdp_close(s->xdp);
 	if (s->hold)
 		hold_close(s->hold);
-	close_ptr(&s->signal_watch.fd);
 	close_ptr(&s->epoll);
 	close_ptr(&s->spare_fd);
 	samples_close(&s->samples);
-	if (s->tree_ok)
-		tree_close(&s->tree);
 	free(s);
 }
 
@@ -429,8 +268,7 @@ static int timeout_ms(const struct stack *s, bool more)
 		return 0;
 	if (s->c.poll == DMM_POLL_ADAPTIVE && spin_again(&s->spin, s->now))
 		return 0;
-	next = MIN(MIN(s->engine_next, s->net_next),
-		   MIN(s->tick_due, s->rt->heartbeat_ns + DMM_HEARTBEAT_NS));
+	next = MIN(MIN(s->engine_next, s->net_next), MIN(s->tick_due, s->beat + DMM_HEARTBEAT_NS));
 	if (next <= s->now)
 		return 0;
 	return (int)MIN((next - s->now + 999999) / 1000000, 1000u);
@@ -494,8 +332,8 @@ static bool turn(struct stack *s, unsigned events)
 	flow_reap(s);
 	udp_reap(s);
 	owned_reap(s);
-	if (s->now - s->rt->heartbeat_ns >= BEAT_NS) {
-		s->rt->heartbeat_ns = s->now;
+	if (s->now - s->beat >= BEAT_NS) {
+		instance_beat(s->inst, s);
 		count_kernel(s);
 		tell_rings(s);
 	}
@@ -516,7 +354,7 @@ static int stack_wait(struct stack *s, struct epoll_event *ev, int timeout)
 	return n;
 }
 
-int stack_run(struct stack *s)
+void stack_run(struct stack *s)
 {
 	struct epoll_event ev[EVENTS];
 	bool more = true;
@@ -538,5 +376,4 @@ int stack_run(struct stack *s)
 		}
 		more = turn(s, n > 0 ? (unsigned)n : 0);
 	}
-	return s->exit_code;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One running instance and its flows. A flow is a redirected connection: the application's socket,
- * the carrier (a loopback TCP connection, our end of it is `fd`) and the engine's connection.
+ * One thread of a running instance and its flows. A flow is a redirected connection: the
+ * application's socket, the carrier (a loopback TCP connection, our end of it is `fd`) and the
+ * engine's connection.
  *
  *   client   CONNECTING  the application's SYN is held, the engine connects
  *            RELEASED    the far side answered, the SYN was let go, accept() is about to come
@@ -9,7 +10,7 @@
  *   server   JOINING     the engine accepted, the carrier connects to the application's listener
  *   both     OPEN        bytes are relayed
  *
- * Everything runs in one thread, in stack_run(): descriptors say what is possible, then the port,
+ * All of it runs in stack_run(): descriptors say what is possible, then the port,
  * the engine, the flows with work and the clock have their turn, each without blocking. A flow that
  * ends is freed at the end of the round, so that nobody in it holds a stale pointer.
  */
@@ -26,6 +27,7 @@
 #include "loader/xdp.h"
 #include "userstack/engine.h"
 #include "userstack/inject.h"
+#include "userstack/instance.h"
 #include "userstack/net/net.h"
 #include "userstack/port/port.h"
 #include "userstack/spin.h"
@@ -100,32 +102,21 @@ struct owned {
 	uint64_t released;	  /* by the engine, when; 0: not yet */
 };
 
-struct stack_config {
-	const char *name, *interface, *bpffs;
-	const struct engine_ops *engine;
-	const struct port_ops *port;
-	int queue;		/* -1: all of them */
-	enum dmm_xdp_mode mode; /* DMM_XDP_NONE: the best there is */
-	enum dmm_poll poll;
-	bool debug;
-	const char *congestion; /* NULL: the engine's own choice; 0 as well */
-	bool ecn;
-	unsigned keepalive_s, user_timeout_ms;
-	int id; /* -1: look the name up in the tree */
-};
-
 struct stack {
-	struct stack_config c;
+	struct instance *inst;
+	unsigned thread; /* number of it in the instance */
+	/* the instance's */
+	struct instance_config c;
 	unsigned id;
 	int ifindex;
-	enum dmm_xdp_mode xdp_mode;
-	bool tree_ok;
-	struct tree tree;
-	struct samples samples;
+	struct tree *tree;
 	volatile struct dmm_stack_rt *rt;
+	struct xdp *xdp;
+	dmm_u64 netns;
+
+	struct samples samples;
 	volatile dmm_u64 *counters; /* DMM_I_* */
 	struct hold *hold;
-	struct xdp *xdp;
 	struct port *port;
 	struct port_kernel port_kernel; /* as counted last */
 	struct port_rings rings[2];	/* the most of the last RINGS_NS, and of those before */
@@ -138,11 +129,11 @@ struct stack {
 	struct udp *udp; /* NULL: the engine has none */
 	int epoll;
 	int spare_fd; /* given up to accept and close when descriptors run out */
-	dmm_u64 netns;
-	struct watch port_watch[DMM_MAX_QUEUES], net_watch, hold_watch, signal_watch;
+	struct watch port_watch[DMM_MAX_QUEUES], ring_watch, net_watch, hold_watch;
+	struct watch stop_watch, signal_watch;
 	struct carrier_listener carrier4[DMM_CARRIER_PORTS], carrier6[DMM_CARRIER_PORTS];
 
-	uint64_t now;
+	uint64_t now, beat;
 	struct spin spin;
 	uint64_t engine_next, net_next, tick_due;
 	uint32_t port_lo, port_hi; /* local ports of client connections */
@@ -151,7 +142,6 @@ struct stack {
 	uint32_t port_next[32];	   /* one for some of the destinations */
 	uint8_t port_secret[16];
 	bool stopping;
-	int exit_code;
 	uint64_t complained; /* when the last message was logged that could flood the log */
 
 	struct flow_list flows, work, held, dead;
@@ -170,9 +160,9 @@ struct stack {
 #define STACK_COUNT(s, name, n) ((s)->counters[DMM_I_##name] += (n))
 
 /* stack.c: life cycle. Failures are logged. */
-int stack_open(struct stack **ret, const struct stack_config *c);
-/* Until a signal or a failure; returns the exit code of the program. */
-int stack_run(struct stack *s);
+int stack_open(struct stack **ret, struct instance *in, unsigned thread);
+/* Until the instance stops. */
+void stack_run(struct stack *s);
 void stack_close(struct stack *s);
 int stack_watch(struct stack *s, struct watch *w, uint32_t events);
 /* True at most once in ten seconds: for messages that could come in floods. */
@@ -204,7 +194,6 @@ void owned_port_left(struct stack *s, uint16_t port);
 /* A local port for remote, 0: all are in use. */
 uint16_t owned_choose_port(struct stack *s, const struct dmm_addr *remote,
 			   const struct dmm_addr *local);
-void path_choose_ports(struct stack *s);
 
 /* flow.c */
 struct flow *flow_new(struct stack *s, enum flow_state state);

@@ -166,7 +166,7 @@ static void udp_unpair(struct stack *s, struct udp_flow *f)
 		at = &(*at)->next;
 	*at = f->next;
 	if (!udp_find(s->udp, &f->remote, &f->local))
-		xdp_udp_set(s->xdp, &f->remote, &f->local, false);
+		xdp_udp_set(s->xdp, s->thread, &f->remote, &f->local, false);
 	s->c.engine->udp->close(f->pair);
 	f->pair = NULL;
 }
@@ -204,7 +204,7 @@ static int udp_begin(struct stack *s, struct udp_flow *f)
 	at = udp_bucket(s->udp, &f->remote, &f->local);
 	f->next = *at;
 	*at = f;
-	r = xdp_udp_set(s->xdp, &f->remote, &f->local, true);
+	r = xdp_udp_set(s->xdp, s->thread, &f->remote, &f->local, true);
 	if (r < 0)
 		udp_unpair(s, f);
 	return r;
@@ -469,7 +469,8 @@ int udp_open(struct stack *s)
 	struct udp *u;
 	int fd, r;
 
-	hold_udp_clear(s->hold); /* of an instance that died */
+	if (!s->thread)
+		hold_udp_clear(s->hold); /* of an instance that died */
 	if (!s->c.engine->udp)
 		return 0;
 	u = calloc(1, sizeof(*u));

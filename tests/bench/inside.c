@@ -159,7 +159,13 @@ static void start(const char *name, const char *interface, const char *engine, c
 							 [DMM_XDP_ZEROCOPY] = "",
 							 [DMM_XDP_TC] = "tc"};
 	static const char *const polls[] = {DMM_POLL_WORDS};
-	struct stack_config c = {.id = -1, .name = name, .interface = interface, .port = &port_xsk};
+	struct instance_config c = {.id = -1,
+				    .name = name,
+				    .interface = interface,
+				    .port = &port_xsk,
+				    .queue = 0,
+				    .threads = 1};
+	struct instance *in;
 
 	if (engine_find(engine, &c.engine) < 0)
 		die("no such engine");
@@ -169,8 +175,9 @@ static void start(const char *name, const char *interface, const char *engine, c
 	for (unsigned i = 0; i < ARRAY_SIZE(polls); i++)
 		if (!strcmp(polls[i], poll))
 			c.poll = (enum dmm_poll)i;
-	if (stack_open(&stack, &c) < 0)
+	if (instance_open(&in, &c) < 0)
 		exit(1);
+	stack = in->thread[0];
 }
 
 static struct dmm_addr address(const char *ip, unsigned port)
@@ -195,13 +202,13 @@ static int serve(char **argv)
 	stack->engine_host.received = app_received;
 	stack->engine_host.released = app_released;
 	if (stack->c.engine->listen(stack->engine, &local, NULL, &l) < 0 ||
-	    xdp_port_set(stack->xdp, &local, DMM_XPORT_OWNED) < 0)
+	    xdp_port_set(stack->xdp, 0, &local, DMM_XPORT_OWNED) < 0)
 		die("cannot listen");
 	puts("ready");
 	fflush(stdout);
-	r = stack_run(stack);
+	r = instance_run(stack->inst);
 	stack->c.engine->unlisten(l);
-	stack_close(stack);
+	instance_close(stack->inst);
 	return r;
 }
 
@@ -231,7 +238,7 @@ static int count(char **argv)
 	unsigned n, drops = 0;
 
 	start(argv[0], argv[1], "native", argv[2], "busy");
-	if (xdp_flow_set(stack->xdp, &remote, &local, DMM_XFLOW_LIVE) < 0)
+	if (xdp_flow_set(stack->xdp, 0, &remote, &local, DMM_XFLOW_LIVE) < 0)
 		die("cannot steer");
 	for (; now < give_up && (!begin || now - begin < limit); now = now_ns()) {
 		n = stack->c.port->rx(stack->port, 256, count_frame, NULL, &drops);
@@ -240,7 +247,7 @@ static int count(char **argv)
 		frames += n;
 	}
 	print_frames(frames, begin ? now - begin : 1);
-	stack_close(stack);
+	instance_close(stack->inst);
 	return 0;
 }
 

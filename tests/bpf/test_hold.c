@@ -93,7 +93,7 @@ static void test_udp_gone(void)
 static int setup(void)
 {
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-test-%d", getpid());
-	return tree_install(&tree, path) < 0 || hold_open(&hold, &tree, 1) < 0 ? -1 : 0;
+	return tree_install(&tree, path) < 0 || hold_open(&hold, &tree, 1, 0) < 0 ? -1 : 0;
 }
 
 static int teardown(void)

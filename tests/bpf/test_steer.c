@@ -20,6 +20,7 @@
 #define TCP 6
 #define UDP 17
 #define DESCRIPTORS 1024
+#define THREADS 2
 
 static struct tree tree;
 static struct xdp *x;
@@ -61,19 +62,19 @@ static void test_flows(void)
 	struct dmm_addr a = addr("10.0.0.2", 80), b = addr("10.0.0.3", 80);
 	struct dmm_addr local = addr("10.0.0.1", 61001), next = addr("10.0.0.1", 61002);
 
-	CU_ASSERT_EQUAL(xdp_flow_set(x, &a, &local, DMM_XFLOW_LIVE), 0);
+	CU_ASSERT_EQUAL(xdp_flow_set(x, 0, &a, &local, DMM_XFLOW_LIVE), 0);
 	CU_ASSERT(concerns(TCP, 61001) && !concerns(UDP, 61001) && !concerns(TCP, 61002));
-	CU_ASSERT_EQUAL(xdp_flow_set(x, &b, &local, DMM_XFLOW_LIVE), 0);
-	CU_ASSERT_EQUAL(xdp_flow_set(x, &a, &next, DMM_XFLOW_LIVE), 0);
-	CU_ASSERT_EQUAL(xdp_udp_set(x, &a, &local, true), 0);
-	CU_ASSERT_EQUAL(xdp_flow_set(x, &a, &local, DMM_XFLOW_CLOSED), 0);
-	CU_ASSERT_EQUAL(xdp_flow_set(x, &a, &local, DMM_XFLOW_NONE), 0);
-	CU_ASSERT_EQUAL(xdp_flow_set(x, &a, &local, DMM_XFLOW_NONE), 0); /* again */
+	CU_ASSERT_EQUAL(xdp_flow_set(x, 0, &b, &local, DMM_XFLOW_LIVE), 0);
+	CU_ASSERT_EQUAL(xdp_flow_set(x, 0, &a, &next, DMM_XFLOW_LIVE), 0);
+	CU_ASSERT_EQUAL(xdp_udp_set(x, 0, &a, &local, true), 0);
+	CU_ASSERT_EQUAL(xdp_flow_set(x, 0, &a, &local, DMM_XFLOW_CLOSED), 0);
+	CU_ASSERT_EQUAL(xdp_flow_set(x, 0, &a, &local, DMM_XFLOW_NONE), 0);
+	CU_ASSERT_EQUAL(xdp_flow_set(x, 0, &a, &local, DMM_XFLOW_NONE), 0); /* again */
 	CU_ASSERT(concerns(TCP, 61001) && concerns(TCP, 61002) && concerns(UDP, 61001));
-	CU_ASSERT_EQUAL(xdp_flow_set(x, &b, &local, DMM_XFLOW_NONE), 0);
+	CU_ASSERT_EQUAL(xdp_flow_set(x, 0, &b, &local, DMM_XFLOW_NONE), 0);
 	CU_ASSERT(!concerns(TCP, 61001) && concerns(TCP, 61002) && concerns(UDP, 61001));
-	CU_ASSERT_EQUAL(xdp_udp_set(x, &a, &local, false), 0);
-	CU_ASSERT_EQUAL(xdp_flow_set(x, &a, &next, DMM_XFLOW_NONE), 0);
+	CU_ASSERT_EQUAL(xdp_udp_set(x, 0, &a, &local, false), 0);
+	CU_ASSERT_EQUAL(xdp_flow_set(x, 0, &a, &next, DMM_XFLOW_NONE), 0);
 	CU_ASSERT(none());
 }
 
@@ -83,15 +84,15 @@ static void test_listener(void)
 	struct dmm_addr far = addr("10.0.0.2", 40000), a = addr("10.0.0.1", 443), b = a;
 
 	addr_parse_ip("fd00::1", b.ip);
-	CU_ASSERT_EQUAL(xdp_port_set(x, &a, DMM_XPORT_OWNED), 0);
-	CU_ASSERT_EQUAL(xdp_port_set(x, &b, DMM_XPORT_OWNED), 0);
-	CU_ASSERT_EQUAL(xdp_flow_set(x, &far, &a, DMM_XFLOW_LIVE), 0);
-	CU_ASSERT_EQUAL(xdp_port_set(x, &a, DMM_XPORT_LEFT), 0);
-	CU_ASSERT_EQUAL(xdp_port_set(x, &a, DMM_XPORT_NONE), 0);
+	CU_ASSERT_EQUAL(xdp_port_set(x, 0, &a, DMM_XPORT_OWNED), 0);
+	CU_ASSERT_EQUAL(xdp_port_set(x, 0, &b, DMM_XPORT_OWNED), 0);
+	CU_ASSERT_EQUAL(xdp_flow_set(x, 0, &far, &a, DMM_XFLOW_LIVE), 0);
+	CU_ASSERT_EQUAL(xdp_port_set(x, 0, &a, DMM_XPORT_LEFT), 0);
+	CU_ASSERT_EQUAL(xdp_port_set(x, 0, &a, DMM_XPORT_NONE), 0);
 	CU_ASSERT(concerns(TCP, 443));
-	CU_ASSERT_EQUAL(xdp_port_set(x, &b, DMM_XPORT_NONE), 0);
+	CU_ASSERT_EQUAL(xdp_port_set(x, 0, &b, DMM_XPORT_NONE), 0);
 	CU_ASSERT(concerns(TCP, 443));
-	CU_ASSERT_EQUAL(xdp_flow_set(x, &far, &a, DMM_XFLOW_NONE), 0);
+	CU_ASSERT_EQUAL(xdp_flow_set(x, 0, &far, &a, DMM_XFLOW_NONE), 0);
 	CU_ASSERT(none());
 }
 
@@ -113,11 +114,12 @@ static int find_bits(void)
 
 static int setup(void)
 {
+	struct xdp_config c = {.stack = 1, .threads = THREADS, .ifindex = 1 /* lo */};
 	enum dmm_xdp_mode mode;
 
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-test-%d", getpid());
 	if (tree_install(&tree, path) < 0 || unshare(CLONE_NEWNET) < 0 ||
-	    xdp_open(&x, &tree, 1, (int)if_nametoindex("lo"), DMM_XDP_NONE, false, &mode) < 0)
+	    xdp_open(&x, &tree, &c, &mode) < 0)
 		return -1;
 	bits = find_bits();
 	return bits < 0 ? -1 : 0;

@@ -436,10 +436,10 @@ static int play_instance(int ready, unsigned owner)
 	dmm_u64 cookie;
 	int s;
 
-	if (attach_instance_self(&tree) < 0 || hold_open(&h, &tree, 2) < 0)
+	if (attach_instance_self(&tree) < 0 || hold_open(&h, &tree, 2, 0) < 0)
 		return 1;
 	of = h;
-	if (owner != 2 && hold_open(&of, &tree, owner) < 0)
+	if (owner != 2 && hold_open(&of, &tree, owner, 0) < 0)
 		return 1;
 	s = bind_to("127.0.0.1", SOCK_STREAM, &port);
 	addr_parse_prefix("198.51.100.0/24", ip, &plen);

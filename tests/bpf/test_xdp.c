@@ -7,6 +7,8 @@
 #include <CUnit/Basic.h>
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/bpf.h>
+#include <linux/icmp.h>
 #include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -32,8 +34,11 @@
 #include "userstack/port/frames.h"
 
 static struct dmm_xdp_bpf *skel;
-static struct frames *frames;
+static struct frames *frames, *reader[DMM_MAX_THREADS];
+static struct port_ring ring[DMM_MAX_THREADS];
 static bool tc; /* the suite runs with dmm_xdp, then with dmm_tc */
+static unsigned threads = 1;
+static bool queues; /* dmm_tc is behind dmm_xdp */
 
 struct frame {
 	unsigned char b[256];
@@ -239,7 +244,8 @@ static void own_flow(const char *remote, const char *local, unsigned rport, unsi
 static void set_port(const char *local, unsigned port, enum dmm_xport how)
 {
 	struct dmm_xport_key k = {.proto = IPPROTO_TCP};
-	dmm_u8 value = (dmm_u8)how;
+	struct dmm_xport_value value = {.owned = how == DMM_XPORT_OWNED,
+					.left = how == DMM_XPORT_LEFT};
 
 	mapped(k.local, local);
 	concern(IPPROTO_TCP, port);
@@ -546,7 +552,7 @@ static void test_garbage(void)
 static void test_wake(void)
 {
 	struct frame f = tcp4("192.0.2.2", "192.0.2.1", 80, 61000);
-	int fd = bpf_map__fd(skel->maps.dmm_frames), epoll = epoll_create1(0);
+	int epoll = epoll_create1(0);
 	struct epoll_event ev = {.events = EPOLLIN};
 
 	if (!tc)
@@ -554,7 +560,7 @@ static void test_wake(void)
 	own_flow("192.0.2.2", "192.0.2.1", 80, 61000);
 	while (frames_rx(frames, 64, take_frame, NULL))
 		;
-	CU_ASSERT_EQUAL(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev), 0);
+	CU_ASSERT_EQUAL(epoll_ctl(epoll, EPOLL_CTL_ADD, ring[0].fd, &ev), 0);
 	CU_ASSERT(frames_sleep(frames, true));
 	CU_ASSERT(frames_sleep(frames, false));
 	run(&f);
@@ -562,7 +568,7 @@ static void test_wake(void)
 	CU_ASSERT_FALSE(frames_sleep(frames, true)); /* there is something */
 	run(&f);
 	CU_ASSERT_EQUAL(epoll_wait(epoll, &ev, 1, 1000), 1);
-	CU_ASSERT_FALSE(skel->bss->dmm_asleep);
+	CU_ASSERT_FALSE(skel->bss->dmm_asleep[0].yes);
 	CU_ASSERT_EQUAL(frames_rx(frames, 64, take_frame, NULL), 2);
 	CU_ASSERT_EQUAL(epoll_wait(epoll, &ev, 1, 0), 0);
 	CU_ASSERT(frames_sleep(frames, true));
@@ -595,20 +601,173 @@ static void test_full(void)
 		CU_ASSERT(gives(&f));
 }
 
+/* ---- several threads ---- */
+
+/* In which ring a frame is that was just given, one in all; -1: in none. */
+static int given_to(void)
+{
+	int thread = -1;
+
+	for (unsigned i = 0; i < threads; i++)
+		if (frames_rx(reader[i], 64, take_frame, NULL) == 1)
+			thread = thread < 0 ? (int)i : -2;
+	return thread;
+}
+
+static struct dmm_xflow_key key_of(unsigned rport, unsigned lport)
+{
+	struct dmm_xflow_key k = {.remote_port = htons((unsigned short)rport),
+				  .local_port = htons((unsigned short)lport),
+				  .proto = IPPROTO_TCP};
+
+	mapped(k.remote, "192.0.2.2");
+	mapped(k.local, "192.0.2.1");
+	return k;
+}
+
+static void thread_flow(unsigned rport, unsigned lport, enum dmm_xflow how, unsigned thread)
+{
+	struct dmm_xflow_key k = key_of(rport, lport);
+	dmm_u8 value = DMM_XFLOW(how, thread);
+
+	concern(IPPROTO_TCP, lport);
+	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xflow), &k, &value, 0), 0);
+}
+
+static void thread_port(unsigned port, unsigned owned, unsigned left)
+{
+	struct dmm_xport_key k = {.proto = IPPROTO_TCP, .port = htons((unsigned short)port)};
+	struct dmm_xport_value value = {.owned = (dmm_u8)owned, .left = (dmm_u8)left};
+
+	mapped(k.local, "192.0.2.1");
+	concern(IPPROTO_TCP, port);
+	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xport), &k, &value, 0), 0);
+}
+
+/* A flow, and what an ICMP error says of it, go to its thread, and what has lingered, too. */
+static void test_thread_flows(void)
+{
+	struct icmphdr ih = {.type = 3, .code = 1};
+	struct frame f;
+
+	for (unsigned i = 0; i < threads; i++) {
+		thread_flow(80, 61000 + i, DMM_XFLOW_LIVE, i);
+		f = tcp4("192.0.2.2", "192.0.2.1", 80, 61000 + i);
+		run(&f);
+		CU_ASSERT_EQUAL(given_to(), (int)i);
+		f = ether(ETH_P_IP);
+		append_ip4(&f, "192.0.2.9", "192.0.2.1", IPPROTO_ICMP);
+		append(&f, &ih, sizeof(ih));
+		append_ip4(&f, "192.0.2.1", "192.0.2.2", IPPROTO_TCP);
+		append_tcp(&f, 61000 + i, 80);
+		run(&f);
+		CU_ASSERT_EQUAL(given_to(), (int)i);
+		thread_port(500 + i, (1u << threads) - 1, 0);
+		thread_flow(81, 500 + i, DMM_XFLOW_CLOSED, i);
+		f = tcp4("192.0.2.2", "192.0.2.1", 81, 500 + i);
+		run(&f);
+		CU_ASSERT_EQUAL(given_to(), (int)i);
+	}
+}
+
+/* Nobody gets a connection before all listen; then all get some, and each always the same. */
+static void test_thread_ports(void)
+{
+	unsigned all = (1u << threads) - 1, n[DMM_MAX_THREADS] = {0};
+	struct frame f;
+	int to;
+
+	f = tcp4("192.0.2.2", "192.0.2.1", 1000, 444);
+	for (unsigned owned = 0; owned < all; owned++) {
+		thread_port(444, owned, all & ~owned);
+		run(&f);
+		CU_ASSERT_EQUAL(given_to(), -1);
+	}
+	thread_port(444, all, 0);
+	for (unsigned port = 1000; port < 1400; port++) {
+		f = tcp4("192.0.2.2", "192.0.2.1", port, 444);
+		run(&f);
+		to = given_to();
+		CU_ASSERT_FATAL(to >= 0);
+		n[to]++;
+		run(&f);
+		CU_ASSERT_EQUAL(given_to(), to);
+	}
+	for (unsigned i = 0; i < threads; i++)
+		CU_ASSERT(n[i] >= 400 / threads / 2);
+}
+
+/* XDP leaves to tc what is another thread's, and does not count it; tc gives and counts it. */
+static void test_wrong_queue(void)
+{
+	struct frame f = tcp4("192.0.2.2", "192.0.2.1", 80, 62000);
+	dmm_u64 wrong = counter(DMM_X_WRONG_QUEUE), flow = counter(DMM_X_FLOW), all = 0, now = 0;
+
+	thread_flow(80, 62000, DMM_XFLOW_LIVE, 1);
+	for (int i = 0; i < DMM_X_COUNT; i++)
+		all += counter(i);
+	tc = false;
+	CU_ASSERT_EQUAL(run(&f), XDP_PASS);
+	tc = true;
+	for (int i = 0; i < DMM_X_COUNT; i++)
+		now += counter(i);
+	CU_ASSERT_EQUAL(now, all);
+	CU_ASSERT_EQUAL(run(&f), TC_ACT_SHOT);
+	CU_ASSERT_EQUAL(given_to(), 1);
+	CU_ASSERT_EQUAL(counter(DMM_X_WRONG_QUEUE), wrong + 1);
+	CU_ASSERT_EQUAL(counter(DMM_X_FLOW), flow + 1);
+	f = tcp4("192.0.2.2", "192.0.2.1", 80, 62001); /* nobody's: XDP has counted it */
+	all = counter(DMM_X_PASS_MISS);
+	run(&f);
+	CU_ASSERT_EQUAL(counter(DMM_X_PASS_MISS), all);
+}
+
+/* The queue of the SYN says whose a connection is, and what follows goes there by whatever queue.
+ */
+static void test_begun(void)
+{
+	struct dmm_xflow_key k = key_of(2000, 445);
+	struct frame f = tcp4("192.0.2.2", "192.0.2.1", 2000, 445);
+	int map = bpf_map__fd(skel->maps.dmm_xsyn);
+	dmm_u8 thread = 1;
+
+	thread_port(445, (1u << threads) - 1, 0);
+	run(&f); /* of queue 0 */
+	CU_ASSERT_EQUAL(given_to(), 0);
+	CU_ASSERT_EQUAL(bpf_map_update_elem(map, &k, &thread, BPF_EXIST), 0);
+	run(&f);
+	CU_ASSERT_EQUAL(given_to(), 1);
+}
+
 static int setup(void)
 {
-	struct port_ring ring;
-
-	skel = dmm_xdp_bpf__open_and_load();
+	skel = dmm_xdp_bpf__open();
 	if (!skel)
 		return -1;
-	ring = (struct port_ring){bpf_map__fd(skel->maps.dmm_frames), &skel->bss->dmm_asleep};
-	return frames_open(&frames, &ring);
+	skel->rodata->dmm_steer.threads = threads;
+	skel->rodata->dmm_steer.queues = queues;
+	if (dmm_xdp_bpf__load(skel) < 0)
+		return -1;
+	for (dmm_u32 i = 0; i < threads; i++) {
+		ring[i].fd =
+			bpf_map_create(BPF_MAP_TYPE_RINGBUF, "ring", 0, 0, DMM_FRAMES_SIZE, NULL);
+		ring[i].asleep = &skel->bss->dmm_asleep[i].yes;
+		if (ring[i].fd < 0 ||
+		    bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_frames), &i, &ring[i].fd, 0) <
+			    0 ||
+		    frames_open(&reader[i], &ring[i]) < 0)
+			return -1;
+	}
+	frames = reader[0];
+	return 0;
 }
 
 static int teardown(void)
 {
-	frames_close(frames);
+	for (unsigned i = 0; i < threads; i++) {
+		frames_close(reader[i]);
+		close(ring[i].fd);
+	}
 	dmm_xdp_bpf__destroy(skel);
 	return 0;
 }
@@ -629,6 +788,17 @@ int main(void)
 		{"garbage", test_garbage},
 		CU_TEST_INFO_NULL,
 	};
+	CU_TestInfo by_hash[] = {
+		{"flows of threads", test_thread_flows},
+		{"ports of all threads", test_thread_ports},
+		CU_TEST_INFO_NULL,
+	};
+	CU_TestInfo by_queue[] = {
+		{"flows of threads", test_thread_flows},
+		{"another thread's queue", test_wrong_queue},
+		{"connections that have begun", test_begun},
+		CU_TEST_INFO_NULL,
+	};
 	int r = bpf_skip();
 
 	if (r)
@@ -637,5 +807,9 @@ int main(void)
 		tc = i;
 		r |= bpf_run(i ? "tc" : "xdp", setup, teardown, tests);
 	}
-	return r;
+	threads = 4;
+	r |= bpf_run("tc, four threads", setup, teardown, by_hash);
+	threads = 2;
+	queues = true;
+	return r | bpf_run("tc behind xdp, two threads", setup, teardown, by_queue);
 }

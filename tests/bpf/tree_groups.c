@@ -71,7 +71,7 @@ void test_rename_listener(void)
 	dmm_u8 off = 0;
 	pid_t pid;
 
-	CU_ASSERT_EQUAL_FATAL(hold_open(&h, &tree, 2), 0);
+	CU_ASSERT_EQUAL_FATAL(hold_open(&h, &tree, 2, 0), 0);
 	CU_ASSERT_EQUAL(bpf_map_update_elem(listen, &l.cookie, &l, 0), 0);
 	pid = fork();
 	if (pid == 0) {

@@ -105,15 +105,16 @@ static void gen_stack(struct rng *r, size_t i, struct dmm_stack_rec *s)
 		s->kind = DMM_KIND_USERSPACE;
 		strcpy(s->engine, rng_below(r, 2) ? "lwip" : "native");
 		if (!strcmp(s->engine, "native")) {
+			s->threads = rng_below(r, 2) ? 1u << rng_below(r, 4) : 0;
 			strcpy(s->congestion, rng_below(r, 2) ? "dctcp" : "");
 			s->ecn = (dmm_u8)rng_below(r, 2);
 			s->user_timeout_ms = rng_below(r, 2) ? rng_below(r, 100000) : 0;
 			s->keepalive_s = rng_below(r, 2) ? rng_below(r, 32768) : 0;
 		}
 		strcpy(s->driver, "xsk");
-		strcpy(s->mode, rng_below(r, 2) ? "auto" : "generic");
+		strcpy(s->mode, rng_below(r, 2) ? "auto" : s->threads > 1 ? "tc" : "generic");
 		snprintf(s->interface, sizeof(s->interface), "eth%zu", i);
-		s->queue = rng_below(r, 3);
+		s->queue = s->threads > 1 ? 0 : rng_below(r, 3);
 		s->poll = (dmm_u8)rng_below(r, 3);
 		return;
 	}

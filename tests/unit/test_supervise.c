@@ -129,10 +129,15 @@ static void test_args(void)
 	CU_ASSERT_FALSE(instance_args_equal(&a, &b));
 	strcpy(r.congestion, "newreno");
 	r.ecn = 1;
+	r.threads = 4;
 	r.keepalive_s = 30;
 	r.user_timeout_ms = 5000;
 	instance_args_build(&b, &r, 7, "/x");
 	CU_ASSERT_PTR_NOT_NULL(memmem(b.text, b.len, settings, sizeof(settings)));
+	CU_ASSERT_PTR_NOT_NULL(memmem(b.text, b.len,
+				      "--threads\0"
+				      "4",
+				      12));
 }
 
 static void test_start_stop(void)
@@ -248,6 +253,18 @@ static void test_hung(void)
 	wait_state(2, INST_BACKOFF);
 	wait_state(2, INST_RUNNING);
 	CU_ASSERT_NOT_EQUAL(in->pid, pid);
+	/* one of its threads: the others are well, and say so */
+	now = now_ns();
+	tree.rt[2] = (struct dmm_stack_rt){.state = DMM_STATE_UP,
+					   .pid = (dmm_u32)in->pid,
+					   .heartbeat_ns = now,
+					   .threads = 2,
+					   .hung = 0};
+	supervise_tick(&sup, now);
+	CU_ASSERT_EQUAL(in->hangs, 1);
+	tree.rt[2].hung = 1;
+	supervise_tick(&sup, now);
+	CU_ASSERT_EQUAL(in->hangs, 2);
 	end();
 }
 

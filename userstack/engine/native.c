@@ -297,6 +297,7 @@ static void native_unlisten(struct engine_listener *l)
 const struct engine_ops engine_native = {
 	.abi = ENGINE_ABI,
 	.name = "native",
+	.several = true,
 	.start = native_start,
 	.stop = native_stop,
 	.input = native_input,

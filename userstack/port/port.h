@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Packet I/O of an instance: whole Ethernet frames in and out of one interface. One thread serves
- * all queues, nothing blocks. Drivers: xsk (AF_XDP), dpdk (an ethdev of DPDK, loaded when it is
- * asked for: ports.h), fake (two ends joined in memory, for tests).
+ * Packet I/O of one thread of an instance: whole Ethernet frames in and out of one interface.
+ * Nothing blocks. Threads have ports of their own. Drivers: xsk (AF_XDP), dpdk (an ethdev of DPDK,
+ * loaded when it is asked for: ports.h), fake (two ends joined in memory, for tests).
  */
 #ifndef DMM_USERSTACK_PORT_H
 #define DMM_USERSTACK_PORT_H
@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define PORT_ABI 6		    /* raised with every change of this header's meaning */
+#define PORT_ABI 7		    /* raised with every change of this header's meaning */
 #define PORT_FRAME_MAX (65536 + 64) /* largest frame that rx() hands over */
 
 struct port;
@@ -26,8 +26,9 @@ struct port_ring {
 struct port_config {
 	const char *interface;
 	int ifindex;
-	unsigned queue, queues;	      /* the first and how many, 1 … queues_max */
-	const struct port_ring *ring; /* where received frames turn up; NULL: on the interface */
+	unsigned queue;	       /* the first, which sends, too */
+	unsigned queues, step; /* how many receive, 0 … queues_max, and from one to the next */
+	const struct port_ring *ring; /* where received frames turn up, also; NULL: there is none */
 	bool may_zerocopy;	      /* try it first */
 	const char *blank;	      /* attaches: file of an XDP program that passes everything */
 };
@@ -61,12 +62,12 @@ struct port_ops {
 	 * in one buffer each. */
 	bool attaches;
 	unsigned queues_max; /* that it can receive from, at most DMM_MAX_QUEUES */
+	bool several; /* a process can have several, of threads of its own, and they take rings */
 	/* -EBUSY: the queue belongs to another. Failures are logged. */
 	int (*open)(struct port **ret, const struct port_config *c);
 	void (*close)(struct port *p);
 	/* The AF_XDP socket that receives what arrives on the i-th of the queues: to steer packets
-	 * to, and to poll for POLLIN. -1: there is none. Where frames turn up in a ring that is
-	 * what to poll, and the only one. Owned by p. */
+	 * to, and to poll for POLLIN. -1: there is none. Owned by p. */
 	int (*fd)(const struct port *p, unsigned i);
 	/* True if frames go between hardware and port without a copy. */
 	bool (*zerocopy)(const struct port *p);

@@ -44,7 +44,7 @@ int port_find(const char *name, const struct port_ops **ret)
 	return r;
 }
 
-unsigned port_queues(const char *interface)
+void port_queues(const char *interface, unsigned *ret_rx, unsigned *ret_tx)
 {
 	_cleanup_close_ int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
@@ -52,6 +52,7 @@ unsigned port_queues(const char *interface)
 
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", interface);
 	if (s < 0 || ioctl(s, SIOCETHTOOL, &ifr) < 0)
-		return 1;
-	return MAX(channels.rx_count + channels.combined_count, 1u);
+		channels = (struct ethtool_channels){0};
+	*ret_rx = MAX(channels.rx_count + channels.combined_count, 1u);
+	*ret_tx = MAX(channels.tx_count + channels.combined_count, 1u);
 }

@@ -11,7 +11,7 @@
 /* The port of that name. Failures are logged, as those of plugin_load(). */
 int port_find(const char *name, const struct port_ops **ret);
 
-/* How many receive queues the interface uses; 1 if its driver does not say. */
-unsigned port_queues(const char *interface);
+/* How many queues the interface uses; 1 of each if its driver does not say. */
+void port_queues(const char *interface, unsigned *ret_rx, unsigned *ret_tx);
 
 #endif

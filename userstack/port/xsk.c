@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The xsk port: an AF_XDP socket on each queue, the first of which sends, too; or, where received
- * frames turn up in a ring of the kernel's, one that only sends. The frames of a queue are always
- * with the kernel or being read by us; those for sending come before them all. Frames of several
- * descriptors (larger than one of ours: jumbo, or a super-frame of a sender on this host) are put
- * together, and taken apart.
+ * The xsk port: an AF_XDP socket on each queue, the first of which sends, too; or, where all
+ * received frames turn up in a ring of the kernel's, one that only sends. Of several threads each
+ * has its own queues, and a ring for what comes on those of the others. The frames of a queue are
+ * always with the kernel or being read by us; those for sending come before them all. Frames of
+ * several descriptors (larger than one of ours: jumbo, or a super-frame of a sender on this host)
+ * are put together, and taken apart.
  *
  * In copy mode the kernel makes a buffer of its own of each frame that is sent. What it is to cut
  * into segments goes to a packet socket instead: one buffer for up to 64 KiB, and the device does
@@ -61,11 +62,10 @@ struct half {
 };
 
 struct port {
-	struct frames *ring; /* NULL: the queues receive */
-	int ring_fd;
-	unsigned queues;    /* that receive: half[0], … */
-	unsigned rx_frames; /* of each */
-	unsigned turn;	    /* which of them is first next time */
+	struct frames *ring; /* NULL: there is none */
+	unsigned queues;     /* that receive: half[0], … */
+	unsigned rx_frames;  /* of each */
+	unsigned turn;	     /* which of them is first next time */
 	struct half *out;
 	struct xsk_ring_prod tx;
 	uint8_t *area; /* of all frames */
@@ -158,7 +158,7 @@ static int xsk_bind_once(struct port *p, const struct port_config *c, unsigned f
 	r = half_open(p, &p->half[0], c->interface, c->queue,
 		      p->queues ? DIR_IN | DIR_OUT : DIR_OUT, 0, flags);
 	for (unsigned i = 1; !r && i < p->queues; i++)
-		r = half_open(p, &p->half[i], c->interface, c->queue + i, DIR_IN,
+		r = half_open(p, &p->half[i], c->interface, c->queue + i * c->step, DIR_IN,
 			      first + i * p->rx_frames, flags);
 	if (r < 0)
 		xsk_unbind(p);
@@ -251,7 +251,7 @@ static void xsk_port_close(struct port *p)
 static int xsk_port_open(struct port **ret, const struct port_config *c)
 {
 	struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
-	unsigned queues = c->ring ? 0 : c->queues;
+	unsigned queues = c->queues;
 	struct port *p;
 	int r;
 
@@ -279,7 +279,6 @@ static int xsk_port_open(struct port **ret, const struct port_config *c)
 		r = frames_open(&p->ring, c->ring);
 	if (r < 0)
 		goto fail;
-	p->ring_fd = c->ring ? c->ring->fd : -1;
 	for (unsigned i = 0; i < TX_FRAMES; i++)
 		p->tx_free[p->tx_free_n++] = (uint64_t)i * FRAME_SIZE;
 	if (!p->zerocopy)
@@ -295,8 +294,6 @@ fail:
 
 static int xsk_port_fd(const struct port *p, unsigned i)
 {
-	if (p->ring)
-		return i ? -1 : p->ring_fd;
 	return i < p->queues ? xsk_socket__fd(p->half[i].xsk) : -1;
 }
 
@@ -374,7 +371,7 @@ static unsigned xsk_port_rx(struct port *p, unsigned budget,
 	unsigned frames = 0, first = p->turn++;
 
 	if (p->ring)
-		return frames_rx(p->ring, budget, cb, ctx);
+		frames = frames_rx(p->ring, budget, cb, ctx);
 	for (unsigned i = 0; i < p->queues && frames < budget; i++) {
 		struct half *h = &p->half[(first + i) % p->queues];
 
@@ -523,8 +520,9 @@ static uint32_t share(uint64_t n, uint64_t of)
 
 static void xsk_port_rings(struct port *p, struct port_rings *ret)
 {
-	ret->rx = p->ring ? share(frames_most(p->ring), DMM_FRAMES_SIZE)
-			  : share(p->rx_most, p->rx_frames);
+	uint32_t ring = p->ring ? share(frames_most(p->ring), DMM_FRAMES_SIZE) : 0;
+
+	ret->rx = MAX(ring, share(p->rx_most, p->rx_frames));
 	ret->tx = share(p->tx_most, TX_FRAMES);
 	p->rx_most = p->tx_most = 0;
 }
@@ -533,6 +531,7 @@ const struct port_ops port_xsk = {
 	.abi = PORT_ABI,
 	.name = "xsk",
 	.queues_max = DMM_MAX_QUEUES,
+	.several = true,
 	.open = xsk_port_open,
 	.close = xsk_port_close,
 	.fd = xsk_port_fd,

@@ -10,6 +10,7 @@
 #   managed    a process in a group whose verdict is the kernel, on that link
 #   lwip       a process in a group whose verdict is the instance, of the lwIP engine
 #   native     the same on a third link, whose instance is of the native engine
+#   native-2   the same on a fourth link, of two queues, with two threads; not among those that run by default
 #   haproxy    a TCP relay on this host; its connect is open before the far side was asked
 #
 # Losses are printed as plainly as wins. ROUNDS and SECONDS_EACH make it longer, SYSTEMS and MODES choose.
@@ -26,8 +27,11 @@ PROXY=7778
 results=$TMP/results
 LINK2=10.56.0.2 # the far host by the other links
 LINK3=10.57.0.2
-for n in 1 2; do
-	ip link add near$n netns "$NEAR" type veth peer name far$n netns "$FAR"
+LINK4=10.58.0.2
+for n in 1 2 3; do
+	queues=$((n == 3 ? 2 : 1))
+	ip link add near$n netns "$NEAR" numrxqueues $queues numtxqueues $queues type veth \
+		peer name far$n netns "$FAR" numrxqueues $queues numtxqueues $queues
 	ip -n "$NEAR" addr add 10.$((55 + n)).0.1/24 dev near$n
 	ip -n "$FAR" addr add 10.$((55 + n)).0.2/24 dev far$n
 	ip -n "$NEAR" link set near$n mtu 1500 up
@@ -35,19 +39,21 @@ for n in 1 2; do
 done
 
 # The group "other" is managed, but its verdict is the kernel.
-config | sed -e "s|^stacks:|  other: {cgroup: $CGROUP/other}\n  new: {cgroup: $CGROUP/new}\nstacks:|" \
-	-e 's|^rules:|  edge1: {engine: native, port: {driver: xsk, interface: near2}}\nrules:|' \
-	-e 's|^default:|  - {name: new-tcp, match: {group: new, proto: tcp}, use: [edge1, kernel]}\ndefault:|' |
+config | sed -e "s|^stacks:|  other: {cgroup: $CGROUP/other}\n  new: {cgroup: $CGROUP/new}\n  two: {cgroup: $CGROUP/two}\nstacks:|" \
+	-e 's|^rules:|  edge1: {engine: native, port: {driver: xsk, interface: near2}}\n  edge2: {engine: native, threads: 2, port: {driver: xsk, interface: near3}}\nrules:|' \
+	-e 's|^default:|  - {name: new-tcp, match: {group: new, proto: tcp}, use: [edge1, kernel]}\n  - {name: two-tcp, match: {group: two, proto: tcp}, use: [edge2, kernel]}\ndefault:|' |
 	start_policyd
 wait_for stack_up edge1
+wait_for stack_up edge2
 # A server for each system: what one left behind must not be another's burden.
 port_of() {
-	case $1 in plain) echo 7777 ;; unmanaged) echo 7781 ;; cgroup) echo 7786 ;; managed) echo 7782 ;; lwip) echo 7783 ;; native) echo 7785 ;; haproxy) echo 7784 ;; esac
+	case $1 in plain) echo 7777 ;; unmanaged) echo 7781 ;; cgroup) echo 7786 ;; managed) echo 7782 ;; lwip) echo 7783 ;; native) echo 7785 ;; native-2) echo 7787 ;; haproxy) echo 7784 ;; esac
 }
 for system in plain haproxy; do spawn "server-$system" in_far "$LOAD" serve $LINK2 "$(port_of $system)"; done
 spawn server-native in_far "$LOAD" serve $LINK3 "$(port_of native)"
+spawn server-native-2 in_far "$LOAD" serve $LINK4 "$(port_of native-2)"
 for system in unmanaged cgroup managed lwip; do spawn "server-$system" in_far "$LOAD" serve $FAR4 "$(port_of $system)"; done
-for system in plain haproxy unmanaged cgroup managed lwip native; do wait_for far_listens "$(port_of $system)"; done
+for system in plain haproxy unmanaged cgroup managed lwip native native-2; do wait_for far_listens "$(port_of $system)"; done
 cat >"$TMP/haproxy.cfg" <<CFG
 global
 	maxconn 4096
@@ -75,6 +81,7 @@ one() { # one SYSTEM MODE CONNECTIONS: a line of JSON
 	managed) run=(run_managed other "${run[@]:1}") ;;
 	lwip) run=(run_managed web "${run[@]:1}") ;;
 	native) run=(run_managed new "${run[@]:1}") to=($LINK3 "$(port_of native)") ;;
+	native-2) run=(run_managed two "${run[@]:1}") to=($LINK4 "$(port_of native-2)") ;;
 	haproxy) to=(127.0.0.1 $PROXY) ;;
 	esac
 	"${run[@]}" "${to[@]}" | jq -c --arg s "$1" --arg m "$2" --argjson c "$3" --argjson r "$round" \
@@ -102,7 +109,7 @@ table() {
 	def show: . * 100 | round / 100 | tostring;
 	. as $all |
 	(["work", "connections", "unit", "system", "median", "x plain", "p50 us", "p99 us", "errors"] | @tsv),
-	(["connect", "rr", "send", "recv"][] as $m | (1, 64) as $c | ["plain", "unmanaged", "cgroup", "managed", "lwip", "native", "haproxy"][] as $s |
+	(["connect", "rr", "send", "recv"][] as $m | (1, 64) as $c | ["plain", "unmanaged", "cgroup", "managed", "lwip", "native", "native-2", "haproxy"][] as $s |
 	 ($all | map(select(.mode == $m and .connections == $c))) as $cell |
 	 ($cell | map(select(.system == $s))) as $mine |
 	 select($mine != []) |

@@ -74,7 +74,7 @@ each() {
 		 .value[$n] - ($before[0].instances.edge0.threads[.key][$n] // 0)] | min'
 }
 running() { stack_field edge0 .instance.threads; }
-new_instance() { stack_up && [ "$(instance_pid)" != "$old" ]; }
+new_instance() { stack_up && [ "$(instance_pid)" != "$1" ]; }
 
 traffic() { # traffic TEXT
 	mark
@@ -89,6 +89,7 @@ traffic() { # traffic TEXT
 		"$(in_far bash -c "small http://$NEAR4:8081/small http://[$NEAR6]:8081/small")" 60
 	check "$1: 8 downloads from it" equal "$(in_far bash -c "big $TMP/got http://$NEAR4:8081/big")" 8
 	check "$1: the instance accepted them" at_least "$(since connections_accepted)" 68
+	check "$1: every thread some" at_least "$(each connections_accepted)" 5
 	check "$1: UDP, 200 datagrams" equal "$(run_managed web bash -c udp)" 200
 	check "$1: the instance carried them" at_least "$(since udp_flows)" 40
 	check "$1: every thread some" at_least "$(each udp_flows)" 5
@@ -105,7 +106,6 @@ for how in tc native; do
 	wait_for near_listens 8081
 	check "$how: two threads" equal "$(running)" 2
 	traffic "$how"
-	check "$how: server connections on every thread" at_least "$(each connections_accepted)" 0
 	if [ $how = tc ]; then
 		check "$how: queues do not matter" equal "$(counter xdp_wrong_queue)" 0
 	else
@@ -114,4 +114,39 @@ for how in tc native; do
 	stop_policyd
 	end "$nginx"
 done
+
+# A thread that stands still, by a tracer, as a signal would stop all of them.
+threads 2 tc | start_policyd
+pid=$(instance_pid)
+end "$POLICYD_PID" # it would replace the instance
+spawn freeze in_near python3 "$here/freeze.py" "$pid" dmm-stackd/1
+wait_for grep -q frozen "$TMP/freeze.log"
+hung() { [ "$(stack_field edge0 .instance.threads_hung)" = "$1" ]; }
+check "the others see that a thread hangs" wait_for hung 1
+mark
+check "and serve what would be its" equal "$(run_managed web bash -c "small http://$FAR4:8080/small")" 60
+check "through the instance" at_least "$(since connections_established)" 60
+end "$SPAWNED"
+check "it goes on" wait_for hung 0
+spawn freeze in_near python3 "$here/freeze.py" "$pid" dmm-stackd/1
+launch_policyd
+check "a daemon replaces an instance of which a thread hangs" wait_for new_instance "$pid"
+check "with as many threads" equal "$(running)" 2
+mark
+check "which works" equal "$(run_managed web bash -c "small http://$FAR4:8080/small")" 60
+check "by all of them" at_least "$(each connections_established)" 10
+pid=$(instance_pid)
+kill -9 "$pid"
+check "one that is killed is replaced" wait_for new_instance "$pid"
+mark
+check "and works" equal "$(run_managed web bash -c "small http://$FAR4:8080/small")" 60
+check "by all of its threads" at_least "$(each connections_established)" 10
+stop_policyd
+
+# More threads than queues.
+threads 8 auto | start_policyd
+check "as many threads as there are queues" equal "$(running)" 4
+check "and the log says so" grep -q 'near0 has 4 receive and 4 transmit queues: 4 of 8 threads' "$TMP/policyd.log"
+check "60 connections" equal "$(run_managed web bash -c "small http://$FAR4:8080/small")" 60
+stop_policyd
 finish

@@ -24,6 +24,7 @@ bench: packages all
 	DMM_BUILD=$(abspath $(BUILD)) tests/bench/run.sh
 	DMM_BUILD=$(abspath $(BUILD)) tests/bench/inside.sh
 	DMM_BUILD=$(abspath $(BUILD)) tests/bench/loss.sh
+	$(BUILD)/tests/bench/engine native
 
 install: all
 	meson install -C $(BUILD)

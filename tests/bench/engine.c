@@ -2,9 +2,9 @@
 /*
  * What an engine costs by itself: no port, no carrier, no kernel. Its far end is the native engine,
  * in the same thread; only what the measured engine does is timed, with one copy of each packet
- * that it sends. Time is virtual. "crowd" is the exchange on one of many connections, each time
- * another one; "memory" what one of them takes while it is idle, and "left" what is kept of that
- * when all are gone.
+ * that it sends. Time is virtual. "memory" is what one of many connections takes while it is idle,
+ * and "left" what is kept of that when all are gone. "crowd" is what it costs among so many others
+ * to set one up, to ask or answer something on another one each time, and to close one.
  *
  *   engine [NAME [ROUNDS [WORK]]]
  */
@@ -22,6 +22,7 @@
 #define CONNECTIONS 20000u
 #define CROWD 100000u
 #define QUEUE 4096u
+#define ROUNDS_MAX 101u
 #define MTU 1500u
 #define TURN_NS 20000 /* of virtual time */
 
@@ -144,6 +145,7 @@ static void receive(struct end *end)
 		end->ops->input(end->e, p->data, p->len, virtual_ns);
 		end->tail++;
 	}
+	end->head = end->tail = 0; /* the next ones find it in the cache */
 	end->ops->poll(end->e, virtual_ns, &next);
 }
 
@@ -265,63 +267,38 @@ static double bulk(struct end *from, struct end *to, size_t total)
 	return (double)spent_ns * 1024 / (double)total;
 }
 
-static double work_send(void)
+static void work_send(unsigned n, double *ret)
 {
-	return bulk(&near_end, &far_end, BULK);
+	(void)n;
+	ret[0] = bulk(&near_end, &far_end, BULK);
 }
 
 /* The window stays large: a SACK then is about one segment of a thousand. */
-static double work_send_lossy(void)
+static void work_send_lossy(unsigned n, double *ret)
 {
-	double ns;
-
-	lose_every = 10000;
-	ns = work_send();
+	lose_every = n;
+	ret[0] = bulk(&near_end, &far_end, BULK);
 	lose_every = 0;
-	return ns;
 }
 
-static double work_receive(void)
+static void work_receive(unsigned n, double *ret)
 {
-	return bulk(&far_end, &near_end, BULK);
+	(void)n;
+	ret[0] = bulk(&far_end, &near_end, BULK);
 }
 
-static void exchange(void)
+static void exchange(struct end *client, struct end *server)
 {
-	uint64_t before = near_end.received;
+	uint64_t before = client->received;
 
-	turn(&near_end, 64);
-	turn(&far_end, 0);
-	turn(&far_end, 64);
-	while (near_end.received < before + 64)
-		turn(&near_end, 0);
-}
-
-static double work_exchange(void)
-{
-	uint64_t spent;
-
-	join();
-	spent_ns = 0;
-	for (unsigned i = 0; i < EXCHANGES; i++)
-		exchange();
-	spent = spent_ns;
-	part();
-	return (double)spent / EXCHANGES;
-}
-
-static double work_connection(void)
-{
-	spent_ns = 0;
-	for (unsigned i = 0; i < CONNECTIONS; i++) {
-		join();
-		part();
-	}
-	return (double)spent_ns / CONNECTIONS;
+	turn(client, 64);
+	turn(server, 0);
+	turn(server, 64);
+	while (client->received < before + 64)
+		turn(client, 0);
 }
 
 static struct engine_conn *near_crowd[CROWD], *far_crowd[CROWD];
-static double crowd_memory, crowd_left;
 
 static void crowd_take(unsigned i)
 {
@@ -329,58 +306,108 @@ static void crowd_take(unsigned i)
 	far_end.conn = far_crowd[i];
 }
 
-/* The far end's connections are the native engine's and counted with those of the near one: of two
- * idle ones that are not alike the mean is told. */
-static double work_crowd(void)
+static void crowd_join(unsigned i)
 {
-	size_t before = mallinfo2().uordblks;
 	uint64_t spent;
 
-	for (unsigned i = 0; i < CROWD; i++) {
-		join();
-		near_crowd[i] = near_end.conn;
-		far_crowd[i] = far_end.conn;
-		exchange();
-	}
-	crowd_memory = (double)(mallinfo2().uordblks - before) / 2 / CROWD;
-	spent_ns = 0;
-	for (unsigned i = 0; i < EXCHANGES; i++) {
-		crowd_take(i * 7919 % CROWD);
-		exchange();
-	}
+	join();
+	near_crowd[i] = near_end.conn;
+	far_crowd[i] = far_end.conn;
 	spent = spent_ns;
-	for (unsigned i = 0; i < CROWD; i++) {
-		crowd_take(i);
-		near_end.eof = false;
-		part();
-	}
-	virtual_ns += 100 * 1000000000ull; /* TIME-WAIT is over */
+	exchange(&near_end, &far_end);
+	spent_ns = spent;
+}
+
+static void crowd_part(unsigned i)
+{
+	crowd_take(i);
+	near_end.eof = false;
+	part();
+}
+
+/* TIME-WAIT is over. */
+static void crowd_wait(void)
+{
+	virtual_ns += 100 * 1000000000ull;
 	for (unsigned i = 0; i < 1000; i++, virtual_ns += 1000000) {
 		turn(&far_end, 0);
 		turn(&near_end, 0);
 	}
-	crowd_left = ((double)mallinfo2().uordblks - (double)before) / 2 / CROWD;
-	return (double)spent / EXCHANGES;
 }
 
-static double work_memory(void)
+/* The far end's connections are the native engine's and counted with those of the near one: of two
+ * idle ones that are not alike the mean is told. */
+static void work_memory(unsigned n, double *ret)
 {
-	return crowd_memory;
+	size_t before = mallinfo2().uordblks;
+
+	for (unsigned i = 0; i < n; i++)
+		crowd_join(i);
+	ret[0] = (double)(mallinfo2().uordblks - before) / 2 / n;
+	for (unsigned i = 0; i < n; i++)
+		crowd_part(i);
+	crowd_wait();
+	ret[1] = ((double)mallinfo2().uordblks - (double)before) / 2 / n;
 }
 
-static double work_left(void)
+static double crowd_exchange(unsigned n, struct end *client, struct end *server)
 {
-	return crowd_left;
+	spent_ns = 0;
+	for (unsigned i = 0; i < EXCHANGES; i++) {
+		crowd_take((unsigned)(i * 7919ull % n));
+		exchange(client, server);
+	}
+	return (double)spent_ns / EXCHANGES;
 }
+
+/* Another one each time; `fresh` are closed, and then as many set up. */
+static void work_crowd(unsigned n, double *ret)
+{
+	unsigned fresh = MIN(n, CONNECTIONS), rounds = CONNECTIONS / fresh;
+	uint64_t up = 0, down = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		crowd_join(i);
+	ret[1] = crowd_exchange(n, &near_end, &far_end);
+	ret[2] = crowd_exchange(n, &far_end, &near_end);
+	for (unsigned k = 0; k < rounds; k++) {
+		spent_ns = 0;
+		for (unsigned i = 0; i < fresh; i++)
+			crowd_part((unsigned)(i * 7919ull % n));
+		down += spent_ns;
+		spent_ns = 0;
+		for (unsigned i = 0; i < fresh; i++)
+			crowd_join((unsigned)(i * 7919ull % n));
+		up += spent_ns;
+	}
+	ret[0] = (double)up / (rounds * fresh);
+	ret[3] = (double)down / (rounds * fresh);
+	for (unsigned i = 0; i < n; i++)
+		crowd_part(i);
+	crowd_wait();
+}
+
+#define FIGURES 4
+
+struct figure {
+	const char *name, *unit;
+};
+static const struct figure rate[FIGURES] = {{"all", "ns/KiB"}};
+static const struct figure rate_lossy[FIGURES] = {{"one lost of", "ns/KiB"}};
+static const struct figure memory[FIGURES] = {{"idle", "bytes"}, {"left", "bytes"}};
+static const struct figure crowd[FIGURES] = {
+	{"set-up", "ns"}, {"ask", "ns"}, {"answer", "ns"}, {"close", "ns"}};
 
 static const struct work {
-	const char *name, *unit;
-	double (*run)(void);
+	const char *name;
+	void (*run)(unsigned n, double *ret);
+	unsigned n;
+	const struct figure *figure;
 } works[] = {
-	{"send", "ns/KiB", work_send},	       {"send, lossy", "ns/KiB", work_send_lossy},
-	{"receive", "ns/KiB", work_receive},   {"exchange", "ns", work_exchange},
-	{"connection", "ns", work_connection}, {"crowd", "ns", work_crowd},
-	{"memory", "bytes", work_memory},      {"left", "bytes", work_left},
+	{"send", work_send, 1, rate},	     {"send", work_send_lossy, 10000, rate_lossy},
+	{"receive", work_receive, 1, rate},  {"memory", work_memory, CROWD, memory},
+	{"crowd", work_crowd, 1, crowd},     {"crowd", work_crowd, 1000, crowd},
+	{"crowd", work_crowd, 10000, crowd}, {"crowd", work_crowd, CROWD, crowd},
 };
 
 static int compare(const void *a, const void *b)
@@ -390,31 +417,41 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static void measure(const char *engine, const struct work *w, unsigned rounds)
+{
+	static double got[FIGURES][ROUNDS_MAX];
+	double ret[FIGURES] = {0};
+
+	for (unsigned r = 0; r < rounds; r++) {
+		w->run(w->n, ret);
+		for (unsigned f = 0; f < FIGURES; f++)
+			got[f][r] = ret[f];
+	}
+	for (unsigned f = 0; f < FIGURES && w->figure[f].name; f++) {
+		qsort(got[f], rounds, sizeof(got[f][0]), compare);
+		printf("%-8s %-8s %-12s %6u %-8s %10.0f %10.0f %10.0f\n", engine, w->name,
+		       w->figure[f].name, w->n, w->figure[f].unit, got[f][0], got[f][rounds / 2],
+		       got[f][rounds - 1]);
+	}
+	fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
 	const struct engine_ops *engines[] = {&engine_lwip, &engine_native};
 	unsigned rounds = argc > 2 ? (unsigned)atoi(argv[2]) : 5;
-	double got[101];
 
-	rounds = MIN(MAX(rounds, 1u), 101u);
-	printf("%-8s %-12s %-8s %10s %10s %10s\n", "engine", "work", "unit", "min", "median",
-	       "max");
+	rounds = MIN(MAX(rounds, 1u), ROUNDS_MAX);
+	printf("%-8s %-8s %-12s %6s %-8s %10s %10s %10s\n", "engine", "work", "", "n", "unit",
+	       "min", "median", "max");
 	for (unsigned i = 0; i < ARRAY_SIZE(engines); i++) {
 		if (argc > 1 && (i || engine_find(argv[1], &engines[i]) < 0))
 			break;
 		start(&near_end, engines[i], &far_end, "10.0.0.1");
 		start(&far_end, &engine_native, &near_end, "10.0.0.2");
-		for (unsigned k = 0; k < ARRAY_SIZE(works); k++) {
-			if (argc > 3 && strcmp(argv[3], works[k].name))
-				continue;
-			for (unsigned r = 0; r < rounds; r++)
-				got[r] = works[k].run();
-			qsort(got, rounds, sizeof(got[0]), compare);
-			printf("%-8s %-12s %-8s %10.0f %10.0f %10.0f\n", engines[i]->name,
-			       works[k].name, works[k].unit, got[0], got[rounds / 2],
-			       got[rounds - 1]);
-			fflush(stdout);
-		}
+		for (unsigned k = 0; k < ARRAY_SIZE(works); k++)
+			if (argc <= 3 || !strcmp(argv[3], works[k].name))
+				measure(engines[i]->name, &works[k], rounds);
 		if (near_end.drops + far_end.drops)
 			printf("%llu packets did not fit\n",
 			       (unsigned long long)(near_end.drops + far_end.drops));

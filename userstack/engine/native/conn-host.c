@@ -15,11 +15,12 @@ static size_t send_free(const struct engine_conn *c)
 	return queued < c->snd_buf ? c->snd_buf - queued : 0;
 }
 
-/* Crumbs are not worth a call. */
+/* Crumbs are not worth a call. It is what a host that has something to send asks first. */
 size_t conn_room(struct engine_conn *c)
 {
 	size_t n;
 
+	conn_prefetch(c);
 	if (!conn_synchronized(c) || c->fin_queued)
 		return 0;
 	n = send_free(c);

@@ -48,8 +48,11 @@ struct engine_conn *table_find(struct table *t, const uint8_t secret[16],
 		return t->recent;
 	hash = table_hash(secret, key);
 	for (size_t i = hash; (s = &t->slot[i & (t->size - 1)])->conn; i++)
-		if (s->hash == hash && !memcmp(&s->conn->key, key, sizeof(*key)))
-			return t->recent = s->conn;
+		if (s->hash == hash) {
+			conn_prefetch(s->conn);
+			if (!memcmp(&s->conn->key, key, sizeof(*key)))
+				return t->recent = s->conn;
+		}
 	return NULL;
 }
 

@@ -42,8 +42,8 @@ static void serve_carriers(struct instance *in, const struct stack *s, unsigned 
 	for (unsigned i = of; i < DMM_CARRIER_PORTS; i += in->threads) {
 		unsigned own = i - of + s->thread;
 
-		in->rt->port4[i] = s->carrier4[own].port;
-		in->rt->port6[i] = s->carrier6[own].port;
+		__atomic_store_n(&in->rt->port4[i], s->carrier4[own].port, __ATOMIC_RELAXED);
+		__atomic_store_n(&in->rt->port6[i], s->carrier6[own].port, __ATOMIC_RELAXED);
 	}
 }
 
@@ -58,7 +58,7 @@ void instance_beat(struct instance *in, struct stack *s)
 
 	s->beat = s->now;
 	atomic_store_explicit(&in->beat[s->thread], s->now, memory_order_relaxed);
-	in->rt->heartbeat_ns = s->now;
+	__atomic_store_n(&in->rt->heartbeat_ns, s->now, __ATOMIC_RELAXED);
 	if (in->threads == 1 || since > DMM_HEARTBEAT_NS * 2)
 		return;
 	serve_carriers(in, s, s->thread);
@@ -70,7 +70,7 @@ void instance_beat(struct instance *in, struct stack *s)
 		serve_carriers(in, s, i);
 		hung++;
 	}
-	in->rt->hung = (dmm_u16)hung;
+	__atomic_store_n(&in->rt->hung, (dmm_u16)hung, __ATOMIC_RELAXED);
 }
 
 /* ---- opening ---- */

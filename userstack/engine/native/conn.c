@@ -14,7 +14,8 @@ struct engine_conn *conn_new(struct engine *e, const struct conn_key *key)
 
 	if (!c)
 		return NULL;
-	conn_prefetch(e->conns.free); /* the next one's */
+	if (e->conns.free)
+		conn_prefetch(e->conns.free); /* the next one's */
 	*c = (struct engine_conn){
 		.e = e,
 		.key = *key,

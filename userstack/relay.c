@@ -27,6 +27,7 @@
 #define RELAY_IOV 32
 #define RELAY_CHUNK 65536
 #define RELAY_ROUND (4 * RELAY_CHUNK)  /* of one flow before the others have their turn */
+#define RELAY_TURN (2 * RELAY_CHUNK)   /* of all before what was received has its turn */
 #define RELAY_BULK (RELAY_CHUNK / 4)   /* who sends that much at once will again */
 #define RELAY_DIRECT (RELAY_CHUNK / 4) /* worth a call of its own */
 
@@ -411,18 +412,28 @@ static void relay_one(struct stack *s, struct flow *f)
 		flow_queue(s, f);
 }
 
+static uint64_t relay_moved(const struct stack *s)
+{
+	return s->counters[DMM_I_APP_RX_BYTES] + s->counters[DMM_I_APP_TX_BYTES];
+}
+
+/*
+ * What the far side sends is acknowledged between turns. If it is one that measures the path (BBR),
+ * it takes the length of a turn for the path's and many turns for a slow one: a turn is short.
+ * Small messages are all in it.
+ */
 void relay_work(struct stack *s)
 {
-	struct flow_list round = TAILQ_HEAD_INITIALIZER(round);
-	struct flow *f;
+	const uint64_t from = relay_moved(s);
+	struct flow mark, *f; /* what is queued from here on is for the next turn */
 
-	/* What is queued from here on is for the next round. */
-	TAILQ_CONCAT(&round, &s->work, work_entry);
-	while ((f = TAILQ_FIRST(&round))) {
-		TAILQ_REMOVE(&round, f, work_entry);
+	TAILQ_INSERT_TAIL(&s->work, &mark, work_entry);
+	while ((f = TAILQ_FIRST(&s->work)) != &mark && relay_moved(s) - from < RELAY_TURN) {
+		TAILQ_REMOVE(&s->work, f, work_entry);
 		f->in_work = false;
 		relay_one(s, f);
 	}
+	TAILQ_REMOVE(&s->work, &mark, work_entry);
 }
 
 static void relay_watch(struct stack *s, struct watch *w, uint32_t events)

@@ -22,7 +22,7 @@
 #include "userstack/stack.h"
 
 #define EVENTS 128
-#define RX_BUDGET 256
+#define RX_BUDGET 64
 #define TICK_NS 1000000000ULL
 #define RINGS_NS 10000000000ULL
 #define BEAT_NS (DMM_HEARTBEAT_NS / 2)

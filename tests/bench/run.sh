@@ -11,8 +11,11 @@
 #   lwip       a process in a group whose verdict is the instance, of the lwIP engine
 #   native     the same on a third link, whose instance is of the native engine
 #   native-2   the same on a fourth link, of two queues, with two threads; not among those that run by default
-#   haproxy    a TCP relay on this host; its connect is open before the far side was asked
+#   haproxy    a TCP relay on this host; its connect is open before the far side was asked, so that
+#              only cycle compares connections with it
 #
+# connect: open and close; cycle: open, and the far side closes; rr: 64 bytes there and back; send,
+# recv: bulk.
 # Losses are printed as plainly as wins. ROUNDS and SECONDS_EACH make it longer, SYSTEMS and MODES choose.
 . "$(dirname "$0")/../net/lib.sh"
 
@@ -90,7 +93,7 @@ one() { # one SYSTEM MODE CONNECTIONS: a line of JSON
 
 echo "rounds: $ROUNDS, ${SECONDS_EACH}s each; kernel $(uname -r), $(nproc) cores, veth MTU 1500, steering: $(stack_field edge0 .instance.xdp_mode)"
 for round in $(seq "$ROUNDS"); do
-	for mode in ${MODES:-connect rr send recv}; do
+	for mode in ${MODES:-connect cycle rr send recv}; do
 		for n in 1 64; do
 			for system in $(shuf -e ${SYSTEMS:-plain unmanaged cgroup managed lwip native haproxy}); do
 				one "$system" $mode $n
@@ -105,18 +108,21 @@ table() {
 	jq -rs '
 	def median: sort | if length == 0 then null elif length % 2 == 1 then .[length / 2 | floor]
 		else (.[length / 2 - 1] + .[length / 2]) / 2 end;
-	def value: if .mode == "send" or .mode == "recv" then .bytes_per_s * 8 / 1e9 else .ops_per_s / 1e3 end;
+	def bulk: .mode == "send" or .mode == "recv";
+	def value: if bulk then .bytes_per_s * 8 / 1e9 else .ops_per_s / 1e3 end;
 	def show: . * 100 | round / 100 | tostring;
+	def ratio($cell; $to): map(. as $x | ($cell | map(select(.system == $to and .round == $x.round))[0]) as $base
+		| if $base and ($base | value) > 0 then value / ($base | value) else empty end)
+		| if length == 0 then "-" else median | show end;
 	. as $all |
-	(["work", "connections", "unit", "system", "median", "x plain", "p50 us", "p99 us", "errors"] | @tsv),
-	(["connect", "rr", "send", "recv"][] as $m | (1, 64) as $c | ["plain", "unmanaged", "cgroup", "managed", "lwip", "native", "native-2", "haproxy"][] as $s |
+	(["work", "connections", "unit", "system", "median", "x plain", "x haproxy", "p50 us", "p99 us", "errors"] | @tsv),
+	(["connect", "cycle", "rr", "send", "recv"][] as $m | (1, 64) as $c | ["plain", "unmanaged", "cgroup", "managed", "lwip", "native", "native-2", "haproxy"][] as $s |
 	 ($all | map(select(.mode == $m and .connections == $c))) as $cell |
 	 ($cell | map(select(.system == $s))) as $mine |
 	 select($mine != []) |
-	 ($mine | map(. as $x | value / ($cell | map(select(.system == "plain" and .round == $x.round))[0] | value)) | median) as $ratio |
-	 [$m, $c, (if $m == "send" or $m == "recv" then "Gbit/s" else "1000/s" end), $s,
-	  ($mine | map(value) | median | show), ($ratio | show),
-	  (if $m == "connect" or $m == "rr" then ($mine | map(.p50_us) | median | tostring), ($mine | map(.p99_us) | median | tostring) else "-", "-" end),
+	 [$m, $c, (if $mine[0] | bulk then "Gbit/s" else "1000/s" end), $s,
+	  ($mine | map(value) | median | show), ($mine | ratio($cell; "plain")), ($mine | ratio($cell; "haproxy")),
+	  (if $mine[0] | bulk then "-", "-" else ($mine | map(.p50_us) | median | tostring), ($mine | map(.p99_us) | median | tostring) end),
 	  ($mine | map(.errors) | add | tostring)] | @tsv)' "$results" | column -t -s "$(printf '\t')"
 }
 table

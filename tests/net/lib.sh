@@ -11,7 +11,8 @@
 # by side. A test: source this file, need PROGRAM..., setup "$@", check/ok/not_ok..., finish.
 #
 # DMM_BUILD: the build directory. DMM_BASELINE=1: run the same programs without DMM, checks of its
-# counters are skipped. DMM_ENGINE: of the instances, native or lwip. `test_x.sh --shell`: set up, then
+# counters are skipped. DMM_ENGINE: of the instances, native or lwip; DMM_THREADS: how many threads
+# they have, on a link of as many queues. `test_x.sh --shell`: set up, then
 # a shell in the environment.
 set -euo pipefail
 shopt -s lastpipe # `config | start_policyd` runs in this shell
@@ -145,7 +146,9 @@ link_works() { in_near timeout 5 "$HAZARD" connect "$1" 9 | grep -q ECONNREFUSED
 
 # A test may have another link.
 link_hosts() {
-	ip link add near0 netns "$NEAR" type veth peer name far0 netns "$FAR"
+	local q=${DMM_THREADS:+numrxqueues $DMM_THREADS numtxqueues $DMM_THREADS}
+	# shellcheck disable=SC2086
+	ip link add near0 netns "$NEAR" $q type veth peer name far0 $q netns "$FAR"
 }
 
 namespaces() {
@@ -213,7 +216,7 @@ config() {
 		groups:
 		  web: {cgroup: $CGROUP/web}
 		stacks:
-		  edge0: {engine: $DMM_ENGINE, port: {driver: xsk, interface: near0}}
+		  edge0: {engine: $DMM_ENGINE,${DMM_THREADS:+ threads: $DMM_THREADS,} port: {driver: xsk, interface: near0}}
 		rules:
 		  - name: web-tcp
 		    match: {group: web, proto: tcp}

@@ -27,6 +27,13 @@
 #include "loader/probe.h"
 #include "loader/xdp.h"
 
+/* A pair of UDP that was taken over from this thread, which still has it. */
+struct left_pair {
+	struct left_pair *next;
+	struct dmm_xflow_key key;
+	dmm_u8 value;
+};
+
 struct xdp {
 	struct dmm_xdp_bpf *skel;
 	int ifindex;
@@ -39,6 +46,7 @@ struct xdp {
 	struct dmm_xdp_bpf__bss *bss; /* mapped, if there are rings */
 	pthread_mutex_t lock;	      /* of what is read, changed and written back */
 	dmm_u64 *bits;		      /* dmm_xbits, mapped */
+	struct left_pair *left;	      /* the last one first */
 	dmm_u32 users[2][65536];      /* entries of this local port, of TCP and of UDP */
 };
 
@@ -244,6 +252,34 @@ static int map_bits(struct xdp *x)
 	return 0;
 }
 
+static int left_add(struct xdp *x, const struct dmm_xflow_key *k, dmm_u8 value)
+{
+	struct left_pair *l = malloc(sizeof(*l));
+
+	if (!l)
+		return -ENOMEM;
+	*l = (struct left_pair){x->left, *k, value};
+	x->left = l;
+	return 0;
+}
+
+/* The last of these that is value, or, if that is 0, whoever's. Returns its value; 0: none is. */
+static dmm_u8 left_take(struct xdp *x, const struct dmm_xflow_key *k, dmm_u8 value)
+{
+	struct left_pair *l, **at;
+	dmm_u8 ret;
+
+	for (at = &x->left; (l = *at); at = &l->next)
+		if (!memcmp(&l->key, k, sizeof(*k)) && (!value || l->value == value))
+			break;
+	if (!l)
+		return 0;
+	ret = l->value;
+	*at = l->next;
+	free(l);
+	return ret;
+}
+
 static void unload(struct xdp *x)
 {
 	int r;
@@ -264,6 +300,8 @@ static void unload(struct xdp *x)
 	if (x->prog)
 		xdp_program__close(x->prog);
 	x->prog = NULL;
+	while (x->left)
+		left_take(x, &x->left->key, 0);
 	close_rings(x);
 	dmm_xdp_bpf__destroy(x->skel);
 	x->skel = NULL;
@@ -475,15 +513,22 @@ int xdp_udp_set(struct xdp *x, unsigned thread, const struct dmm_addr *remote,
 		const struct dmm_addr *local, bool own)
 {
 	struct dmm_xflow_key k = flow_key(IPPROTO_UDP, remote, local);
-	dmm_u8 value = DMM_XFLOW(DMM_XFLOW_LIVE, thread), has;
+	dmm_u8 value = DMM_XFLOW(DMM_XFLOW_LIVE, thread), has = 0, other;
 	const struct bpf_map *map = x->skel->maps.dmm_xflow;
 	int more = 0, r = 0;
 
 	pthread_mutex_lock(&x->lock);
-	if (own)
+	(void)bpf_map_lookup_elem(bpf_map__fd(map), &k, &has); /* nobody has it yet */
+	while (left_take(x, &k, value))
+		;
+	if (own && has && has != value)
+		r = left_add(x, &k, has);
+	if (own && !r)
 		r = set(map, &k, &value, BPF_ANY, &more);
-	else if (bpf_map_lookup_elem(bpf_map__fd(map), &k, &has) == 0 && has == value)
-		r = set(map, &k, NULL, BPF_ANY, &more);
+	if (!own && has == value) {
+		other = left_take(x, &k, 0);
+		r = set(map, &k, other ? &other : NULL, BPF_ANY, &more);
+	}
 	pthread_mutex_unlock(&x->lock);
 	concern(x, IPPROTO_UDP, local->port, more);
 	return r;

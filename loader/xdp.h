@@ -48,7 +48,8 @@ bool xdp_ring(const struct xdp *x, unsigned thread, int *ret_fd, dmm_u32 **ret_a
 /* -EEXIST: LIVE, and some thread has the flow. */
 int xdp_flow_set(struct xdp *x, unsigned thread, const struct dmm_addr *remote,
 		 const struct dmm_addr *local, enum dmm_xflow how);
-/* A pair of another thread is taken over, but not given up. */
+/* A pair of another thread is taken over, and its again when the last thread that did gives it up.
+ */
 int xdp_udp_set(struct xdp *x, unsigned thread, const struct dmm_addr *remote,
 		const struct dmm_addr *local, bool own);
 int xdp_port_set(struct xdp *x, unsigned thread, const struct dmm_addr *local, enum dmm_xport how);

@@ -65,8 +65,8 @@
 	X(PASS_VLAN, "xdp_pass_vlan", "VLAN-tagged frames") \
 	X(PASS_SHORT, "xdp_pass_truncated", "frames too short to parse") \
 	X(PASS_NOXSK, "xdp_pass_no_socket", \
-	  "owned packets on a queue without an AF_XDP socket (tc mode: dropped, the ring is " \
-	  "full)") \
+	  "owned packets on a queue without an AF_XDP socket (tc mode and several threads: " \
+	  "dropped, the ring is full)") \
 	X(WRONG_QUEUE, "xdp_wrong_queue", \
 	  "packets given to the instance that came on a queue of another thread than their " \
 	  "flow's, by way of tc")

@@ -86,6 +86,11 @@ int hold_open(struct hold **ret, struct tree *t, unsigned stack, unsigned thread
 	h->set_off = bpf_program__fd(h->skel->progs.dmm_set_off);
 	h->udp_port = bpf_program__fd(h->skel->progs.dmm_udp_port);
 	ring = bpf_map__fd(h->skel->maps.dmm_ring);
+	for (dmm_u32 i = 0; !thread && i < DMM_MAX_THREADS; i++) {
+		dmm_u32 left = DMM_EVENTS_INDEX(stack, i); /* by one that was killed */
+
+		bpf_map_delete_elem(t->map[TREE_EVENTS], &left);
+	}
 	h->ring = ring_buffer__new(ring, on_event, h, NULL);
 	r = -errno;
 	if (!h->ring)

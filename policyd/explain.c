@@ -161,7 +161,8 @@ void explain_socket(const struct tree *t, const struct dmm_class *c, const struc
 	const dmm_u8 *use;
 	unsigned n;
 
-	*ret = (struct explanation){.rule = eval_rule(c, s), .stack = DMM_STACK_KERNEL};
+	*ret = (struct explanation){
+		.proto = s->proto, .rule = eval_rule(c, s), .stack = DMM_STACK_KERNEL};
 	ret->reason = DMM_REASON_DEFAULT;
 	if (ret->rule < c->hdr.rules) {
 		copy = c->rule[ret->rule];
@@ -192,6 +193,8 @@ const char *explain_congestion(const struct dmm_class *c, const struct explanati
 	const struct dmm_stack_rec *s = &c->stack[e->stack % DMM_MAX_STACKS];
 	const struct dmm_rule_rec *rule = e->rule < c->hdr.rules ? &c->rule[e->rule] : NULL;
 
+	if (e->proto != IPPROTO_TCP)
+		return NULL;
 	if (rule && rule->congestion && policy_congestion_of_rules(s))
 		return words_congestion[rule->congestion % DMM_CONGESTIONS];
 	return s->congestion[0] ? s->congestion : NULL;

@@ -17,6 +17,7 @@ struct explain_step {
 };
 
 struct explanation {
+	dmm_u8 proto;  /* of the socket */
 	unsigned rule; /* index, or DMM_RULE_NONE */
 	struct explain_step step[DMM_MAX_USE];
 	unsigned n;
@@ -36,7 +37,7 @@ void explain_socket(const struct tree *t, const struct dmm_class *c, const struc
 		    dmm_u64 cookie, dmm_u64 netns, struct explanation *ret);
 
 /* The congestion control that a socket gets with its stack: the rule's, the stack's, or NULL: that
- * of its engine, or of the kernel. */
+ * of its engine, or of the kernel; or it is not TCP. */
 const char *explain_congestion(const struct dmm_class *c, const struct explanation *e);
 
 /* What a reason means, one clause. */

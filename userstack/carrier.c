@@ -23,6 +23,7 @@
 
 #define BACKLOG 4096
 #define ACCEPT_ROUND 256
+#define PORT_TRIES 8
 #define FORGET_NS 70000000000ULL     /* SYN retransmissions are at most 64 s apart */
 #define ACCEPT_WAIT_NS 3000000000ULL /* after a release: the application has given up */
 
@@ -115,6 +116,23 @@ static int carrier_local(struct stack *s, struct flow *f, struct dmm_addr *ret)
 	return ret->port ? 0 : -EAGAIN;
 }
 
+/* The pair of addresses that the engine uses. A port that we choose may be taken, as one that an
+ * application has bound belongs to another thread. */
+static int carrier_pair(struct stack *s, struct flow *f, const struct dmm_addr *remote,
+			struct dmm_addr *local, struct owned **ret)
+{
+	int r = -EADDRINUSE;
+
+	for (unsigned try = 0; r == -EADDRINUSE && try < PORT_TRIES; try++) {
+		r = carrier_local(s, f, local);
+		if (!r)
+			r = owned_new(s, remote, local, ret);
+		if (f->rec.local.port)
+			break;
+	}
+	return r;
+}
+
 static void carrier_dial(struct stack *s, struct flow *f)
 {
 	struct dmm_addr local, remote = f->rec.remote;
@@ -124,13 +142,11 @@ static void carrier_dial(struct stack *s, struct flow *f)
 	remote.pad = 0;
 	STACK_COUNT(s, CONN_OPEN, 1);
 	flow_set_state(s, f, FLOW_CONNECTING);
-	r = carrier_local(s, f, &local);
+	r = carrier_pair(s, f, &remote, &local, &o);
 	if (r == -ENETUNREACH || r == -EHOSTUNREACH) {
 		carrier_refuse(s, f, -r);
 		return;
 	}
-	if (!r)
-		r = owned_new(s, &remote, &local, &o);
 	if (r < 0)
 		goto later;
 	o->flow = f;
@@ -280,7 +296,7 @@ static void carrier_syn(struct stack *s, const struct dmm_event *ev)
 	}
 	if (f) /* the port is in use again: that connect() is over */
 		flow_kill(s, f, "the application's port is in use again");
-	if (s->stopping || s->flows_n >= STACK_FLOWS_MAX)
+	if (s->stopping || s->flows_n >= STACK_FLOWS_MAX / s->inst->threads)
 		return;
 	f = flow_new(s, FLOW_CONNECTING);
 	if (!f)

@@ -33,7 +33,7 @@
 #include "userstack/spin.h"
 
 #define STACK_BUCKETS 65536    /* of the two hash tables */
-#define STACK_FLOWS_MAX 196608 /* XDP has room for them and those that linger */
+#define STACK_FLOWS_MAX 196608 /* of all threads: XDP has room for them and those that linger */
 
 struct stack;
 struct udp;

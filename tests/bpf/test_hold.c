@@ -90,6 +90,27 @@ static void test_udp_gone(void)
 	CU_ASSERT(seen.left);
 }
 
+static bool has_ring(dmm_u32 thread)
+{
+	dmm_u32 key = DMM_EVENTS_INDEX(2, thread), id;
+
+	return bpf_map_lookup_elem(tree.map[TREE_EVENTS], &key, &id) == 0;
+}
+
+/* An instance of two threads was killed, and the next has one: nobody reads the other ring. */
+static void test_ring_left(void)
+{
+	struct hold *killed, *next;
+
+	CU_ASSERT_EQUAL_FATAL(hold_open(&killed, &tree, 2, 1), 0);
+	CU_ASSERT(has_ring(1));
+	CU_ASSERT_EQUAL_FATAL(hold_open(&next, &tree, 2, 0), 0);
+	CU_ASSERT(has_ring(0));
+	CU_ASSERT(!has_ring(1));
+	hold_close(next);
+	hold_close(killed);
+}
+
 static int setup(void)
 {
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-test-%d", getpid());
@@ -108,6 +129,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"the engine's address", test_set_local},
 		{"a UDP socket that is gone", test_udp_gone},
+		{"a ring that was left", test_ring_left},
 		CU_TEST_INFO_NULL,
 	};
 	int r = bpf_skip();

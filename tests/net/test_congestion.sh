@@ -96,6 +96,7 @@ for port in 7202 7203; do
 done
 check "explain tells the rule's" equal "$(explained group web remote $FAR4 remote_port 7201)" dctcp
 check "explain tells the stack's" equal "$(explained group web remote $FAR4 remote_port 7203)" newreno
+check "UDP has none" equal "$(explained group web remote $FAR4 remote_port 7201 proto udp)" null
 
 # ---- a change is for sockets to come
 by_rules newreno "engine: native, congestion: newreno" >"$TMP/dmm.yaml"

@@ -370,8 +370,8 @@ static unsigned xsk_port_rx(struct port *p, unsigned budget,
 {
 	unsigned frames = 0, first = p->turn++;
 
-	if (p->ring)
-		frames = frames_rx(p->ring, budget, cb, ctx);
+	if (p->ring) /* the queues must not starve behind it */
+		frames = frames_rx(p->ring, p->queues ? budget / 2 : budget, cb, ctx);
 	for (unsigned i = 0; i < p->queues && frames < budget; i++) {
 		struct half *h = &p->half[(first + i) % p->queues];
 

@@ -89,7 +89,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 {
 	cat <<GUEST
-export WAIT_S=60 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/run/tmp LC_ALL=C.UTF-8 TERM=dumb
+export WAIT_S=180 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/run/tmp LC_ALL=C.UTF-8 TERM=dumb
 mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/lock /run/tmp /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts

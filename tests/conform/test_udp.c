@@ -294,6 +294,30 @@ static void test_fragment_ids(void)
 	}
 }
 
+/* Engines with one secret, as the threads of an instance have, do not repeat each other's. */
+static void test_fragment_engines(void)
+{
+	struct engine_udp *to[HOSTS], *too[HOSTS];
+	uint32_t first[HOSTS], second[HOSTS];
+	struct engine *other;
+
+	for (unsigned v6 = 0; v6 < 2; v6++) {
+		start(v6);
+		other = engine;
+		for (unsigned i = 0; i < HOSTS; i++)
+			to[i] = pair_of(v6, 1, 10 + i, NULL);
+		start(v6);
+		for (unsigned i = 0; i < HOSTS; i++)
+			too[i] = pair_of(v6, 1, 10 + i, NULL);
+		ids_of(to, first);
+		ids_of(too, second);
+		for (unsigned i = 0; i < HOSTS; i++)
+			CU_ASSERT_NOT_EQUAL(first[i], second[i]);
+		stop();
+		engine_native.stop(other);
+	}
+}
+
 /* Told by ICMP, for ten minutes, if it can be true. */
 static void test_too_big(void)
 {
@@ -405,6 +429,7 @@ int main(void)
 		{"a checksum of zero", test_zero_sum},
 		{"longer ones go in fragments", test_fragments},
 		{"the IDs of fragments", test_fragment_ids},
+		{"the IDs of fragments of two engines", test_fragment_engines},
 		{"packet too big", test_too_big},
 		{"lengths that lie", test_lengths},
 		{"datagrams of other pairs", test_strangers},

@@ -50,7 +50,6 @@
 #define PATHS 256 /* destinations whose path MTU is remembered */
 #define LISTENER_BUCKETS 256
 #define UDP_BUCKETS 4096
-#define FRAGMENT_COUNTERS 256
 #define MTU_LEAST4 552u /* what ICMP may say at least: less is an attack, RFC 5927, 7.2 */
 #define MTU_LEAST6 1280u
 #define MTU_RAISE (600 * SECOND) /* then it may be more: RFC 8201, section 4; RFC 8899, 5.1.1 */
@@ -263,7 +262,6 @@ struct engine {
 	uint64_t cookie_at; /* when one was given last */
 	LIST_HEAD(, engine_listener) listeners[LISTENER_BUCKETS];
 	LIST_HEAD(, engine_udp) udp[UDP_BUCKETS];
-	uint32_t fragments[FRAGMENT_COUNTERS]; /* datagrams that went in them */
 	dmm_u8 addr[ADDRESSES_MAX][16];
 	unsigned addrs;
 	struct path path[PATHS];

@@ -20,6 +20,7 @@
 #define UDP_HEADER 8u
 #define FRAGMENT_HEADER 8u     /* RFC 8200, 4.5 */
 #define MORE_FRAGMENTS 0x2000u /* IPv4 */
+#define FRAGMENT_COUNTERS 256
 
 struct engine_udp {
 	struct engine *e;
@@ -106,6 +107,10 @@ static void udp_output(struct engine_udp *u, uint8_t *hdr, size_t hdr_len, const
 	h->output(h->ctx, iov, len ? 2 : 1);
 }
 
+/* Datagrams that went in fragments, of all engines of the process: two hosts may exchange them
+ * through several, with one secret, and no ID may be there twice. */
+static uint32_t fragments[FRAGMENT_COUNTERS];
+
 /* RFC 7739, 5.3: each two hosts have a place of their own to count from, which only we know, and
  * share their counter with a few others: nobody learns from his own what others will have. */
 static uint32_t fragment_id(struct engine_udp *u)
@@ -115,7 +120,8 @@ static uint32_t fragment_id(struct engine_udp *u)
 	memcpy(m, u->key.remote.ip, 16);
 	memcpy(m + 2, u->key.local.ip, 16);
 	h = sip_hash(u->e->c.secret, m, 4);
-	return (uint32_t)h + u->e->fragments[(h >> 32) % FRAGMENT_COUNTERS]++;
+	return (uint32_t)h +
+	       __atomic_fetch_add(&fragments[(h >> 32) % FRAGMENT_COUNTERS], 1, __ATOMIC_RELAXED);
 }
 
 /* IP header of one fragment, and behind it what IPv6 has for that. Returns the length of both. */

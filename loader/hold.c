@@ -280,6 +280,19 @@ void hold_udp_forget(struct hold *h, dmm_u16 port)
 	bpf_map_delete_elem(h->tree->map[TREE_UDP], &key);
 }
 
+/* They may have been given back to places of other threads. */
+void hold_udp_withdraw(struct hold *h)
+{
+	dmm_u32 *at = h->udp_free[h->stack].carrier, carrier;
+
+	for (unsigned i = 0; i < DMM_UDP_FREE; i++) {
+		carrier = __atomic_load_n(&at[i], __ATOMIC_RELAXED);
+		if (carrier && DMM_UDP_THREAD(carrier) == h->thread)
+			__atomic_compare_exchange_n(&at[i], &carrier, 0, false, __ATOMIC_RELAXED,
+						    __ATOMIC_RELAXED);
+	}
+}
+
 void hold_udp_clear(struct hold *h)
 {
 	int map = h->tree->map[TREE_UDP];

@@ -62,6 +62,8 @@ struct udp_seen {
 int hold_udp_port(struct hold *h, dmm_u16 port, struct udp_seen *ret);
 /* The flow is over: nobody is told its far end any more. */
 void hold_udp_forget(struct hold *h, dmm_u16 port);
+/* This thread offers none any more. */
+void hold_udp_withdraw(struct hold *h);
 /* Remove all flows and offers of this instance. */
 void hold_udp_clear(struct hold *h);
 

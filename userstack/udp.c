@@ -499,10 +499,13 @@ void udp_close(struct stack *s)
 	while ((f = TAILQ_FIRST(&s->udp->flows)))
 		udp_end(s, f);
 	udp_reap(s);
-	hold_udp_clear(s->hold);
-	for (unsigned i = 0; i < UDP_MAX; i++)
-		if (s->udp->free[i])
-			close(s->udp->free[i] - 1);
+	hold_udp_withdraw(s->hold);
+	for (unsigned i = 0; i < UDP_MAX; i++) {
+		if (!s->udp->free[i])
+			continue;
+		hold_udp_forget(s->hold, (uint16_t)i); /* taken, and no event was read */
+		close(s->udp->free[i] - 1);
+	}
 	free(s->udp);
 	s->udp = NULL;
 }

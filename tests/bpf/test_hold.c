@@ -111,6 +111,40 @@ static void test_ring_left(void)
 	hold_close(killed);
 }
 
+static unsigned offered(void)
+{
+	struct dmm_udp_free f = {0};
+	dmm_u32 stack = 2;
+	unsigned n = 0;
+
+	CU_ASSERT_EQUAL(bpf_map_lookup_elem(tree.map[TREE_UDP_FREE], &stack, &f), 0);
+	for (unsigned i = 0; i < DMM_UDP_FREE; i++)
+		n += !!f.carrier[i];
+	return n;
+}
+
+/* A thread that closes takes back its own UDP carriers, and not those of the other. */
+static void test_udp_withdraw(void)
+{
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct hold *thread[2];
+
+	for (unsigned i = 0; i < 2; i++) {
+		CU_ASSERT_EQUAL_FATAL(hold_open(&thread[i], &tree, 2, i), 0);
+		CU_ASSERT_EQUAL(hold_udp_offer(thread[i], s, (dmm_u16)(5000 + i)), 0);
+	}
+	CU_ASSERT_EQUAL(offered(), 2);
+	hold_udp_withdraw(thread[1]);
+	CU_ASSERT_EQUAL(offered(), 1);
+	hold_udp_withdraw(thread[1]);
+	CU_ASSERT_EQUAL(offered(), 1);
+	hold_udp_withdraw(thread[0]);
+	CU_ASSERT_EQUAL(offered(), 0);
+	for (unsigned i = 0; i < 2; i++)
+		hold_close(thread[i]);
+	close(s);
+}
+
 static int setup(void)
 {
 	snprintf(path, sizeof(path), "/sys/fs/bpf/dmm-test-%d", getpid());
@@ -130,6 +164,7 @@ int main(void)
 		{"the engine's address", test_set_local},
 		{"a UDP socket that is gone", test_udp_gone},
 		{"a ring that was left", test_ring_left},
+		{"carriers of a thread that closes", test_udp_withdraw},
 		CU_TEST_INFO_NULL,
 	};
 	int r = bpf_skip();

@@ -78,6 +78,21 @@ static void test_flows(void)
 	CU_ASSERT(none());
 }
 
+/* Two threads have a pair: whichever ends first, it is the other's until that ends. */
+static void test_pairs(void)
+{
+	struct dmm_addr a = addr("10.0.0.2", 80), local = addr("10.0.0.1", 61001);
+
+	for (unsigned first = 0; first < THREADS; first++) {
+		CU_ASSERT_EQUAL(xdp_udp_set(x, 0, &a, &local, true), 0);
+		CU_ASSERT_EQUAL(xdp_udp_set(x, 1, &a, &local, true), 0);
+		CU_ASSERT_EQUAL(xdp_udp_set(x, first, &a, &local, false), 0);
+		CU_ASSERT(concerns(UDP, 61001));
+		CU_ASSERT_EQUAL(xdp_udp_set(x, !first, &a, &local, false), 0);
+		CU_ASSERT(none());
+	}
+}
+
 /* Flows outlive their listener. */
 static void test_listener(void)
 {
@@ -136,6 +151,7 @@ int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"ports of flows", test_flows},
+		{"pairs of UDP of two threads", test_pairs},
 		{"ports of listeners", test_listener},
 		CU_TEST_INFO_NULL,
 	};

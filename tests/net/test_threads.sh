@@ -64,8 +64,35 @@ udp() { # 40 connected sockets at a time, whose datagrams come back; how many ar
 		print(right)
 	PY
 }
-export -f small big uploads udp
-export want TMP FAR4
+twins() { # 8 times two sockets of the same two ends: how often one gets all, and then the other
+	python3 - "$NEAR4" "$FAR4" <<-'PY'
+		import select, socket, sys, time
+		def dial(port):
+		    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+		    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+		    s.bind((sys.argv[1], port))
+		    s.connect((sys.argv[2], 7007))
+		    return s
+		def answered(socks):
+		    for _ in range(50):
+		        socks[0].send(b"hello")
+		        ready = select.select(socks, [], [], 0.1)[0]
+		        if ready:
+		            return ready[0]
+		right = 0
+		pairs = [[dial(port), dial(port)] for port in range(20200, 20208)]
+		time.sleep(0.5)  # until their threads know them
+		for pair in pairs:
+		    one = answered(pair)
+		    pair.remove(one)
+		    one.close()
+		for pair in pairs:
+		    right += answered(pair) is pair[0]
+		print(right)
+	PY
+}
+export -f small big uploads udp twins
+export want TMP NEAR4 FAR4
 
 # each COUNTER: of every thread, since the mark, the least of them
 each() {
@@ -93,6 +120,9 @@ traffic() { # traffic TEXT
 	check "$1: UDP, 200 datagrams" equal "$(run_managed web bash -c udp)" 200
 	check "$1: the instance carried them" at_least "$(since udp_flows)" 40
 	check "$1: every thread some" at_least "$(each udp_flows)" 5
+	mark
+	check "$1: UDP sockets whose twin is closed go on" equal "$(run_managed web bash -c twins)" 8
+	check "$1: they and their twins were of several threads" at_least "$(each udp_flows)" 5
 	for _ in $(seq 8); do unreachable; done | sort -u >"$TMP/unreachable"
 	check "$1: ICMP errors reach the thread of the flow" equal "$(cat "$TMP/unreachable")" EHOSTUNREACH
 	check "$1: nothing arrived where nobody looks" equal "$(counter xdp_pass_no_socket)" 0

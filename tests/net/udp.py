@@ -114,7 +114,7 @@ class Client:
         for address in (":: 0.0.0.0".split()[self.fam == socket.AF_INET], self.near):
             for _ in range(2):  # and again at once
                 s = new(self.fam)
-                s.bind((address, 40123))
+                s.bind((address, 20123))
                 s.connect((self.far, PORT))
                 print("bound", address, ask(s, b"who").decode())
                 s.connect((self.far, self.other))
@@ -167,7 +167,7 @@ class Client:
         socks = [new(self.fam) for _ in range(2)]
         for s in socks:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            s.bind((self.near, 40124))
+            s.bind((self.near, 20124))
         for s in socks:
             s.connect((self.far, PORT))
         for s in socks:

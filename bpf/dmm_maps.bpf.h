@@ -9,6 +9,7 @@
 #include "bpf/dmm_abi.h"
 #include "bpf/dmm_counters.h"
 #include "bpf/dmm_kernel.bpf.h"
+#include "bpf/dmm_telemetry.h"
 
 #define DMM_ARRAY(name, value_type, entries, flags) \
 	struct { \

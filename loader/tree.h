@@ -18,6 +18,7 @@
 
 #include "bpf/dmm_abi.h"
 #include "bpf/dmm_counters.h"
+#include "bpf/dmm_telemetry.h"
 
 #define TREE_DEFAULT "/sys/fs/bpf/dmm"
 #define TREE_ENV "DMM_BPFFS" /* environment: another tree, so that copies live side by side */

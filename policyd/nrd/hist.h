@@ -7,7 +7,7 @@
 #ifndef DMM_POLICYD_NRD_HIST_H
 #define DMM_POLICYD_NRD_HIST_H
 
-#include "bpf/dmm_abi.h"
+#include "bpf/dmm_telemetry.h"
 
 #define HIST_PER_OCTAVE 4
 #define HIST_BUCKETS DMM_HIST_BUCKETS

@@ -31,6 +31,7 @@
 #include "bpf/dmm_counters.h"
 #include "lib/base/util.h"
 #include "tests/bpf/run.h"
+#include "tests/bpf/xdp_frame.h"
 #include "userstack/port/frames.h"
 
 static struct dmm_xdp_bpf *skel;
@@ -39,11 +40,6 @@ static struct port_ring ring[DMM_MAX_THREADS];
 static bool tc; /* the suite runs with dmm_xdp, then with dmm_tc */
 static unsigned threads = 1;
 static bool queues; /* dmm_tc is behind dmm_xdp */
-
-struct frame {
-	unsigned char b[256];
-	unsigned len;
-};
 
 static dmm_u64 counter(enum dmm_xdp_counter c)
 {
@@ -116,83 +112,6 @@ static bool passes_as(const struct frame *f, enum dmm_xdp_counter want)
 	return true;
 }
 
-static struct frame ether(unsigned type)
-{
-	struct frame f = {.len = ETH_HLEN};
-
-	f.b[12] = (unsigned char)(type >> 8);
-	f.b[13] = (unsigned char)type;
-	return f;
-}
-
-static void append(struct frame *f, const void *data, unsigned len)
-{
-	memcpy(f->b + f->len, data, len);
-	f->len += len;
-}
-
-static void append_ip4(struct frame *f, const char *src, const char *dst, int proto)
-{
-	struct iphdr ip = {.version = 4, .ihl = 5, .ttl = 64, .protocol = (unsigned char)proto};
-
-	ip.saddr = inet_addr(src);
-	ip.daddr = inet_addr(dst);
-	append(f, &ip, sizeof(ip));
-}
-
-static void append_ip6(struct frame *f, const char *src, const char *dst, int next)
-{
-	struct ipv6hdr ip = {.version = 6, .hop_limit = 64, .nexthdr = (unsigned char)next};
-
-	inet_pton(AF_INET6, src, &ip.saddr);
-	inet_pton(AF_INET6, dst, &ip.daddr);
-	append(f, &ip, sizeof(ip));
-}
-
-static void append_tcp(struct frame *f, unsigned sport, unsigned dport)
-{
-	struct tcphdr th = {.doff = 5, .syn = 1};
-
-	th.source = htons((unsigned short)sport);
-	th.dest = htons((unsigned short)dport);
-	append(f, &th, sizeof(th));
-}
-
-static struct frame tcp4(const char *src, const char *dst, unsigned sport, unsigned dport)
-{
-	struct frame f = ether(ETH_P_IP);
-
-	append_ip4(&f, src, dst, IPPROTO_TCP);
-	append_tcp(&f, sport, dport);
-	return f;
-}
-
-static struct frame udp(const char *src, const char *dst, unsigned sport, unsigned dport)
-{
-	struct udphdr uh = {.len = htons(sizeof(uh) + 4)};
-	bool v6 = strchr(src, ':');
-	struct frame f = ether(v6 ? ETH_P_IPV6 : ETH_P_IP);
-
-	if (v6)
-		append_ip6(&f, src, dst, IPPROTO_UDP);
-	else
-		append_ip4(&f, src, dst, IPPROTO_UDP);
-	uh.source = htons((unsigned short)sport);
-	uh.dest = htons((unsigned short)dport);
-	append(&f, &uh, sizeof(uh));
-	append(&f, "data", 4);
-	return f;
-}
-
-static struct frame tcp6(const char *src, const char *dst, unsigned sport, unsigned dport)
-{
-	struct frame f = ether(ETH_P_IPV6);
-
-	append_ip6(&f, src, dst, IPPROTO_TCP);
-	append_tcp(&f, sport, dport);
-	return f;
-}
-
 static void mapped(dmm_u8 *ret, const char *text)
 {
 	in_addr_t v4 = inet_addr(text);
@@ -216,24 +135,32 @@ static void concern(unsigned proto, unsigned port)
 	bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xbits), &index, &bits, 0);
 }
 
-static void set_pair(unsigned proto, const char *remote, const char *local, unsigned rport,
-		     unsigned lport, enum dmm_xflow how)
+static struct dmm_xflow_key pair_key(unsigned proto, const char *remote, const char *local,
+				     unsigned rport, unsigned lport)
 {
-	struct dmm_xflow_key k = {.proto = (dmm_u8)proto};
-	dmm_u8 value = (dmm_u8)how;
+	struct dmm_xflow_key k = {.remote_port = htons((unsigned short)rport),
+				  .local_port = htons((unsigned short)lport),
+				  .proto = (dmm_u8)proto};
 
 	mapped(k.remote, remote);
 	mapped(k.local, local);
+	return k;
+}
+
+/* how: of thread 0, or DMM_XFLOW. */
+static void set_pair(unsigned proto, const char *remote, const char *local, unsigned rport,
+		     unsigned lport, dmm_u8 how)
+{
+	struct dmm_xflow_key k = pair_key(proto, remote, local, rport, lport);
+
 	concern(proto, lport);
-	k.remote_port = htons((unsigned short)rport);
-	k.local_port = htons((unsigned short)lport);
-	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xflow), &k, &value, 0), 0);
+	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xflow), &k, &how, 0), 0);
 }
 
 static void set_flow(const char *remote, const char *local, unsigned rport, unsigned lport,
 		     enum dmm_xflow how)
 {
-	set_pair(IPPROTO_TCP, remote, local, rport, lport, how);
+	set_pair(IPPROTO_TCP, remote, local, rport, lport, (dmm_u8)how);
 }
 
 static void own_flow(const char *remote, const char *local, unsigned rport, unsigned lport)
@@ -241,16 +168,20 @@ static void own_flow(const char *remote, const char *local, unsigned rport, unsi
 	set_flow(remote, local, rport, lport, DMM_XFLOW_LIVE);
 }
 
-static void set_port(const char *local, unsigned port, enum dmm_xport how)
+static void put_port(const char *local, unsigned port, struct dmm_xport_value value)
 {
-	struct dmm_xport_key k = {.proto = IPPROTO_TCP};
-	struct dmm_xport_value value = {.owned = how == DMM_XPORT_OWNED,
-					.left = how == DMM_XPORT_LEFT};
+	struct dmm_xport_key k = {.proto = IPPROTO_TCP, .port = htons((unsigned short)port)};
 
 	mapped(k.local, local);
 	concern(IPPROTO_TCP, port);
-	k.port = htons((unsigned short)port);
 	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xport), &k, &value, 0), 0);
+}
+
+static void set_port(const char *local, unsigned port, enum dmm_xport how)
+{
+	put_port(local, port,
+		 (struct dmm_xport_value){.owned = how == DMM_XPORT_OWNED,
+					  .left = how == DMM_XPORT_LEFT});
 }
 
 static void own_port(const char *local, unsigned port)
@@ -614,34 +545,14 @@ static int given_to(void)
 	return thread;
 }
 
-static struct dmm_xflow_key key_of(unsigned rport, unsigned lport)
-{
-	struct dmm_xflow_key k = {.remote_port = htons((unsigned short)rport),
-				  .local_port = htons((unsigned short)lport),
-				  .proto = IPPROTO_TCP};
-
-	mapped(k.remote, "192.0.2.2");
-	mapped(k.local, "192.0.2.1");
-	return k;
-}
-
 static void thread_flow(unsigned rport, unsigned lport, enum dmm_xflow how, unsigned thread)
 {
-	struct dmm_xflow_key k = key_of(rport, lport);
-	dmm_u8 value = DMM_XFLOW(how, thread);
-
-	concern(IPPROTO_TCP, lport);
-	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xflow), &k, &value, 0), 0);
+	set_pair(IPPROTO_TCP, "192.0.2.2", "192.0.2.1", rport, lport, DMM_XFLOW(how, thread));
 }
 
 static void thread_port(unsigned port, unsigned owned, unsigned left)
 {
-	struct dmm_xport_key k = {.proto = IPPROTO_TCP, .port = htons((unsigned short)port)};
-	struct dmm_xport_value value = {.owned = (dmm_u8)owned, .left = (dmm_u8)left};
-
-	mapped(k.local, "192.0.2.1");
-	concern(IPPROTO_TCP, port);
-	CU_ASSERT_EQUAL(bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xport), &k, &value, 0), 0);
+	put_port("192.0.2.1", port, (struct dmm_xport_value){(dmm_u8)owned, (dmm_u8)left});
 }
 
 /* A flow, and what an ICMP error says of it, go to its thread, and what has lingered, too. */
@@ -726,7 +637,7 @@ static void test_wrong_queue(void)
  */
 static void test_begun(void)
 {
-	struct dmm_xflow_key k = key_of(2000, 445);
+	struct dmm_xflow_key k = pair_key(IPPROTO_TCP, "192.0.2.2", "192.0.2.1", 2000, 445);
 	struct frame f = tcp4("192.0.2.2", "192.0.2.1", 2000, 445);
 	int map = bpf_map__fd(skel->maps.dmm_xsyn);
 	dmm_u8 thread = 1;

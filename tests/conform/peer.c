@@ -189,6 +189,17 @@ void peer_forget(void)
 	peer.tail = peer.head;
 }
 
+int peer_dial(const char *congestion)
+{
+	struct dmm_addr remote = {.port = peer.port}, local = {.port = 80};
+	struct engine_options options = {.congestion = congestion};
+
+	addr_parse_ip("10.0.0.9", remote.ip);
+	addr_parse_ip("10.0.0.2", local.ip);
+	return engine_native.connect(peer.e, &remote, &local, &options, &peer, peer.now,
+				     &peer.conn);
+}
+
 void peer_join(const struct given *syn)
 {
 	struct given g = *syn;

@@ -64,6 +64,8 @@ void peer_quiet(void);
 void peer_forget(void); /* what was sent does not matter */
 /* The handshake, the peer calls. syn: its options. The engine's next number is 1, as the peer's. */
 void peer_join(const struct given *syn);
+/* We call, with this congestion control; NULL: the engine's own choice. Returns as connect(). */
+int peer_dial(const char *congestion);
 void peer_send(size_t len); /* the application sends */
 /* The next segment: data. */
 void peer_expect(uint32_t seq, uint32_t len);

@@ -144,9 +144,10 @@ near_listens() { in_near ss -Hltn "sport = :$1" | grep -q .; }
 # A refusal from there is an answer.
 link_works() { in_near timeout 5 "$HAZARD" connect "$1" 9 | grep -q ECONNREFUSED; }
 
-# A test may have another link.
+# A test may have another link, or one with QUEUES.
 link_hosts() {
-	local q=${DMM_THREADS:+numrxqueues $DMM_THREADS numtxqueues $DMM_THREADS}
+	local n=${QUEUES:-${DMM_THREADS:-}} q
+	q=${n:+numrxqueues $n numtxqueues $n}
 	# shellcheck disable=SC2086
 	ip link add near0 netns "$NEAR" $q type veth peer name far0 $q netns "$FAR"
 }
@@ -354,6 +355,14 @@ far_nginx() { # a server on far, port 8080, its files in $TMP/www
 	echo small >"$TMP/www/small"
 	spawn far-nginx in_far nginx -c "$TMP/far-nginx.conf"
 	wait_for far_listens 8080
+}
+small() { # small URL...: far_nginx's from each, over connections of their own, 60 in all; how many came
+	local urls=() u i
+	for u in "$@"; do
+		for ((i = 0; i < 60 / $#; i++)); do urls+=("$u"); done
+	done
+	curl -sS --no-progress-meter -m 20 -H 'Connection: close' -Z --parallel-immediate --parallel-max 60 "${urls[@]}" |
+		grep -c '^small$' || true
 }
 
 cleanup() {

@@ -5,25 +5,11 @@
 # shellcheck source=tests/net/lib.sh
 . "$(dirname "$0")/lib.sh"
 need nginx
-link_hosts() {
-	local q="numrxqueues 4 numtxqueues 4"
-	# shellcheck disable=SC2086
-	ip link add near0 netns "$NEAR" $q type veth peer name far0 $q netns "$FAR"
-}
+QUEUES=4
 setup "$@"
 far_nginx
 nginx_config near-nginx "$TMP/www" "$NEAR4:8081" "[$NEAR6]:8081"
-
-# fetch URL...: from each over connections of their own, 60 in all; how many came
-fetch() {
-	local urls=() u i
-	for u in "$@"; do
-		for ((i = 0; i < 60 / $#; i++)); do urls+=("$u"); done
-	done
-	curl -sS --no-progress-meter -m 20 -H 'Connection: close' -Z --parallel-immediate --parallel-max 60 "${urls[@]}" |
-		grep -c '^small$' || true
-}
-export -f fetch
+export -f small
 
 # ring NAME: how full it was lately, in thousandths; nothing if it is not told
 ring() {
@@ -52,9 +38,9 @@ for how in native generic tc; do
 	wait_for near_listens 8081
 	mark
 	check "$how: 60 connections" equal "$(run_managed web bash -c \
-		"fetch http://$FAR4:8080/small http://[$FAR6]:8080/small")" 60
+		"small http://$FAR4:8080/small http://[$FAR6]:8080/small")" 60
 	check "$how: 60 connections to a server" equal \
-		"$(in_far bash -c "fetch http://$NEAR4:8081/small http://[$NEAR6]:8081/small")" 60
+		"$(in_far bash -c "small http://$NEAR4:8081/small http://[$NEAR6]:8081/small")" 60
 	check_dmm "$how: the instance carried them" at_least "$(since connections_opened)" 60
 	check_dmm "$how: the server's, too" at_least "$(since connections_accepted)" 60
 	check_dmm "$how: nothing arrived where nobody looks" equal "$(since xdp_pass_no_socket)" 0

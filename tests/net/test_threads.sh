@@ -5,11 +5,7 @@
 # shellcheck source=tests/net/lib.sh
 . "$(dirname "$0")/lib.sh"
 need nginx python3
-link_hosts() {
-	local q="numrxqueues 4 numtxqueues 4"
-	# shellcheck disable=SC2086
-	ip link add near0 netns "$NEAR" $q type veth peer name far0 $q netns "$FAR"
-}
+QUEUES=4
 setup "$@"
 [ "$DMM_BASELINE" != 1 ] || skip_all "there are no threads in the baseline"
 far_nginx
@@ -19,14 +15,6 @@ want=$(sum "$TMP/www/big")
 
 threads() { # threads NUMBER MODE [STACK OPTION]: the configuration
 	config | sed "s/engine: $DMM_ENGINE,/& threads: $1,/; s/driver: xsk/&, mode: $2/; s/, proto: tcp//"
-}
-small() { # small URL...: from each over connections of their own, 60 in all; how many came
-	local urls=() u i
-	for u in "$@"; do
-		for ((i = 0; i < 60 / $#; i++)); do urls+=("$u"); done
-	done
-	curl -sS --no-progress-meter -m 20 -H 'Connection: close' -Z --parallel-immediate --parallel-max 60 "${urls[@]}" |
-		grep -c '^small$' || true
 }
 big() { # big DIRECTORY URL: 8 downloads at a time; how many are right
 	local args=() i

@@ -465,7 +465,8 @@ static int set(const struct bpf_map *map, const void *key, const void *value, dm
 	return 0;
 }
 
-/* So many more entries have this local port: it concerns the instance as long as there is one. */
+/* So many more entries have this local port: it concerns the instance as long as there is one. The
+ * lock is held. */
 static void concern(struct xdp *x, dmm_u8 proto, dmm_u16 port, int more)
 {
 	dmm_u32 *users = &x->users[proto == IPPROTO_UDP][port];
@@ -473,13 +474,8 @@ static void concern(struct xdp *x, dmm_u8 proto, dmm_u16 port, int more)
 
 	if (!more)
 		return;
-	pthread_mutex_lock(&x->lock);
 	*users += (dmm_u32)more;
-	if (*users)
-		__atomic_or_fetch(word, bit, __ATOMIC_RELAXED);
-	else
-		__atomic_and_fetch(word, ~bit, __ATOMIC_RELAXED);
-	pthread_mutex_unlock(&x->lock);
+	__atomic_store_n(word, *users ? *word | bit : *word & ~bit, __ATOMIC_RELAXED);
 }
 
 static struct dmm_xflow_key flow_key(dmm_u8 proto, const struct dmm_addr *remote,
@@ -505,7 +501,9 @@ int xdp_flow_set(struct xdp *x, unsigned thread, const struct dmm_addr *remote,
 
 	r = set(x->skel->maps.dmm_xflow, &k, how == DMM_XFLOW_NONE ? NULL : &value,
 		how == DMM_XFLOW_LIVE ? BPF_NOEXIST : BPF_ANY, &more);
+	pthread_mutex_lock(&x->lock);
 	concern(x, IPPROTO_TCP, local->port, more);
+	pthread_mutex_unlock(&x->lock);
 	return r;
 }
 
@@ -529,8 +527,8 @@ int xdp_udp_set(struct xdp *x, unsigned thread, const struct dmm_addr *remote,
 		other = left_take(x, &k, 0);
 		r = set(map, &k, other ? &other : NULL, BPF_ANY, &more);
 	}
-	pthread_mutex_unlock(&x->lock);
 	concern(x, IPPROTO_UDP, local->port, more);
+	pthread_mutex_unlock(&x->lock);
 	return r;
 }
 
@@ -552,7 +550,7 @@ int xdp_port_set(struct xdp *x, unsigned thread, const struct dmm_addr *local, e
 	else if (how == DMM_XPORT_LEFT)
 		v.left |= bit;
 	r = set(map, &k, v.owned || v.left ? &v : NULL, BPF_ANY, &more);
-	pthread_mutex_unlock(&x->lock);
 	concern(x, IPPROTO_TCP, local->port, more);
+	pthread_mutex_unlock(&x->lock);
 	return r;
 }

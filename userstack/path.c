@@ -190,10 +190,8 @@ uint16_t owned_choose_port(struct stack *s, const struct dmm_addr *remote,
  * to the same far end while its packets would come to us. Each thread has its part of it. */
 static void path_choose_ports(struct stack *s)
 {
-	unsigned share;
-
 	_cleanup_fclose_ FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
-	unsigned lo = 32768, hi = 60999;
+	unsigned lo = 32768, hi = 60999, share;
 
 	if (f && fscanf(f, "%u %u", &lo, &hi) != 2)
 		log_warn("cannot read ip_local_port_range; assuming %u to %u", lo, hi);
@@ -433,8 +431,6 @@ static void path_route(void *ctx, const dmm_u8 ip[16], unsigned plen, int type,
 	char text[ADDR_STRLEN];
 	int r;
 
-	if (s->thread)
-		return; /* the first does it */
 	r = type < 0 ? hold_route_del(s->hold, ip, plen)
 		     : hold_route_set(s->hold, ip, plen, (enum dmm_route_type)type, source);
 	if (r < 0 && stack_may_complain(s))
@@ -466,7 +462,7 @@ int path_open(struct stack *s)
 	s->net_host = (struct net_host){
 		.ctx = s,
 		.addr = path_addr,
-		.route = path_route,
+		.route = s->thread ? NULL : path_route, /* the first does it */
 		.send = path_send,
 		.unreachable = path_unreachable,
 		.gone = path_gone,

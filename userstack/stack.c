@@ -1,23 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A thread of an instance from start to end, and the loop in between. */
-#include <asm/socket.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 
 #include "lib/base/log.h"
 #include "lib/base/util.h"
-#include "loader/attach.h"
-#include "loader/maps.h"
 #include "userstack/port/ports.h"
 #include "userstack/stack.h"
 

@@ -138,11 +138,13 @@ static void net_set_routes(struct net *n, const struct route_table *now, bool al
 	struct route_table none, was = n->routes;
 
 	n->routes = *now;
-	sources_table(&n->sources, &was, &n->routes);
-	route_table_diff(&was, &n->routes, net_route, n);
-	route_table_init(&none);
-	if (all)
-		route_table_diff(&none, &n->routes, net_route, n);
+	if (n->host->route) {
+		sources_table(&n->sources, &was, &n->routes);
+		route_table_diff(&was, &n->routes, net_route, n);
+		route_table_init(&none);
+		if (all)
+			route_table_diff(&none, &n->routes, net_route, n);
+	}
 	route_table_fini(&was);
 	n->routes_gen++;
 }

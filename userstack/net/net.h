@@ -21,7 +21,7 @@ struct net_host {
 	/* Own addresses came and went. */
 	void (*addr)(void *ctx, const dmm_u8 ip[16], bool add);
 	/* What to publish: type is an enum dmm_route_type, -1: withdrawn; source: as in struct
-	 * dmm_route. */
+	 * dmm_route. NULL: another thread does, and sources are not asked for. */
 	void (*route)(void *ctx, const dmm_u8 ip[16], unsigned plen, int type,
 		      const dmm_u8 source[16]);
 	/* Put the IP packet on the wire; mss as with net_output(). */

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # One fuzz target for a while: run.sh NAME PROGRAM CORPUS WORK_DIR SECONDS. What it finds on the way is kept
-# in WORK_DIR/corpus, what breaks it in WORK_DIR as well. $DMM_FUZZ_SECONDS: how long instead.
+# in WORK_DIR/corpus, what breaks it in WORK_DIR as well. Other tests go before it, which have more to do
+# in their time. $DMM_FUZZ_SECONDS: how long instead.
 # $DMM_FUZZ_KEEP: what is new then goes to CORPUS, to be committed.
 set -eu
 name=$1 program=$2 seeds=$3 work=$4
 seconds=${DMM_FUZZ_SECONDS:-$5}
 mkdir -p "$work/corpus"
 r=0
-"$program" "$work/corpus" "$seeds" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
+nice -n 19 "$program" "$work/corpus" "$seeds" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
 	-rss_limit_mb=2048 -verbosity=1 -print_final_stats=1 -artifact_prefix="$work/" \
 	>"$work/log" 2>&1 || r=$?
 if [ $r != 0 ]; then

@@ -48,6 +48,7 @@ static inline void invariant_conn(const struct engine_conn *c)
 	INVARIANT(c->sacked == count[SENT_SACKED]);
 	INVARIANT(c->lost == count[SENT_LOST]);
 	INVARIANT(c->cwnd >= c->mss || c->congestion >= CONGESTION_REDUCE);
+	INVARIANT(!c->rate || c->rate->pace);
 	INVARIANT(seq_le(c->snd_una, c->snd_nxt));
 	INVARIANT(seq_le(c->rcv_read, c->rcv_nxt));
 	if (c->gaps)

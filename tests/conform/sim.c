@@ -266,7 +266,7 @@ static void app_write(struct sim_app *a)
 		if ((size_t)r < n)
 			return;
 	}
-	if (!a->finished) {
+	if (!a->finished && !a->more) {
 		a->finished = true;
 		CU_ASSERT_EQUAL(engine_native.shutdown(a->conn), 0);
 	}
@@ -328,12 +328,14 @@ static void *host_accepted(void *ctx, void *user, struct engine_conn *c,
 {
 	struct sim_end *end = ctx;
 	struct sim_app *a = &end->app[end->apps];
+	struct engine_options options = {.congestion = end->sim->congestion};
 
 	(void)user;
 	(void)remote;
 	(void)local;
 	if (end->apps == SIM_APPS)
 		return NULL;
+	CU_ASSERT_EQUAL(engine_native.set_options(c, &options), 0);
 	end->apps++;
 	*a = (struct sim_app){.end = end,
 			      .conn = c,
@@ -398,7 +400,7 @@ void sim_start(struct sim *s, uint64_t seed, const struct sim_link *link)
 
 struct sim_app *sim_connect(struct sim *s, uint64_t total, bool v6)
 {
-	static const struct engine_options none;
+	struct engine_options options = {.congestion = s->congestion};
 	struct sim_end *end = &s->end[0];
 	struct sim_app *a = &end->app[end->apps];
 	struct dmm_addr remote = {.port = 80}, local = {.port = (dmm_u16)(50000 + end->apps++)};
@@ -407,7 +409,7 @@ struct sim_app *sim_connect(struct sim *s, uint64_t total, bool v6)
 	addr_parse_ip(ips[1][v6], remote.ip);
 	addr_parse_ip(ips[0][v6], local.ip);
 	CU_ASSERT_EQUAL_FATAL(
-		engine_native.connect(end->e, &remote, &local, &none, a, s->now, &a->conn), 0);
+		engine_native.connect(end->e, &remote, &local, &options, a, s->now, &a->conn), 0);
 	end->next = s->now;
 	return a;
 }

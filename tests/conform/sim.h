@@ -33,6 +33,7 @@ struct sim_app {
 	struct sim_end *end;
 	struct engine_conn *conn;
 	uint64_t total, sent, received;
+	bool more;	    /* total may grow: it does not close */
 	uint64_t read_rate; /* bytes a second; 0: at once */
 	uint64_t read_at;
 	bool connected, eof, failed, finished, closed, released, bad;
@@ -72,7 +73,8 @@ struct sim {
 	uint64_t server_total; /* what each accepted application writes */
 	uint64_t server_read_rate;
 	uint64_t drops, corrupted, marks;
-	uint32_t super; /* engine_config.super of both */
+	uint32_t super;		/* engine_config.super of both */
+	const char *congestion; /* of what is connected or accepted; NULL: the engine's choice */
 };
 
 void sim_start(struct sim *s, uint64_t seed, const struct sim_link *link);

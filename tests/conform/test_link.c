@@ -28,22 +28,25 @@ static void check_empty(const struct sim *s)
 		const struct engine *e = s->end[i].e;
 
 		CU_ASSERT_EQUAL(e->chunks.used, 0);
-		CU_ASSERT_EQUAL(e->sents.used, 0);
+		CU_ASSERT_EQUAL(e->sents.used + e->rated.used + e->bbrs.used, 0);
 		CU_ASSERT_EQUAL(e->gaps.used, 0);
 		CU_ASSERT_EQUAL(e->conns.used, 0);
 		CU_ASSERT_EQUAL(e->table.used, 0);
 	}
 }
 
-/* Both directions; returns the virtual seconds it took. */
+/* Both directions, with the one or the other congestion control; returns the virtual seconds it
+ * took. */
 static double transfer(uint64_t seed, const struct sim_link *link, uint64_t up, uint64_t down,
 		       uint64_t limit, const struct native_tune *tune)
 {
+	static const char *const congestion[] = {NULL, "newreno", "bbr", "dctcp"};
 	struct sim_app *a;
 	uint64_t began;
 	unsigned failures = CU_get_number_of_failures();
 
 	sim_start(&sim, seed, link);
+	sim.congestion = congestion[seed / 8 % ARRAY_SIZE(congestion)];
 	for (unsigned i = 0; tune && i < 2; i++)
 		sim.end[i].e->tune = *tune;
 	sim.server_total = down;

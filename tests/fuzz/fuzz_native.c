@@ -77,7 +77,7 @@ static void host_event(void *ctx, void *user, unsigned events, int error)
 /* What rules may ask for, and nothing. */
 static struct engine_options options_of(unsigned how)
 {
-	static const char *const congestion[] = {NULL, "cubic", "newreno", "dctcp"};
+	static const char *const congestion[] = {NULL, "cubic", "newreno", "dctcp", "bbr"};
 
 	return (struct engine_options){.congestion = congestion[how % ARRAY_SIZE(congestion)]};
 }

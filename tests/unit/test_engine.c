@@ -445,7 +445,7 @@ static void check_congestion(const struct end *e, const char *name)
 /* Connections of one engine have what each was to have; what an engine has not, it refuses. */
 static void test_options(void)
 {
-	static const char *const name[] = {"cubic", "newreno", "dctcp"};
+	static const char *const name[] = {"cubic", "newreno", "dctcp", "bbr"};
 	struct dmm_addr local = addr("10.0.0.1", 61000), remote = addr("10.0.0.2", 80);
 	const struct engine_options none = {.congestion = "none"};
 	struct engine_conn *c;

@@ -58,6 +58,8 @@ static int native_start(struct engine **ret, const struct engine_config *c)
 	pool_init(&e->chunks, sizeof(struct chunk), CHUNKS_MAX);
 	pool_init(&e->sents, sizeof(struct sent), SENTS_MAX);
 	pool_init(&e->gaps, sizeof(struct gaps), CONNS_MAX);
+	pool_init(&e->rated, sizeof(struct sent_rated), SENTS_MAX);
+	pool_init(&e->bbrs, sizeof(struct bbr), CONNS_MAX);
 	TAILQ_INIT(&e->out);
 	TAILQ_INIT(&e->events);
 	TAILQ_INIT(&e->half_open);
@@ -99,6 +101,8 @@ static void native_stop(struct engine *e)
 	pool_fini(&e->chunks);
 	pool_fini(&e->sents);
 	pool_fini(&e->gaps);
+	pool_fini(&e->rated);
+	pool_fini(&e->bbrs);
 	table_fini(&e->table);
 	free(e);
 }
@@ -224,8 +228,7 @@ static int native_set_options(struct engine_conn *c, const struct engine_options
 
 	if (!cc)
 		return -EOPNOTSUPP;
-	c->cc = cc;
-	cc->init(c);
+	cc_begin(c, cc);
 	return 0;
 }
 

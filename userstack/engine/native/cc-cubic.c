@@ -23,10 +23,11 @@ static void hystart_begin(const struct engine_conn *c, struct cubic *q)
 	q->samples = q->css_rounds = 0;
 }
 
-static void cubic_init(struct engine_conn *c)
+static bool cubic_init(struct engine_conn *c)
 {
 	c->cc_state.cubic = (struct cubic){0};
 	hystart_begin(c, &c->cc_state.cubic);
+	return true;
 }
 
 /* The delay grows: the queue does. First slow start becomes slower; if it was no mistake, it ends.
@@ -136,4 +137,5 @@ const struct cc_ops cc_cubic = {
 	.grow = cubic_grow,
 	.shrink = cubic_shrink,
 	.restart = cubic_restart,
+	.undo = cubic_restart,
 };

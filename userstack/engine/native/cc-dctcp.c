@@ -5,9 +5,10 @@
 
 #define DCTCP_GAIN (1.0 / 16)
 
-static void dctcp_init(struct engine_conn *c)
+static bool dctcp_init(struct engine_conn *c)
 {
 	c->cc_state.dctcp = (struct dctcp){.window_end = c->snd_nxt, .alpha = 1};
+	return true;
 }
 
 static void dctcp_grow(struct engine_conn *c, uint32_t bytes, uint32_t rtt_us)

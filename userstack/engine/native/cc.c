@@ -31,9 +31,10 @@ uint32_t cc_avoidance(uint32_t cwnd, uint32_t mss, uint32_t bytes, uint32_t *cre
 	return cwnd + mss;
 }
 
-static void newreno_init(struct engine_conn *c)
+static bool newreno_init(struct engine_conn *c)
 {
 	c->cc_state.newreno_credit = 0;
+	return true;
 }
 
 static void newreno_grow(struct engine_conn *c, uint32_t bytes, uint32_t rtt_us)
@@ -59,10 +60,23 @@ const struct cc_ops cc_newreno = {
 
 const struct cc_ops *cc_find(const char *name)
 {
-	static const struct cc_ops *const controls[] = {&cc_cubic, &cc_newreno, &cc_dctcp};
+	static const struct cc_ops *const controls[] = {&cc_cubic, &cc_newreno, &cc_dctcp, &cc_bbr};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(controls); i++)
 		if (!strcmp(controls[i]->name, name))
 			return controls[i];
 	return NULL;
+}
+
+void cc_end(struct engine_conn *c)
+{
+	if (c->cc->fini)
+		c->cc->fini(c);
+}
+
+void cc_begin(struct engine_conn *c, const struct cc_ops *cc)
+{
+	cc_end(c);
+	c->cc_state = (union cc_state){0};
+	c->cc = cc->init(c) ? cc : &cc_newreno;
 }

@@ -39,6 +39,8 @@ static ssize_t conn_append(struct engine_conn *c, const void *data, size_t len)
 		return -EPIPE;
 	if (!conn_synchronized(c))
 		return -ENOTCONN;
+	if (c->rate)
+		rate_check(c);
 	n = stream_write(&c->tx, &c->e->chunks, c->snd_una, c->snd_end, data,
 			 MIN(len, send_free(c)));
 	c->snd_end += (uint32_t)n;
@@ -60,6 +62,8 @@ unsigned conn_reserve(struct engine_conn *c, size_t len, struct iovec *iov, unsi
 {
 	if (!conn_synchronized(c) || c->fin_queued)
 		return 0;
+	if (c->rate)
+		rate_check(c);
 	return stream_reserve(&c->tx, &c->e->chunks, c->snd_una, c->snd_end, MIN(len, send_free(c)),
 			      iov, n);
 }

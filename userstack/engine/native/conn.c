@@ -124,6 +124,7 @@ void conn_end(struct engine_conn *c)
 	wheel_disarm(&e->wheel, &c->timer);
 	while ((t = TAILQ_FIRST(&c->sent)))
 		sent_free(c, t);
+	cc_end(c);
 	stream_fini(&c->tx, &e->chunks);
 	gap_free(c);
 	if (c->closed || !c->host_knows)

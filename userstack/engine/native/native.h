@@ -6,8 +6,9 @@
  * all else that a segment can mean. fast/ack.c: what an acknowledgment does. slow/loss.c: what was
  * lost (RACK, TLP, RTO); slow/recovery.c: how fast it is sent again; slow/mtu.c: how large a
  * segment may be; slow/gap.c: bytes out of order, SACK. fast/output.c: which segments go;
- * fast/packet.c: how one looks. Life: slow/open.c handshakes, slow/cookie.c SYN cookies,
- * slow/close.c FIN, reset and TIME-WAIT, slow/timer.c. udp.c has nothing to do with all of that.
+ * fast/packet.c: how one looks; rate.c: how fast they arrive. Life: slow/open.c handshakes,
+ * slow/cookie.c SYN cookies, slow/close.c FIN, reset and TIME-WAIT, slow/timer.c. udp.c has nothing
+ * to do with all of that.
  *
  * A connection that has something to send is queued, and has its turn at the end of poll(): so a
  * batch of received packets makes one acknowledgment and one burst. Sequence space that was sent is
@@ -19,8 +20,10 @@
 #include <sys/queue.h>
 
 #include "userstack/engine.h"
+#include "userstack/engine/native/bbr.h"
 #include "userstack/engine/native/cc.h"
 #include "userstack/engine/native/pool.h"
+#include "userstack/engine/native/rate.h"
 #include "userstack/engine/native/segment.h"
 #include "userstack/engine/native/seq.h"
 #include "userstack/engine/native/stream.h"
@@ -92,6 +95,12 @@ struct sent {
 };
 TAILQ_HEAD(sent_list, sent);
 
+/* What each segment is where the congestion control wants samples: see conn.rate. */
+struct sent_rated {
+	struct sent sent;
+	struct sent_rate rate;
+};
+
 /* How the congestion window is ruled. */
 enum congestion {
 	CONGESTION_OPEN,
@@ -145,6 +154,7 @@ struct engine_conn {
 	uint32_t flying, sacked, lost; /* bytes in each state */
 	uint32_t cwnd, ssthresh;       /* bytes */
 	uint32_t full_end;	       /* if cwnd_full: what was sent when something waited last */
+	struct rate *rate;	       /* the congestion control's, if it wants samples */
 	struct stream tx;
 	struct sent_list sent, flight, missing; /* all; FLYING; LOST */
 	uint64_t due[DUES];
@@ -254,6 +264,7 @@ struct engine {
 	struct table table;
 	struct wheel wheel;
 	struct pool conns, chunks, sents, gaps;
+	struct pool rated, bbrs;      /* instead of sents, and beside a connection that has BBR */
 	struct conn_list out, events; /* to be served, to be reported */
 	struct conn_list half_open, unreported, time_wait;
 	struct conn_list ended; /* the host has not closed them yet */
@@ -284,6 +295,15 @@ static inline uint32_t conn_flying(const struct engine_conn *c)
 	uint32_t gone = c->sack ? 0 : c->dupacks * c->mss;
 
 	return c->flying > gone ? c->flying - gone : 0;
+}
+/* Where its struct sent are from. */
+static inline struct pool *conn_sents(const struct engine_conn *c)
+{
+	return c->rate ? &c->e->rated : &c->e->sents;
+}
+static inline struct sent_rate *sent_rate(struct sent *t)
+{
+	return &((struct sent_rated *)t)->rate;
 }
 static inline bool conn_synchronized(const struct engine_conn *c)
 {

@@ -40,6 +40,8 @@ void ack_delivered(struct engine_conn *c, struct delivery *d, struct sent *t, ui
 	uint64_t rtt = now - t->at;
 
 	d->bytes += t->end - t->seq;
+	if (c->rate)
+		rate_delivered(c, t);
 	if (!t->again) {
 		if (mtu_exceeded(c, t))
 			mtu_passed(c, t);
@@ -170,6 +172,8 @@ void ack_receive(struct engine_conn *c, const struct segment *s)
 			conn_queue(c);
 		return;
 	}
+	if (c->rate)
+		rate_check(c);
 	d.ece = c->ecn && (s->flags & TCP_ECE);
 	d.dup = s->ack == c->snd_una && !s->len && !window && !(s->flags & TCP_FIN);
 	if (seq_lt(c->snd_una, s->ack))

@@ -112,7 +112,7 @@ static void output_segment(struct engine_conn *c, uint32_t seq, size_t len, uint
  */
 static bool output_add(struct engine_conn *c, uint32_t len, bool fin)
 {
-	struct sent *t = pool_get(&c->e->sents);
+	struct sent *t = pool_get(conn_sents(c));
 
 	if (!t)
 		return false;
@@ -128,6 +128,8 @@ static bool output_add(struct engine_conn *c, uint32_t len, bool fin)
 	TAILQ_INSERT_TAIL(&c->sent, t, entry);
 	TAILQ_INSERT_TAIL(&c->flight, t, time_entry);
 	c->flying += t->end - t->seq;
+	if (c->rate)
+		rate_sent(c, t);
 	c->snd_nxt = t->end;
 	c->fin_sent |= fin;
 	return true;
@@ -159,6 +161,8 @@ bool output_again(struct engine_conn *c, struct sent *t)
 	t->again = true;
 	c->resent++;
 	sent_set_state(c, t, SENT_FLYING);
+	if (c->rate)
+		rate_sent(c, t);
 	if (!c->undo_again++)
 		c->undo_ts = conn_ts(c);
 	if (t == TAILQ_FIRST(&c->sent))
@@ -176,17 +180,30 @@ static bool output_wait(struct engine_conn *c)
 	return true;
 }
 
-/* len bytes went: when is the next to go? Twice the window in a round trip in slow start, else 1.2
- * of it. */
+/* In bytes a second; 0: no limit. A congestion control that has its own says so; of a window it is
+ * twice what that makes in slow start, else 1.2 of it. */
+static uint64_t output_rate(const struct engine_conn *c)
+{
+	uint64_t rate;
+
+	if (c->rate)
+		return c->rate->pace;
+	if (c->srtt_us < PACE_RTT_MIN_US)
+		return 0;
+	rate = (uint64_t)c->cwnd * 1000000 / c->srtt_us;
+	return MAX(c->cwnd < c->ssthresh ? 2 * rate : rate * 6 / 5, 1ull);
+}
+
+/* len bytes went: when is the next to go? */
 static void output_pace(struct engine_conn *c, uint32_t len)
 {
-	uint64_t rate; /* bytes a second */
+	uint64_t rate;
 
-	if (!c->e->tune.pacing || c->unpaced || c->srtt_us < PACE_RTT_MIN_US)
+	if (!c->e->tune.pacing || c->unpaced)
 		return;
-	rate = (uint64_t)c->cwnd * 1000000 / c->srtt_us;
-	rate = c->cwnd < c->ssthresh ? 2 * rate : rate * 6 / 5;
-	c->pace_at = MAX(c->pace_at, c->e->now) + len * SECOND / MAX(rate, 1ull);
+	rate = output_rate(c);
+	if (rate)
+		c->pace_at = MAX(c->pace_at, c->e->now) + len * SECOND / rate;
 }
 
 static bool output_fits(struct engine_conn *c, uint32_t len)
@@ -275,7 +292,7 @@ static void output_new(struct engine_conn *c)
 	bool fin = false;
 
 	/* After a pause nothing is known of the path any more (RFC 5681, 4.1). */
-	if (left && !c->flying && c->sent_at && c->e->now - c->sent_at > conn_rto(c)) {
+	if (left && !c->rate && !c->flying && c->sent_at && c->e->now - c->sent_at > conn_rto(c)) {
 		c->cwnd = MIN(c->cwnd, cc_initial_window(c->mss));
 		if (c->cc->restart)
 			c->cc->restart(c);

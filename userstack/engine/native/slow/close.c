@@ -109,6 +109,7 @@ void close_time_wait(struct engine_conn *c)
 	struct engine *e = c->e;
 
 	c->state = TCP_TIME_WAIT;
+	cc_end(c);
 	for (unsigned i = 0; i < DUES; i++)
 		c->due[i] = NEVER;
 	conn_set_due(c, DUE_LIFE, e->now + TIME_WAIT);

@@ -70,7 +70,7 @@ void sent_free(struct engine_conn *c, struct sent *t)
 	if (c->sack_at == t)
 		c->sack_at = NULL;
 	TAILQ_REMOVE(&c->sent, t, entry);
-	pool_put(&c->e->sents, t);
+	pool_put(conn_sents(c), t);
 }
 
 void sent_cut(struct engine_conn *c, struct sent *t, uint32_t at)
@@ -81,11 +81,12 @@ void sent_cut(struct engine_conn *c, struct sent *t, uint32_t at)
 
 bool sent_split(struct engine_conn *c, struct sent *t, uint32_t at)
 {
-	struct sent *rest = pool_get(&c->e->sents);
+	struct pool *pool = conn_sents(c);
+	struct sent *rest = pool_get(pool);
 
 	if (!rest)
 		return false;
-	*rest = *t;
+	memcpy(rest, t, pool->size);
 	rest->seq = t->end = at;
 	t->fin = false;
 	TAILQ_INSERT_AFTER(&c->sent, t, rest, entry);
@@ -179,6 +180,13 @@ static uint64_t reorder_window(const struct engine_conn *c)
 	return MIN(us, c->srtt_us) * 1000;
 }
 
+static void sent_set_lost(struct engine_conn *c, struct sent *t)
+{
+	sent_set_state(c, t, SENT_LOST);
+	if (c->rate)
+		rate_lost(c, t);
+}
+
 /* False: it was too large, which is no congestion. */
 static bool loss_mark(struct engine_conn *c, struct sent *t)
 {
@@ -186,7 +194,7 @@ static bool loss_mark(struct engine_conn *c, struct sent *t)
 		mtu_lost(c, t);
 		return false;
 	}
-	sent_set_state(c, t, SENT_LOST);
+	sent_set_lost(c, t);
 	return true;
 }
 
@@ -240,7 +248,7 @@ void loss_all(struct engine_conn *c)
 	memset(c->sack_done, 0, sizeof(c->sack_done));
 	TAILQ_FOREACH(t, &c->sent, entry)
 	if (t->state == SENT_FLYING || (reneged && t->state == SENT_SACKED))
-		sent_set_state(c, t, SENT_LOST);
+		sent_set_lost(c, t);
 }
 
 /* RFC 8985, 7.3: a probe is sent if nothing says yet that anything is wrong. */

@@ -57,7 +57,7 @@ static void open_negotiate(struct engine_conn *c, const struct segment *s)
 	c->snd_wnd = c->snd_wnd_max = s->window;
 	c->snd_wl1 = s->seq;
 	c->cwnd = cc_initial_window(c->mss);
-	c->cc->init(c);
+	cc_begin(c, c->cc);
 }
 
 static void open_from(struct engine_conn *c)

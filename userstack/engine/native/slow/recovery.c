@@ -35,7 +35,7 @@ void recovery_enter(struct engine_conn *c, enum congestion how)
 
 static void recovery_leave(struct engine_conn *c)
 {
-	if (c->congestion == CONGESTION_RECOVER || c->congestion == CONGESTION_REDUCE)
+	if (!c->rate && c->congestion != CONGESTION_LOSS)
 		c->cwnd = MAX(c->ssthresh, 2 * c->mss);
 	c->congestion = CONGESTION_OPEN;
 	c->dupacks = 0;
@@ -55,8 +55,8 @@ static void recovery_undo(struct engine_conn *c)
 	c->dupacks = 0;
 	c->frto = 0;
 	c->cwr_out = false;
-	if (c->cc->restart)
-		c->cc->restart(c);
+	if (c->cc->undo)
+		c->cc->undo(c);
 	while ((t = TAILQ_FIRST(&c->missing)))
 		sent_set_state(c, t, SENT_FLYING);
 }
@@ -136,6 +136,23 @@ static void recovery_grow(struct engine_conn *c, const struct delivery *d)
 		c->cc->grow(c, d->acked, us);
 }
 
+/* Where the congestion control leaves it to us between its reductions. */
+static void recovery_window(struct engine_conn *c, const struct delivery *d, bool lost)
+{
+	switch ((enum congestion)c->congestion) {
+	case CONGESTION_OPEN:
+		recovery_grow(c, d);
+		break;
+	case CONGESTION_LOSS:
+		c->cc->grow(c, d->bytes, 0);
+		break;
+	case CONGESTION_RECOVER:
+	case CONGESTION_REDUCE:
+		recovery_prr(c, d, lost);
+		break;
+	}
+}
+
 void recovery_ack(struct engine_conn *c, const struct segment *s, const struct delivery *d,
 		  bool lost)
 {
@@ -150,18 +167,10 @@ void recovery_ack(struct engine_conn *c, const struct segment *s, const struct d
 		recovery_enter(c, CONGESTION_RECOVER);
 	else if (d->ece && c->congestion == CONGESTION_OPEN && seq_le(c->ecn_from, c->snd_una))
 		recovery_enter(c, CONGESTION_REDUCE);
-	switch ((enum congestion)c->congestion) {
-	case CONGESTION_OPEN:
-		recovery_grow(c, d);
-		break;
-	case CONGESTION_LOSS:
-		c->cc->grow(c, d->bytes, 0);
-		break;
-	case CONGESTION_RECOVER:
-	case CONGESTION_REDUCE:
-		recovery_prr(c, d, lost);
-		break;
-	}
+	if (c->rate)
+		rate_finish(c, d->flying, d->bytes);
+	else
+		recovery_window(c, d, lost);
 	/* ACKs come in batches, sending is after them: it was in use for all that was under way */
 	if (seq_le(c->full_end, c->snd_una))
 		c->cwnd_full = false;

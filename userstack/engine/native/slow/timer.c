@@ -72,7 +72,8 @@ static void timer_reorder(struct engine_conn *c)
 		return;
 	if (c->congestion == CONGESTION_OPEN || c->congestion == CONGESTION_REDUCE) {
 		recovery_enter(c, CONGESTION_RECOVER);
-		c->cwnd = conn_flying(c) + c->mss;
+		if (!c->rate)
+			c->cwnd = conn_flying(c) + c->mss;
 	}
 	output_conn(c);
 }

@@ -17,7 +17,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 18
+#define DMM_ABI_VERSION 19
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -251,9 +251,10 @@ enum dmm_congestion {
 	DMM_CONGESTION_CUBIC,
 	DMM_CONGESTION_NEWRENO,
 	DMM_CONGESTION_DCTCP,
+	DMM_CONGESTION_BBR,
 	DMM_CONGESTIONS
 };
-#define DMM_CONGESTION_WORDS "cubic", "newreno", "dctcp" /* from CUBIC on */
+#define DMM_CONGESTION_WORDS "cubic", "newreno", "dctcp", "bbr" /* from CUBIC on */
 
 /* enum dmm_origin: whose a rule is. The operator's come first. */
 enum dmm_origin { DMM_ORIGIN_OPERATOR, DMM_ORIGIN_NRD };

@@ -151,7 +151,7 @@ const struct key policy_rule_keys[POLICY_RULE_KEYS] = {
 	KEY_WORD("carrier", read_carrier, struct dmm_rule, carrier, policy_carrier_words,
 		 "tcp or splice", "what moves the bytes to an instance; default tcp"),
 	KEY_WORD("congestion", read_congestion, struct dmm_rule, congestion, words_congestion + 1,
-		 "cubic, newreno or dctcp",
+		 "cubic, newreno, dctcp or bbr",
 		 "the congestion control of what an instance carries, before that of its stack; "
 		 "dctcp asks for ECN. Not for engine lwip"),
 	KEY_STRING("strict", key_read_bool, struct dmm_rule, strict, "true or false",

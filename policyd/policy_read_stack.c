@@ -187,7 +187,7 @@ const struct key policy_stack_keys[POLICY_STACK_KEYS] = {
 		   .form = FORM_NUMBER),
 	KEY_STRING("congestion", read_token, struct policy_stack, rec.congestion, "NAME",
 		   "the congestion control: kernel: as in tcp_available_congestion_control; engine "
-		   "native: cubic (the default), newreno or dctcp",
+		   "native: cubic (the default), newreno, dctcp or bbr",
 		   .form = FORM_TOKEN),
 	KEY_STRING("ecn", key_read_bool, struct policy_stack, rec.ecn, "true or false",
 		   "engine native: ask for ECN; answered it is anyway. dctcp always asks",
@@ -253,8 +253,8 @@ static int stack_settle_engine(const struct keys_at *at, const struct node *v, u
 	if (strcmp(rec->engine, "native") == 0 && rec->congestion[0] &&
 	    !congestion_known(rec->congestion))
 		err = keys_error(at, v,
-				 "congestion of %s: engine native has cubic, newreno and dctcp, "
-				 "and no \"%s\"",
+				 "congestion of %s: engine native has cubic, newreno, dctcp and "
+				 "bbr, and no \"%s\"",
 				 at->object, rec->congestion);
 	return err;
 }

@@ -44,8 +44,10 @@ by_rules() {
 		rules:
 		  - {name: to-first, match: {group: web, remote_port: 7201, proto: tcp}, use: edge0, congestion: $1}
 		  - {name: to-second, match: {group: web, remote_port: 7202, proto: tcp}, use: edge0, congestion: cubic}
+		  - {name: to-fourth, match: {group: web, remote_port: 7204, proto: tcp}, use: edge0, congestion: bbr}
 		  - {name: at-first, match: {group: web, local_port: 7301, role: server}, use: edge0, congestion: dctcp}
 		  - {name: at-second, match: {group: web, local_port: 7302, role: server}, use: edge0, congestion: cubic}
+		  - {name: at-fourth, match: {group: web, local_port: 7304, role: server}, use: edge0, congestion: bbr}
 		  - {name: others, match: {group: web, proto: tcp}, use: edge0}
 		default: kernel
 	YAML
@@ -65,6 +67,13 @@ used() {
 	policy -j flows | jq -r "[.[] | select(.stack == \"edge0\" and .role == \"$1\" and
 		.state == \"established\" and (.$end | endswith(\":$2\"))) | .congestion] | sort | join(\" \")"
 }
+# carried ROLE PORT: bytes that such a connection sent
+carried() {
+	local end=remote
+	[ "$1" = client ] || end=local
+	policy -j flows | jq "[.[] | select(.role == \"$1\" and .state == \"established\" and
+		(.$end | endswith(\":$2\"))) | .tx_bytes] | add // 0"
+}
 explained() {
 	policy -j explain "$@" | jq -r .congestion
 }
@@ -72,17 +81,19 @@ explained() {
 ip netns exec "$FAR" sysctl -qw net.ipv4.tcp_ecn=1
 by_rules dctcp "engine: native, congestion: newreno" | start_policyd
 start_capture
-talk far-serve in_far python3 "$TMP/talk.py" serve $FAR4 7201 7202 7203
-talk near-serve run_managed web python3 "$TMP/talk.py" serve 0.0.0.0 7301 7302 7303
+talk far-serve in_far python3 "$TMP/talk.py" serve $FAR4 7201 7202 7203 7204
+talk near-serve run_managed web python3 "$TMP/talk.py" serve 0.0.0.0 7301 7302 7303 7304
 near_serve=$SPAWNED
-talk near-hold run_managed web python3 "$TMP/talk.py" hold $FAR4 7201 7202 7203
-talk far-hold in_far python3 "$TMP/talk.py" hold $NEAR4 7301 7302 7303
+talk near-hold run_managed web python3 "$TMP/talk.py" hold $FAR4 7201 7202 7203 7204
+talk far-hold in_far python3 "$TMP/talk.py" hold $NEAR4 7301 7302 7303 7304
 stop_capture
 for role in client server; do
 	[ $role = client ] && base=7200 || base=7300
 	check "$role: as the first rule says" equal "$(used $role $((base + 1)))" dctcp
 	check "$role: as the second rule says" equal "$(used $role $((base + 2)))" cubic
 	check "$role: as the stack says, where the rule does not" equal "$(used $role $((base + 3)))" newreno
+	check "$role: BBR" equal "$(used $role $((base + 4)))" bbr
+	check "$role: and it carries" at_least "$(carried $role $((base + 4)))" 20000
 done
 syns='dst port %d and tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn and tcp[13] & 0xc0 == %s'
 ecn='src host '$NEAR4' and dst port %d and tcp[tcpflags] & tcp-push != 0 and ip[1] & 3 == %d'
@@ -90,12 +101,13 @@ ecn='src host '$NEAR4' and dst port %d and tcp[tcpflags] & tcp-push != 0 and ip[
 on_wire() { captured "$(printf "$1" "$2" "$3")"; }
 check "DCTCP asks for ECN in its SYN" equal "$(on_wire "$syns" 7201 0xc0)" 1
 check "DCTCP's segments are ECN-capable" at_least "$(on_wire "$ecn" 7201 2)" 1
-for port in 7202 7203; do
+for port in 7202 7203 7204; do
 	check "to $port: the SYN does not" equal "$(on_wire "$syns" $port 0)" 1
 	check "to $port: nor are segments" equal "$(on_wire "$ecn" $port 2)" 0
 done
 check "explain tells the rule's" equal "$(explained group web remote $FAR4 remote_port 7201)" dctcp
 check "explain tells the stack's" equal "$(explained group web remote $FAR4 remote_port 7203)" newreno
+check "explain tells of BBR" equal "$(explained group web remote $FAR4 remote_port 7204)" bbr
 check "UDP has none" equal "$(explained group web remote $FAR4 remote_port 7201 proto udp)" null
 
 # ---- a change is for sockets to come

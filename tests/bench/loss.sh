@@ -4,7 +4,8 @@
 # far host, on the kernel stack, receives; near sends by
 #
 #   kernel  the kernel's CUBIC
-#   native  an instance of the native engine, on the same interface
+#   native  an instance of the native engine, on the same interface, CUBIC too
+#   bbr     the same instance, with BBR as a rule says
 #
 # A slice each in turns, in a random order within a round; medians, and the median of the ratios within a
 # round. ROUNDS and SECONDS_EACH make it longer; LOSSES (per thousand) and RTTS (ms) choose.
@@ -20,13 +21,17 @@ setup
 kernel_cubic
 LOAD=$(program load)
 results=$TMP/results
-config | start_policyd
+config | sed "/^rules:/a\\
+  - {name: bbr, match: {group: web, role: server, local_port: 7703, proto: tcp}, use: edge0, congestion: bbr}" |
+	start_policyd
 spawn kernel in_near "$LOAD" serve $NEAR4 7701
 spawn native run_managed web "$LOAD" serve $NEAR4 7702
+spawn bbr run_managed web "$LOAD" serve $NEAR4 7703
 wait_for near_listens 7701
 wait_for near_listens 7702
+wait_for near_listens 7703
 sleep 1 # the instance has heard of the listener
-declare -A port=([kernel]=7701 [native]=7702)
+declare -A port=([kernel]=7701 [native]=7702 [bbr]=7703)
 
 # one SYSTEM SECONDS FIELD=VALUE...: a line of JSON
 one() {
@@ -42,7 +47,7 @@ mark
 for round in $(seq "$ROUNDS"); do
 	for loss in ${LOSSES:-1 10 30}; do
 		for rtt in ${RTTS:-1 20 100}; do
-			for system in $(shuf -e kernel native); do
+			for system in $(shuf -e kernel native bbr); do
 				impair delay="$(jq -n "$rtt / 2")" rate=$RATE queue=512 loss="$loss" seed="$round"
 				one "$system" "$SECONDS_EACH" "loss: $loss" "rtt: $rtt"
 			done
@@ -50,14 +55,16 @@ for round in $(seq "$ROUNDS"); do
 	done
 	# a bottleneck, nothing is lost but what finds no room in its queue
 	for flows in ${FLOWS:-1 4}; do
-		impair delay=10 rate=50 queue=256 seed="$round"
-		for i in $(seq "$flows"); do
-			for system in kernel native; do
-				one "$system" $((4 * ${SECONDS_EACH%.*})) "flows: $flows" &
-				pids+=($!)
+		for other in native bbr; do
+			impair delay=10 rate=50 queue=256 seed="$round"
+			for i in $(seq "$flows"); do
+				for system in kernel $other; do
+					one "$system" $((4 * ${SECONDS_EACH%.*})) "flows: $flows" "beside: \"$other\"" &
+					pids+=($!)
+				done
 			done
+			wait "${pids[@]: -2 * flows}"
 		done
-		wait "${pids[@]: -2 * flows}"
 	done
 	echo "round $round of $ROUNDS done" >&2
 done
@@ -68,13 +75,16 @@ def median: sort | if length % 2 == 1 then .[length / 2 | floor] else (.[length 
 def show: . * 100 | round / 100 | tostring;
 def mean: add / length;
 def of($s): map(select(.system == $s));
-(["loss", "RTT", "kernel", "native", "native / kernel"] | @tsv),
+def ratio($s; $cell): of($s) | map(. as $n | $n.mbit / ($cell | of("kernel") | map(select(.round == $n.round))[0].mbit)) | median | show;
+(["loss", "RTT", "kernel", "native", "bbr", "native / kernel", "bbr / kernel"] | @tsv),
 ([.[] | select(.loss)] | group_by([.loss, .rtt])[] | . as $cell |
- ["\(.[0].loss / 10) %", "\(.[0].rtt) ms"] + [("kernel", "native") as $s | of($s) | map(.mbit) | median | show] +
- [of("native") | map(. as $n | $n.mbit / ($cell | of("kernel") | map(select(.round == $n.round))[0].mbit)) | median | show] | @tsv),
-([.[] | select(.flows)] | group_by(.flows)[] | . as $cell |
- ["\(.[0].flows) each", "20 ms"] + [("kernel", "native") as $s | of($s) | map(.mbit) | mean | show] +
- [group_by(.round) | map((of("native") | map(.mbit) | mean) / (of("kernel") | map(.mbit) | mean)) | median | show] | @tsv)' \
+ ["\(.[0].loss / 10) %", "\(.[0].rtt) ms"] + [("kernel", "native", "bbr") as $s | of($s) | map(.mbit) | median | show] +
+ [("native", "bbr") as $s | ratio($s; $cell)] | @tsv),
+"",
+(["flows", "RTT", "who", "kernel", "who", "who / kernel"] | @tsv),
+([.[] | select(.flows)] | group_by([.flows, .beside])[] | .[0].beside as $who |
+ ["\(.[0].flows) each", "20 ms", $who] + [("kernel", $who) as $s | of($s) | map(.mbit) | mean | show] +
+ [group_by(.round) | map((of($who) | map(.mbit) | mean) / (of("kernel") | map(.mbit) | mean)) | median | show] | @tsv)' \
 	"$results" | column -t -s "$(printf '\t')"
 finished=1
 exit 0

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "lib/base/util.h"
+#include "tests/conform/peer.h"
 #include "tests/conform/sim.h"
 
 #define RATE 1250000 /* 10 Mbit/s */
@@ -166,6 +167,23 @@ static void test_states(void)
 	stop();
 }
 
+/* A path that holds much and queues little: what is lost ends Startup, before the rate does not
+ * grow any more, and says how much may be under way. */
+static void test_startup_loses(void)
+{
+	struct sim_app *a;
+
+	start(1, BDP, 0);
+	sim.end[0].link.rate = 10 * RATE;
+	a = flow("bbr");
+	sim_run(&sim, 100 * MS);
+	CU_ASSERT(until(a, BBR_CRUISE, SECOND));
+	CU_ASSERT(bbr_of(a)->full_count < 3);
+	CU_ASSERT(bbr_of(a)->inflight_long < 20 * BDP);
+	CU_ASSERT(share(a, 10) > 8);
+	stop();
+}
+
 /* A longer path is known as such after ten seconds, when ProbeRTT has seen it, too. */
 static void test_longer(void)
 {
@@ -242,6 +260,26 @@ static void test_limited(void)
 	stop();
 }
 
+/* After a pause it goes on as fast as the path, not with all of a window at once. */
+static void test_pause(void)
+{
+	struct sim_app *a;
+
+	start(1, BDP, 0);
+	a = quiet_flow();
+	a->total = 4 * RATE;
+	sim_run(&sim, 26 * SECOND);
+	CU_ASSERT_EQUAL(received(a), a->total);
+	CU_ASSERT(a->conn->cwnd > BDP);
+	a->total += RATE;
+	sim_run(&sim, 40 * MS); /* the application looks every 20 ms */
+	CU_ASSERT(a->conn->flying > RATE / 1000 * 18 && a->conn->flying < RATE / 1000 * 44);
+	CU_ASSERT(bbr_of(a)->state != BBR_PROBE_RTT);
+	sim_run(&sim, 960 * MS);
+	CU_ASSERT(received(a) > a->total - RATE / 5);
+	stop();
+}
+
 /* An application that sends little learns of the rate what it can, and stays in Startup. */
 static void test_startup_limited(void)
 {
@@ -304,6 +342,97 @@ static void test_beside_cubic(void)
 	}
 }
 
+/* Segments that are overtaken by many are sent again in vain, and that is noticed. */
+static void test_reordered(void)
+{
+	struct sim_app *a;
+
+	start(1, BDP, 0);
+	sim.end[0].link.reorder = 20;
+	a = flow("bbr");
+	sim_run(&sim, 2 * SECOND);
+	CU_ASSERT(share(a, 20) > 0.85);
+	stop();
+}
+
+static uint32_t at(unsigned segment)
+{
+	return 1 + segment * MSS;
+}
+
+static struct bbr *meet(const struct given *syn)
+{
+	peer_start();
+	peer.congestion = "bbr";
+	peer_join(syn);
+	return peer.conn->cc_state.bbr;
+}
+
+/* Probing seems to have been too much; then both segments turn out to have come twice. */
+static void test_undo(void)
+{
+	struct bbr *b;
+
+	b = meet(&peer_usual);
+	peer_send(10 * MSS);
+	peer_pass(10 * MS);
+	b->state = BBR_UP;
+	b->full_ever = b->probe_sample = true;
+	b->inflight_long = 20 * MSS;
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{at(2), at(8)}});
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_RECOVER);
+	CU_ASSERT(b->too_high && b->state != BBR_UP);
+	b->inflight_long = 5 * MSS; /* which an application that gives more would have caused */
+	peer_pass(1 * MS);
+	peer_ack(at(8));
+	for (unsigned i = 0; i < 2; i++)
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(8), .sacks = 1,
+		     .sack = {{at(i), at(i + 1)}});
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
+	CU_ASSERT(b->state == BBR_REFILL || b->state == BBR_UP);
+	CU_ASSERT_EQUAL(b->inflight_long, 20 * MSS);
+	CU_ASSERT_FALSE(b->recovering);
+	peer_stop();
+}
+
+/* No SACK: one hole is all that is known in a round trip. A mark; a timeout. */
+static void test_signs(void)
+{
+	const struct given plain = {.mss = MSS},
+			   ecn = {.flags = TCP_ECE | TCP_CWR, .mss = MSS, .sack_ok = true};
+	struct bbr *b;
+
+	b = meet(&plain);
+	peer_send(10 * MSS);
+	peer_pass(10 * MS);
+	peer_ack(at(1));
+	for (unsigned i = 0; i < 3; i++)
+		peer_ack(at(1));
+	peer_ack(at(3));
+	CU_ASSERT(b->full_ever && b->state != BBR_STARTUP);
+	peer_stop();
+
+	b = meet(&ecn);
+	peer_send(10 * MSS);
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK | TCP_ECE, .seq = 1, .ack = at(4));
+	CU_ASSERT(b->full_ever && b->state != BBR_STARTUP);
+	CU_ASSERT(b->inflight_long < 14 * MSS);
+	peer_stop();
+
+	meet(&peer_usual);
+	peer_send(10 * MSS);
+	peer_pass(400 * MS);
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_LOSS);
+	CU_ASSERT_EQUAL(peer.conn->cwnd, MSS);
+	peer_ack(at(1));
+	CU_ASSERT_EQUAL(peer.conn->cwnd, 4 * MSS);
+	peer_ack(at(10));
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
+	CU_ASSERT(peer.conn->cwnd >= 10 * MSS);
+	peer_stop();
+}
+
 /* Marks in place of losses: it gives way to them as it would to losses. */
 static void test_marks(void)
 {
@@ -351,13 +480,18 @@ int main(void)
 		{"random losses", test_loss},
 		{"a long queue stays short", test_queue},
 		{"the states", test_states},
+		{"Startup loses", test_startup_loses},
 		{"a path that becomes longer", test_longer},
 		{"a path that becomes faster, and slower", test_changes},
 		{"a link that was dead", test_dead},
 		{"limited by the application", test_limited},
+		{"a pause", test_pause},
 		{"limited from the beginning", test_startup_limited},
 		{"two of them share", test_two},
 		{"beside CUBIC", test_beside_cubic},
+		{"reordering", test_reordered},
+		{"undo", test_undo},
+		{"hints", test_signs},
 		{"marks", test_marks},
 		{"short round trips", test_short},
 		CU_TEST_INFO_NULL,

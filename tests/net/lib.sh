@@ -129,9 +129,9 @@ end() {
 	wait "$1" 2>/dev/null || true
 }
 
-# wait_for COMMAND...: until it succeeds, 10 s (or $WAIT_S) at most.
+# wait_for COMMAND...: until it succeeds, 30 s (or $WAIT_S) at most.
 wait_for() {
-	local until=$((SECONDS + ${WAIT_S:-10}))
+	local until=$((SECONDS + ${WAIT_S:-30}))
 	while ! "$@" >/dev/null 2>&1; do
 		[ $SECONDS -lt $until ] || { echo "# gave up waiting for: $*"; return 1; }
 		sleep 0.05

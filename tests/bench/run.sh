@@ -10,7 +10,8 @@
 #   managed    a process in a group whose verdict is the kernel, on that link
 #   lwip       a process in a group whose verdict is the instance, of the lwIP engine
 #   native     the same on a third link, whose instance is of the native engine
-#   native-2   the same on a fourth link, of two queues, with two threads; not among those that run by default
+#   spliced    native, and its rule asks for carrier: splice; not among those that run by default
+#   native-2   native on a fourth link, of two queues, with two threads; not among those that run by default
 #   haproxy    a TCP relay on this host; its connect is open before the far side was asked, so that
 #              only cycle compares connections with it
 #
@@ -42,21 +43,21 @@ for n in 1 2 3; do
 done
 
 # The group "other" is managed, but its verdict is the kernel.
-config | sed -e "s|^stacks:|  other: {cgroup: $CGROUP/other}\n  new: {cgroup: $CGROUP/new}\n  two: {cgroup: $CGROUP/two}\nstacks:|" \
+config | sed -e "s|^stacks:|  other: {cgroup: $CGROUP/other}\n  new: {cgroup: $CGROUP/new}\n  two: {cgroup: $CGROUP/two}\n  joined: {cgroup: $CGROUP/joined}\nstacks:|" \
 	-e 's|^rules:|  edge1: {engine: native, port: {driver: xsk, interface: near2}}\n  edge2: {engine: native, threads: 2, port: {driver: xsk, interface: near3}}\nrules:|' \
-	-e 's|^default:|  - {name: new-tcp, match: {group: new, proto: tcp}, use: [edge1, kernel]}\n  - {name: two-tcp, match: {group: two, proto: tcp}, use: [edge2, kernel]}\ndefault:|' |
+	-e 's|^default:|  - {name: new-tcp, match: {group: new, proto: tcp}, use: [edge1, kernel]}\n  - {name: two-tcp, match: {group: two, proto: tcp}, use: [edge2, kernel]}\n  - {name: joined-tcp, match: {group: joined, proto: tcp}, use: [edge1, kernel], carrier: splice}\ndefault:|' |
 	start_policyd
 wait_for stack_up edge1
 wait_for stack_up edge2
 # A server for each system: what one left behind must not be another's burden.
 port_of() {
-	case $1 in plain) echo 7777 ;; unmanaged) echo 7781 ;; cgroup) echo 7786 ;; managed) echo 7782 ;; lwip) echo 7783 ;; native) echo 7785 ;; native-2) echo 7787 ;; haproxy) echo 7784 ;; esac
+	case $1 in plain) echo 7777 ;; unmanaged) echo 7781 ;; cgroup) echo 7786 ;; managed) echo 7782 ;; lwip) echo 7783 ;; native) echo 7785 ;; native-2) echo 7787 ;; spliced) echo 7788 ;; haproxy) echo 7784 ;; esac
 }
 for system in plain haproxy; do spawn "server-$system" in_far "$LOAD" serve $LINK2 "$(port_of $system)"; done
-spawn server-native in_far "$LOAD" serve $LINK3 "$(port_of native)"
+for system in native spliced; do spawn "server-$system" in_far "$LOAD" serve $LINK3 "$(port_of $system)"; done
 spawn server-native-2 in_far "$LOAD" serve $LINK4 "$(port_of native-2)"
 for system in unmanaged cgroup managed lwip; do spawn "server-$system" in_far "$LOAD" serve $FAR4 "$(port_of $system)"; done
-for system in plain haproxy unmanaged cgroup managed lwip native native-2; do wait_for far_listens "$(port_of $system)"; done
+for system in plain haproxy unmanaged cgroup managed lwip native spliced native-2; do wait_for far_listens "$(port_of $system)"; done
 cat >"$TMP/haproxy.cfg" <<CFG
 global
 	maxconn 4096
@@ -84,6 +85,7 @@ one() { # one SYSTEM MODE CONNECTIONS: a line of JSON
 	managed) run=(run_managed other "${run[@]:1}") ;;
 	lwip) run=(run_managed web "${run[@]:1}") ;;
 	native) run=(run_managed new "${run[@]:1}") to=($LINK3 "$(port_of native)") ;;
+	spliced) run=(run_managed joined "${run[@]:1}") to=($LINK3 "$(port_of spliced)") ;;
 	native-2) run=(run_managed two "${run[@]:1}") to=($LINK4 "$(port_of native-2)") ;;
 	haproxy) to=(127.0.0.1 $PROXY) ;;
 	esac
@@ -116,7 +118,7 @@ table() {
 		| if length == 0 then "-" else median | show end;
 	. as $all |
 	(["work", "connections", "unit", "system", "median", "x plain", "x haproxy", "p50 us", "p99 us", "errors"] | @tsv),
-	(["connect", "cycle", "rr", "send", "recv"][] as $m | (1, 64) as $c | ["plain", "unmanaged", "cgroup", "managed", "lwip", "native", "native-2", "haproxy"][] as $s |
+	(["connect", "cycle", "rr", "send", "recv"][] as $m | (1, 64) as $c | ["plain", "unmanaged", "cgroup", "managed", "lwip", "native", "spliced", "native-2", "haproxy"][] as $s |
 	 ($all | map(select(.mode == $m and .connections == $c))) as $cell |
 	 ($cell | map(select(.system == $s))) as $mine |
 	 select($mine != []) |

@@ -30,7 +30,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 10 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 11 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -216,6 +216,10 @@ struct engine_ops {
 	/* The options of a connection that accepted() reports: from inside of that only. What the
 	 * engine has not got is left as it is. -EOPNOTSUPP. NULL: it has no options at all. */
 	int (*set_options)(struct engine_conn *c, const struct engine_options *options);
+
+	/* A packet will likely come to input() soon, some others before it: time to fetch what that
+	 * needs into the cache. Not checked at all; there only during the call. */
+	void (*expect)(struct engine *e, const uint8_t *pkt, size_t len);
 
 	const struct engine_udp_ops *udp; /* NULL: the engine has no UDP */
 };

@@ -347,11 +347,20 @@ static void path_frame(void *ctx, const uint8_t *data, size_t len)
 	}
 }
 
+static void path_soon(void *ctx, const uint8_t *data, size_t len)
+{
+	struct stack *s = ctx;
+
+	if (len > FRAME_ETH_LEN)
+		s->c.engine->expect(s->engine, data + FRAME_ETH_LEN, len - FRAME_ETH_LEN);
+}
+
 unsigned path_receive(struct stack *s, unsigned budget)
 {
+	const struct port_sink sink = {s, path_frame, s->c.engine->expect ? path_soon : NULL};
 	unsigned drops = 0, n;
 
-	n = s->c.port->rx(s->port, budget, path_frame, s, &drops);
+	n = s->c.port->rx(s->port, budget, &sink, &drops);
 	if (drops)
 		STACK_COUNT(s, RX_BAD, drops);
 	return n;

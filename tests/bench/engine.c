@@ -4,23 +4,26 @@
  * in the same thread; only what the measured engine does is timed, with one copy of each packet
  * that it sends. Time is virtual. "memory" is what one of many connections takes while it is idle,
  * and "left" what is kept of that when all are gone. "crowd" is what it costs among so many others
- * to set one up, to ask or answer something on another one each time, and to close one.
+ * to set one up, to ask or answer something on another one each time, and to close one; "of 32" the
+ * same where so many packets come together, as they do when there is much to do.
  *
  *   engine [NAME [ROUNDS [WORK]]]
  */
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
 #include "userstack/engines.h"
+#include "userstack/port/port.h"
 
 #define BULK (64u << 20)
 #define EXCHANGES 100000u
 #define CONNECTIONS 20000u
 #define CROWD 100000u
+#define GROUP 32u
 #define QUEUE 4096u
 #define ROUNDS_MAX 101u
 #define MTU 1500u
@@ -137,10 +140,16 @@ static void start(struct end *end, const struct engine_ops *ops, struct end *far
 
 static void receive(struct end *end)
 {
+	unsigned soon = end->tail;
 	uint64_t next;
 
 	while (end->tail != end->head) {
 		struct packet *p = &end->queue[end->tail % QUEUE];
+
+		for (; end->ops->expect && soon != end->head && soon - end->tail < PORT_AHEAD;
+		     soon++)
+			end->ops->expect(end->e, end->queue[soon % QUEUE].data,
+					 end->queue[soon % QUEUE].len);
 
 		end->ops->input(end->e, p->data, p->len, virtual_ns);
 		end->tail++;
@@ -335,19 +344,31 @@ static void crowd_wait(void)
 	}
 }
 
+/* Memory of this process, in bytes. */
+static size_t resident(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	size_t pages = 0;
+
+	if (!f || fscanf(f, "%*u %zu", &pages) != 1)
+		die("cannot read /proc/self/statm");
+	fclose(f);
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 /* The far end's connections are the native engine's and counted with those of the near one: of two
  * idle ones that are not alike the mean is told. */
 static void work_memory(unsigned n, double *ret)
 {
-	size_t before = mallinfo2().uordblks;
+	size_t before = resident();
 
 	for (unsigned i = 0; i < n; i++)
 		crowd_join(i);
-	ret[0] = (double)(mallinfo2().uordblks - before) / 2 / n;
+	ret[0] = ((double)resident() - (double)before) / 2 / n;
 	for (unsigned i = 0; i < n; i++)
 		crowd_part(i);
 	crowd_wait();
-	ret[1] = ((double)mallinfo2().uordblks - (double)before) / 2 / n;
+	ret[1] = ((double)resident() - (double)before) / 2 / n;
 }
 
 static double crowd_exchange(unsigned n, struct end *client, struct end *server)
@@ -360,6 +381,46 @@ static double crowd_exchange(unsigned n, struct end *client, struct end *server)
 	return (double)spent_ns / EXCHANGES;
 }
 
+/* The same of several at a time. */
+static void group_turn(struct end *end, struct engine_conn **crowd, const unsigned *who, unsigned n,
+		       size_t to_write)
+{
+	uint64_t from = now_ns();
+
+	receive(end);
+	for (unsigned i = 0; i < n; i++) {
+		end->conn = crowd[who[i]];
+		read_all(end);
+		write_some(end, to_write);
+	}
+	flush(end);
+	if (end == &near_end)
+		spent_ns += now_ns() - from;
+	else
+		virtual_ns += TURN_NS;
+}
+
+static double crowd_groups(unsigned n, bool ask)
+{
+	struct end *client = ask ? &near_end : &far_end, *server = client->far;
+	struct engine_conn **clients = ask ? near_crowd : far_crowd,
+			   **servers = ask ? far_crowd : near_crowd;
+	unsigned size = MIN(n, GROUP), who[GROUP], rounds = EXCHANGES / size;
+
+	spent_ns = 0;
+	for (unsigned r = 0; r < rounds; r++) {
+		uint64_t before = client->received;
+
+		for (unsigned i = 0; i < size; i++)
+			who[i] = (unsigned)((r * size + i) * 7919ull % n);
+		group_turn(client, clients, who, size, 64);
+		group_turn(server, servers, who, size, 64);
+		while (client->received < before + size * 64)
+			group_turn(client, clients, who, size, 0);
+	}
+	return (double)spent_ns / (rounds * size);
+}
+
 /* Another one each time; `fresh` are closed, and then as many set up. */
 static void work_crowd(unsigned n, double *ret)
 {
@@ -370,6 +431,8 @@ static void work_crowd(unsigned n, double *ret)
 		crowd_join(i);
 	ret[1] = crowd_exchange(n, &near_end, &far_end);
 	ret[2] = crowd_exchange(n, &far_end, &near_end);
+	ret[3] = crowd_groups(n, true);
+	ret[4] = crowd_groups(n, false);
 	for (unsigned k = 0; k < rounds; k++) {
 		spent_ns = 0;
 		for (unsigned i = 0; i < fresh; i++)
@@ -381,13 +444,13 @@ static void work_crowd(unsigned n, double *ret)
 		up += spent_ns;
 	}
 	ret[0] = (double)up / (rounds * fresh);
-	ret[3] = (double)down / (rounds * fresh);
+	ret[5] = (double)down / (rounds * fresh);
 	for (unsigned i = 0; i < n; i++)
 		crowd_part(i);
 	crowd_wait();
 }
 
-#define FIGURES 4
+#define FIGURES 6
 
 struct figure {
 	const char *name, *unit;
@@ -395,8 +458,9 @@ struct figure {
 static const struct figure rate[FIGURES] = {{"all", "ns/KiB"}};
 static const struct figure rate_lossy[FIGURES] = {{"one lost of", "ns/KiB"}};
 static const struct figure memory[FIGURES] = {{"idle", "bytes"}, {"left", "bytes"}};
-static const struct figure crowd[FIGURES] = {
-	{"set-up", "ns"}, {"ask", "ns"}, {"answer", "ns"}, {"close", "ns"}};
+static const struct figure crowd[FIGURES] = {{"set-up", "ns"},	     {"ask", "ns"},
+					     {"answer", "ns"},	     {"ask of 32", "ns"},
+					     {"answer of 32", "ns"}, {"close", "ns"}};
 
 static const struct work {
 	const char *name;

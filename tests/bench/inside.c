@@ -229,6 +229,8 @@ static void count_frame(void *ctx, const uint8_t *frame, size_t len)
 	(void)len;
 }
 
+static const struct port_sink counter = {.frame = count_frame};
+
 /* From the first frame on. */
 static int count(char **argv)
 {
@@ -241,7 +243,7 @@ static int count(char **argv)
 	if (xdp_flow_set(stack->xdp, 0, &remote, &local, DMM_XFLOW_LIVE) < 0)
 		die("cannot steer");
 	for (; now < give_up && (!begin || now - begin < limit); now = now_ns()) {
-		n = stack->c.port->rx(stack->port, 256, count_frame, NULL, &drops);
+		n = stack->c.port->rx(stack->port, 256, &counter, &drops);
 		if (n && !begin)
 			begin = now;
 		frames += n;

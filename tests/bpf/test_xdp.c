@@ -79,6 +79,7 @@ static void take_frame(void *ctx, const uint8_t *data, size_t len)
 	got.len = (unsigned)MIN(len, sizeof(got.b));
 	memcpy(got.b, data, got.len);
 }
+static const struct port_sink whole = {.frame = take_frame};
 
 /* dmm_tc gives the ring what is owned, as it is. */
 static bool gives(const struct frame *f)
@@ -88,7 +89,7 @@ static bool gives(const struct frame *f)
 
 	for (int i = 0; i < 3; i++)
 		before += counter(owned[i]);
-	if (run(f) != TC_ACT_SHOT || frames_rx(frames, 2, take_frame, NULL) != 1)
+	if (run(f) != TC_ACT_SHOT || frames_rx(frames, 2, &whole) != 1)
 		return false;
 	for (int i = 0; i < 3; i++)
 		after += counter(owned[i]);
@@ -249,6 +250,7 @@ static void take_part(void *ctx, const uint8_t *data, size_t len)
 	}
 	parts.n++;
 }
+static const struct port_sink in_parts = {.frame = take_part};
 
 /* A sender on this host puts datagrams together: they are single ones again. */
 static void test_udp_segments(void)
@@ -270,11 +272,11 @@ static void test_udp_segments(void)
 	ip->check = htons((uint16_t) ~(sum + (sum >> 16)));
 	o.data_size_in = f.len;
 	set_pair(IPPROTO_UDP, "192.0.2.2", "192.0.2.1", 53, 40000, DMM_XFLOW_LIVE);
-	while (frames_rx(frames, 64, take_frame, NULL))
+	while (frames_rx(frames, 64, &whole))
 		;
 	CU_ASSERT_EQUAL(bpf_prog_test_run_opts(bpf_program__fd(skel->progs.dmm_tc), &o), 0);
 	parts.n = 0;
-	CU_ASSERT_EQUAL(frames_rx(frames, 64, take_part, NULL), 1);
+	CU_ASSERT_EQUAL(frames_rx(frames, 64, &in_parts), 1);
 	CU_ASSERT_EQUAL(parts.n, 3);
 	for (int i = 0; i < 3; i++) {
 		CU_ASSERT_EQUAL(parts.len[i], ETH_HLEN + 28u + (i < 2 ? 3 : 1));
@@ -489,7 +491,7 @@ static void test_wake(void)
 	if (!tc)
 		return;
 	own_flow("192.0.2.2", "192.0.2.1", 80, 61000);
-	while (frames_rx(frames, 64, take_frame, NULL))
+	while (frames_rx(frames, 64, &whole))
 		;
 	CU_ASSERT_EQUAL(epoll_ctl(epoll, EPOLL_CTL_ADD, ring[0].fd, &ev), 0);
 	CU_ASSERT(frames_sleep(frames, true));
@@ -500,12 +502,12 @@ static void test_wake(void)
 	run(&f);
 	CU_ASSERT_EQUAL(epoll_wait(epoll, &ev, 1, 1000), 1);
 	CU_ASSERT_FALSE(skel->bss->dmm_asleep[0].yes);
-	CU_ASSERT_EQUAL(frames_rx(frames, 64, take_frame, NULL), 2);
+	CU_ASSERT_EQUAL(frames_rx(frames, 64, &whole), 2);
 	CU_ASSERT_EQUAL(epoll_wait(epoll, &ev, 1, 0), 0);
 	CU_ASSERT(frames_sleep(frames, true));
 	run(&f);
 	CU_ASSERT_EQUAL(epoll_wait(epoll, &ev, 1, 1000), 1);
-	CU_ASSERT_EQUAL(frames_rx(frames, 64, take_frame, NULL), 1);
+	CU_ASSERT_EQUAL(frames_rx(frames, 64, &whole), 1);
 	close(epoll);
 }
 
@@ -525,7 +527,7 @@ static void test_full(void)
 	taken = counter(DMM_X_FLOW) - taken;
 	CU_ASSERT_EQUAL(taken + dropped, runs);
 	CU_ASSERT(dropped >= 100);
-	while ((more = frames_rx(frames, 64, take_frame, NULL)))
+	while ((more = frames_rx(frames, 64, &whole)))
 		n += more;
 	CU_ASSERT_EQUAL(n, taken);
 	for (unsigned i = 0; i < runs; i += 2) /* around its end */
@@ -540,7 +542,7 @@ static int given_to(void)
 	int thread = -1;
 
 	for (unsigned i = 0; i < threads; i++)
-		if (frames_rx(reader[i], 64, take_frame, NULL) == 1)
+		if (frames_rx(reader[i], 64, &whole) == 1)
 			thread = thread < 0 ? (int)i : -2;
 	return thread;
 }

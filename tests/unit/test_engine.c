@@ -165,13 +165,15 @@ static void take(void *ctx, const uint8_t *data, size_t len)
 		ops->input(engine, data + f.ip_off, f.ip_len, now);
 }
 
+static const struct port_sink taker = {.frame = take};
+
 static void step(void)
 {
 	uint64_t next;
 	unsigned drops = 0;
 
 	now += STEP_NS;
-	port_fake.rx(wire_in, 64, take, NULL, &drops);
+	port_fake.rx(wire_in, 64, &taker, &drops);
 	ops->poll(engine, now, &next);
 	CU_ASSERT(next > now || next == UINT64_MAX);
 }

@@ -304,6 +304,7 @@ const struct engine_ops engine_native = {
 	.start = native_start,
 	.stop = native_stop,
 	.input = native_input,
+	.expect = native_expect,
 	.poll = native_poll,
 	.addr_add = native_addr_add,
 	.addr_del = native_addr_del,

@@ -189,21 +189,24 @@ static uint8_t *dpdk_join(struct port *p, const struct rte_mbuf *m)
 	return (uint8_t *)(uintptr_t)rte_pktmbuf_read(m, 0, m->pkt_len, p->join);
 }
 
-static unsigned dpdk_rx(struct port *p, unsigned budget,
-			void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
+static unsigned dpdk_rx(struct port *p, unsigned budget, const struct port_sink *sink,
 			unsigned *drops)
 {
 	struct rte_mbuf *m[BATCH];
 	unsigned frames = 0;
 	uint8_t *data;
-	uint16_t n;
+	uint16_t n, soon;
 
 	while (frames < budget) {
 		n = rte_eth_rx_burst(p->id, 0, m, BATCH);
+		soon = 0;
 		for (uint16_t i = 0; i < n; i++) {
+			for (; sink->soon && soon < MIN(i + PORT_AHEAD, n); soon++)
+				sink->soon(sink->ctx, rte_pktmbuf_mtod(m[soon], uint8_t *),
+					   m[soon]->data_len);
 			data = dpdk_join(p, m[i]);
 			if (data)
-				cb(ctx, data, m[i]->pkt_len);
+				sink->frame(sink->ctx, data, m[i]->pkt_len);
 			else
 				(*drops)++;
 		}

@@ -52,8 +52,7 @@ static bool fake_zerocopy(const struct port *p)
 	return false;
 }
 
-static unsigned fake_rx(struct port *p, unsigned budget,
-			void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
+static unsigned fake_rx(struct port *p, unsigned budget, const struct port_sink *sink,
 			unsigned *drops)
 {
 	unsigned n;
@@ -62,7 +61,7 @@ static unsigned fake_rx(struct port *p, unsigned budget,
 	for (n = 0; n < budget && p->tail != p->head; n++) {
 		struct fake_frame *f = &p->ring[p->tail++ % FAKE_SLOTS];
 
-		cb(ctx, f->data, f->len);
+		sink->frame(sink->ctx, f->data, f->len);
 		free(f->data);
 		f->data = NULL;
 	}

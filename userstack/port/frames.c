@@ -26,8 +26,6 @@ struct frames {
 	uint8_t part[DMM_FRAME_MAX]; /* of a frame that is several */
 };
 
-typedef void frames_fn(void *ctx, const uint8_t *frame, size_t len);
-
 int frames_open(struct frames **ret, const struct port_ring *ring)
 {
 	struct frames *f = calloc(1, sizeof(*f));
@@ -95,13 +93,14 @@ static void frames_headers(uint8_t *part, const struct frame *h, size_t len)
 	memcpy(ip + 10, &sum, 2);
 }
 
-static void frames_give(struct frames *f, const struct dmm_frame *frame, frames_fn *cb, void *ctx)
+static void frames_give(struct frames *f, const struct dmm_frame *frame,
+			const struct port_sink *sink)
 {
 	size_t headers, end, n;
 	struct frame h;
 
 	if (!frame->segment || frame_parse(frame->data, frame->len, &h) != FRAME_UDP) {
-		cb(ctx, frame->data, frame->len);
+		sink->frame(sink->ctx, frame->data, frame->len);
 		return;
 	}
 	headers = h.l4_off + 8;
@@ -111,36 +110,65 @@ static void frames_give(struct frames *f, const struct dmm_frame *frame, frames_
 		n = MIN(end - at, (size_t)frame->segment);
 		memcpy(f->part + headers, frame->data + at, n);
 		frames_headers(f->part, &h, n);
-		cb(ctx, f->part, headers + n);
+		sink->frame(sink->ctx, f->part, headers + n);
 	}
 }
 
-unsigned frames_rx(struct frames *f, unsigned budget, frames_fn *cb, void *ctx)
+/* A place in the ring, behind which `end` is. */
+struct cursor {
+	uint64_t at;
+	unsigned n; /* frames before it, of this batch */
+};
+
+/* The next record. False: it is not written yet. *ret NULL: it is none. */
+static bool frames_next(const struct frames *f, struct cursor *c, const struct dmm_frame **ret)
+{
+	const uint8_t *record = f->data + c->at % DMM_FRAMES_SIZE;
+	uint32_t len = __atomic_load_n((const uint32_t *)record, __ATOMIC_ACQUIRE);
+
+	if (len & BPF_RINGBUF_BUSY_BIT)
+		return false;
+	*ret = NULL;
+	if (!(len & BPF_RINGBUF_DISCARD_BIT)) {
+		*ret = (const struct dmm_frame *)(record + BPF_RINGBUF_HDR_SZ);
+		c->n++;
+	}
+	len &= ~BPF_RINGBUF_DISCARD_BIT;
+	c->at += (len + BPF_RINGBUF_HDR_SZ + 7) & ~7u;
+	return true;
+}
+
+/* Tell of those that have their turn soon. */
+static void frames_soon(const struct frames *f, struct cursor *soon, uint64_t end, unsigned until,
+			const struct port_sink *sink)
+{
+	const struct dmm_frame *frame;
+
+	while (soon->n < until && soon->at != end && frames_next(f, soon, &frame))
+		if (frame)
+			sink->soon(sink->ctx, frame->data, frame->len);
+}
+
+unsigned frames_rx(struct frames *f, unsigned budget, const struct port_sink *sink)
 {
 	uint64_t end = __atomic_load_n(f->producer, __ATOMIC_ACQUIRE);
+	struct cursor turn = {.at = f->at}, soon = turn;
 	const struct dmm_frame *frame;
-	const uint8_t *record;
-	unsigned n = 0;
-	uint32_t len;
 
 	f->most = MAX(f->most, end - f->at);
-	while (n < budget && f->at != end) {
-		record = f->data + f->at % DMM_FRAMES_SIZE;
-		len = __atomic_load_n((const uint32_t *)record, __ATOMIC_ACQUIRE);
-		if (len & BPF_RINGBUF_BUSY_BIT)
+	while (turn.n < budget && turn.at != end) {
+		if (sink->soon)
+			frames_soon(f, &soon, end, MIN(turn.n + PORT_AHEAD, budget), sink);
+		if (!frames_next(f, &turn, &frame))
 			break;
-		frame = (const struct dmm_frame *)(record + BPF_RINGBUF_HDR_SZ);
-		if (!(len & BPF_RINGBUF_DISCARD_BIT)) {
-			frames_give(f, frame, cb, ctx);
-			n++;
-		}
-		len &= ~BPF_RINGBUF_DISCARD_BIT;
-		f->at += (len + BPF_RINGBUF_HDR_SZ + 7) & ~7u;
+		if (frame)
+			frames_give(f, frame, sink);
+		f->at = turn.at;
 		if (f->at - *f->consumer >= RELEASE_AFTER)
 			frames_release(f);
 	}
 	frames_release(f);
-	return n;
+	return turn.n;
 }
 
 uint64_t frames_most(struct frames *f)

@@ -16,8 +16,7 @@ int frames_open(struct frames **ret, const struct port_ring *ring);
 void frames_close(struct frames *f); /* NULL is fine */
 
 /* As port_ops.rx and port_ops.sleep. */
-unsigned frames_rx(struct frames *f, unsigned budget,
-		   void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx);
+unsigned frames_rx(struct frames *f, unsigned budget, const struct port_sink *sink);
 bool frames_sleep(struct frames *f, bool sleep);
 
 /* The most bytes, of DMM_FRAMES_SIZE, that were there to read since the last call. */

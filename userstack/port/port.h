@@ -12,10 +12,21 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define PORT_ABI 7		    /* raised with every change of this header's meaning */
+#define PORT_ABI 8		    /* raised with every change of this header's meaning */
 #define PORT_FRAME_MAX (65536 + 64) /* largest frame that rx() hands over */
+#define PORT_AHEAD 8 /* frames of a batch that sink.soon() is ahead of sink.frame() */
 
 struct port;
+
+/* Who gets received frames. */
+struct port_sink {
+	void *ctx;
+	/* A frame, valid during the call. */
+	void (*frame)(void *ctx, const uint8_t *frame, size_t len);
+	/* It will be this one's turn soon: to fetch what that needs into the cache. A driver need
+	 * not call it, nor for all. NULL: nobody wants to know. */
+	void (*soon)(void *ctx, const uint8_t *frame, size_t len);
+};
 
 /* A BPF ring buffer of struct dmm_frame. */
 struct port_ring {
@@ -71,10 +82,9 @@ struct port_ops {
 	int (*fd)(const struct port *p, unsigned i);
 	/* True if frames go between hardware and port without a copy. */
 	bool (*zerocopy)(const struct port *p);
-	/* Hand over at most budget frames that are there; returns how many. A frame is valid during
-	 * the call. Frames the port had to drop are counted in *drops. */
-	unsigned (*rx)(struct port *p, unsigned budget,
-		       void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
+	/* Hand over at most budget frames that are there; returns how many. Frames the port had to
+	 * drop are counted in *drops. */
+	unsigned (*rx)(struct port *p, unsigned budget, const struct port_sink *sink,
 		       unsigned *drops);
 	/* To be called before going to sleep in epoll, and after it; without this function nothing
 	 * is. False: do not sleep, there is something. */

@@ -302,16 +302,15 @@ static bool xsk_port_zerocopy(const struct port *p)
 	return p->zerocopy;
 }
 
-/* One descriptor. True: cb had a frame. */
-static bool xsk_rx_desc(struct half *h, const struct xdp_desc *d,
-			void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
+/* One descriptor. True: sink had a frame. */
+static bool xsk_rx_desc(struct half *h, const struct xdp_desc *d, const struct port_sink *sink,
 			unsigned *drops)
 {
 	uint8_t *data = xsk_umem__get_data(h->area, d->addr);
 	bool more = d->options & XDP_PKT_CONTD;
 
 	if (!more && !h->join_len && !h->join_bad) {
-		cb(ctx, data, d->len);
+		sink->frame(sink->ctx, data, d->len);
 		return true;
 	}
 	if (h->join_len + d->len > sizeof(h->join))
@@ -325,29 +324,39 @@ static bool xsk_rx_desc(struct half *h, const struct xdp_desc *d,
 	if (h->join_bad)
 		(*drops)++;
 	else
-		cb(ctx, h->join, h->join_len);
+		sink->frame(sink->ctx, h->join, h->join_len);
 	h->join_len = 0;
 	h->join_bad = false;
 	return true;
 }
 
-static unsigned half_rx(struct half *h, unsigned budget,
-			void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
+/* Tell of the descriptor that has its turn soon. */
+static void xsk_soon(const struct half *h, uint32_t idx, const struct port_sink *sink)
+{
+	const struct xdp_desc *d = xsk_ring_cons__rx_desc(&h->rx, idx);
+
+	sink->soon(sink->ctx, xsk_umem__get_data(h->area, d->addr), d->len);
+}
+
+static unsigned half_rx(struct half *h, unsigned budget, const struct port_sink *sink,
 			unsigned *drops)
 {
+	unsigned frames = 0, soon, n;
 	uint64_t back[64];
-	unsigned frames = 0, n;
 	uint32_t idx;
 
 	while (frames < budget) {
 		n = xsk_ring_cons__peek(&h->rx, ARRAY_SIZE(back), &idx);
 		if (!n)
 			break;
+		soon = 0;
 		for (unsigned i = 0; i < n; i++) {
 			const struct xdp_desc *d = xsk_ring_cons__rx_desc(&h->rx, idx + i);
 
+			for (; sink->soon && soon < MIN(i + PORT_AHEAD, n); soon++)
+				xsk_soon(h, idx + soon, sink);
 			back[i] = d->addr;
-			frames += xsk_rx_desc(h, d, cb, ctx, drops);
+			frames += xsk_rx_desc(h, d, sink, drops);
 		}
 		xsk_ring_cons__release(&h->rx, n);
 		xsk_fill(h, back, n);
@@ -364,19 +373,18 @@ static unsigned half_waiting(const struct half *h)
 	return __atomic_load_n(h->rx.producer, __ATOMIC_RELAXED) - h->rx.cached_cons;
 }
 
-static unsigned xsk_port_rx(struct port *p, unsigned budget,
-			    void (*cb)(void *ctx, const uint8_t *frame, size_t len), void *ctx,
+static unsigned xsk_port_rx(struct port *p, unsigned budget, const struct port_sink *sink,
 			    unsigned *drops)
 {
 	unsigned frames = 0, first = p->turn++;
 
 	if (p->ring) /* the queues must not starve behind it */
-		frames = frames_rx(p->ring, p->queues ? budget / 2 : budget, cb, ctx);
+		frames = frames_rx(p->ring, p->queues ? budget / 2 : budget, sink);
 	for (unsigned i = 0; i < p->queues && frames < budget; i++) {
 		struct half *h = &p->half[(first + i) % p->queues];
 
 		p->rx_most = MAX(p->rx_most, half_waiting(h));
-		frames += half_rx(h, budget - frames, cb, ctx, drops);
+		frames += half_rx(h, budget - frames, sink, drops);
 	}
 	return frames;
 }

@@ -50,7 +50,8 @@
 #define GAP_RANGES 64 /* islands of bytes out of order */
 #define URGENT_MARKS 4
 #define ADDRESSES_MAX 256
-#define PATHS 256 /* destinations whose path MTU is remembered */
+#define EXPECTED 4 /* packets, after which what was fetched is there */
+#define PATHS 256  /* destinations whose path MTU is remembered */
 #define LISTENER_BUCKETS 256
 #define UDP_BUCKETS 4096
 #define MTU_LEAST4 552u /* what ICMP may say at least: less is an attack, RFC 5927, 7.2 */
@@ -264,7 +265,9 @@ struct engine {
 	struct table table;
 	struct wheel wheel;
 	struct pool conns, chunks, sents, gaps;
-	struct pool rated, bbrs;      /* instead of sents, and beside a connection that has BBR */
+	struct pool rated, bbrs;     /* instead of sents, and beside a connection that has BBR */
+	uint32_t expected[EXPECTED]; /* hashes of packets that come soon */
+	unsigned expected_n;
 	struct conn_list out, events; /* to be served, to be reported */
 	struct conn_list half_open, unreported, time_wait;
 	struct conn_list ended; /* the host has not closed them yet */
@@ -358,6 +361,7 @@ void conn_info(const struct engine_conn *c, struct engine_info *ret);
 void conn_unreachable(struct engine_conn *c, uint32_t seq, int error);
 
 /* fast/input.c, slow/input.c */
+void native_expect(struct engine *e, const uint8_t *pkt, size_t len);
 void native_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now);
 /* True: the segment is for whoever listens there now. */
 bool slow_input(struct engine_conn *c, struct segment *s);

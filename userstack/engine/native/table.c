@@ -56,6 +56,14 @@ struct engine_conn *table_find(struct table *t, const uint8_t secret[16],
 	return NULL;
 }
 
+void table_fetch_conn(const struct table *t, uint32_t hash)
+{
+	const struct table_slot *s = &t->slot[hash & (t->size - 1)];
+
+	if (s->conn && s->hash == hash)
+		conn_prefetch(s->conn);
+}
+
 static void table_put(struct table *t, struct table_slot what)
 {
 	size_t i = what.hash;

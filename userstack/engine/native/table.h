@@ -31,6 +31,12 @@ void table_fini(struct table *t);
 uint32_t table_hash(const uint8_t secret[16], const struct conn_key *key);
 struct engine_conn *table_find(struct table *t, const uint8_t secret[16],
 			       const struct conn_key *key);
+/* Fetch into the cache where it will look for a hash, or, when that is there, the connection. */
+static inline void table_fetch(const struct table *t, uint32_t hash)
+{
+	__builtin_prefetch(&t->slot[hash & (t->size - 1)]);
+}
+void table_fetch_conn(const struct table *t, uint32_t hash);
 /* -ENOMEM. The connection is not in there. */
 int table_add(struct table *t, uint32_t hash, struct engine_conn *c);
 void table_del(struct table *t, uint32_t hash, const struct engine_conn *c);

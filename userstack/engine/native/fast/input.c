@@ -8,6 +8,8 @@
 #include "lib/base/util.h"
 #include "userstack/engine/native/native.h"
 
+#define EXPECT_FROM 256 /* connections: fewer are in the cache anyway */
+
 static uint16_t be16(const uint8_t *p)
 {
 	return (uint16_t)(p[0] << 8 | p[1]);
@@ -95,6 +97,21 @@ static void receive_usual(struct engine_conn *c, const uint8_t *data, uint32_t l
 		receive_data(c, data + n, len - n);
 	else
 		receive_ack(c, len);
+}
+
+/* One step for this packet, the other for one of some packets ago. */
+void native_expect(struct engine *e, const uint8_t *pkt, size_t len)
+{
+	uint32_t *expected = &e->expected[e->expected_n++ % EXPECTED];
+	struct conn_key key;
+	uint8_t proto, ecn;
+
+	if (e->table.used < EXPECT_FROM || !input_key(pkt, len, &key, &proto, &ecn) ||
+	    proto != IPPROTO_TCP)
+		return;
+	table_fetch_conn(&e->table, *expected);
+	*expected = table_hash(e->c.secret, &key);
+	table_fetch(&e->table, *expected);
 }
 
 void native_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now)

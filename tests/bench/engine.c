@@ -144,13 +144,13 @@ static void receive(struct end *end)
 	uint64_t next;
 
 	while (end->tail != end->head) {
-		struct packet *p = &end->queue[end->tail % QUEUE];
+		struct packet *p = &end->queue[end->tail % QUEUE], *ahead;
 
 		for (; end->ops->expect && soon != end->head && soon - end->tail < PORT_AHEAD;
-		     soon++)
-			end->ops->expect(end->e, end->queue[soon % QUEUE].data,
-					 end->queue[soon % QUEUE].len);
-
+		     soon++) {
+			ahead = &end->queue[soon % QUEUE];
+			end->ops->expect(end->e, ahead->data, ahead->len);
+		}
 		end->ops->input(end->e, p->data, p->len, virtual_ns);
 		end->tail++;
 	}
@@ -197,21 +197,31 @@ static void flush(struct end *end)
 	end->ops->poll(end->e, virtual_ns, &next);
 }
 
-/* One turn of an end: what came, what it reads, what it writes. */
-static size_t turn(struct end *end, size_t to_write)
+/* One turn of an end: what came, and what it reads and writes on n connections. */
+static size_t turn_of(struct end *end, struct engine_conn *const *conns, unsigned n,
+		      size_t to_write)
 {
 	uint64_t from = end == &near_end ? now_ns() : 0;
-	size_t n;
+	size_t written = 0;
 
 	receive(end);
-	read_all(end);
-	n = write_some(end, to_write);
+	for (unsigned i = 0; i < n; i++) {
+		end->conn = conns[i];
+		read_all(end);
+		written += write_some(end, to_write);
+	}
 	flush(end);
 	if (from)
 		spent_ns += now_ns() - from;
 	else
 		virtual_ns += TURN_NS;
-	return n;
+	return written;
+}
+
+/* The same on the one that it has, which may be accepted meanwhile. */
+static size_t turn(struct end *end, size_t to_write)
+{
+	return turn_of(end, &end->conn, 1, to_write);
 }
 
 /* near calls. */
@@ -382,41 +392,27 @@ static double crowd_exchange(unsigned n, struct end *client, struct end *server)
 }
 
 /* The same of several at a time. */
-static void group_turn(struct end *end, struct engine_conn **crowd, const unsigned *who, unsigned n,
-		       size_t to_write)
+static double crowd_groups(unsigned n, struct end *client, struct end *server)
 {
-	uint64_t from = now_ns();
-
-	receive(end);
-	for (unsigned i = 0; i < n; i++) {
-		end->conn = crowd[who[i]];
-		read_all(end);
-		write_some(end, to_write);
-	}
-	flush(end);
-	if (end == &near_end)
-		spent_ns += now_ns() - from;
-	else
-		virtual_ns += TURN_NS;
-}
-
-static double crowd_groups(unsigned n, bool ask)
-{
-	struct end *client = ask ? &near_end : &far_end, *server = client->far;
-	struct engine_conn **clients = ask ? near_crowd : far_crowd,
-			   **servers = ask ? far_crowd : near_crowd;
-	unsigned size = MIN(n, GROUP), who[GROUP], rounds = EXCHANGES / size;
+	unsigned size = MIN(n, GROUP), rounds = EXCHANGES / size;
+	struct engine_conn *near[GROUP], *far[GROUP];
+	struct engine_conn **clients = client == &near_end ? near : far,
+			   **servers = client == &near_end ? far : near;
 
 	spent_ns = 0;
 	for (unsigned r = 0; r < rounds; r++) {
 		uint64_t before = client->received;
 
-		for (unsigned i = 0; i < size; i++)
-			who[i] = (unsigned)((r * size + i) * 7919ull % n);
-		group_turn(client, clients, who, size, 64);
-		group_turn(server, servers, who, size, 64);
+		for (unsigned i = 0; i < size; i++) {
+			unsigned who = (unsigned)((r * size + i) * 7919ull % n);
+
+			near[i] = near_crowd[who];
+			far[i] = far_crowd[who];
+		}
+		turn_of(client, clients, size, 64);
+		turn_of(server, servers, size, 64);
 		while (client->received < before + size * 64)
-			group_turn(client, clients, who, size, 0);
+			turn_of(client, clients, size, 0);
 	}
 	return (double)spent_ns / (rounds * size);
 }
@@ -431,8 +427,8 @@ static void work_crowd(unsigned n, double *ret)
 		crowd_join(i);
 	ret[1] = crowd_exchange(n, &near_end, &far_end);
 	ret[2] = crowd_exchange(n, &far_end, &near_end);
-	ret[3] = crowd_groups(n, true);
-	ret[4] = crowd_groups(n, false);
+	ret[3] = crowd_groups(n, &near_end, &far_end);
+	ret[4] = crowd_groups(n, &far_end, &near_end);
 	for (unsigned k = 0; k < rounds; k++) {
 		spent_ns = 0;
 		for (unsigned i = 0; i < fresh; i++)

@@ -113,8 +113,8 @@ GUEST
 	echo 'sync; echo o >/proc/sysrq-trigger; sleep 60'
 } >"$work/init"
 
-timeout --foreground "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m "${DMM_VM_MEMORY:-2048}" \
-	-nographic -no-reboot -vga none -nodefaults -serial stdio -monitor none \
+timeout --foreground "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 \
+	-m "${DMM_VM_MEMORY:-2048}" -nographic -no-reboot -vga none -nodefaults -serial stdio -monitor none \
 	-kernel "$tree/boot/vmlinuz-$version" -initrd "$initrd" \
 	-append "console=ttyS0 quiet loglevel=3 panic=-1 dmm_init=$work/init ${DMM_VM_APPEND:-}" \
 	-virtfs local,path=/,mount_tag=host,security_model=passthrough,multidevs=remap \

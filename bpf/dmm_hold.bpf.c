@@ -5,6 +5,7 @@
  * again, marked, when the connection exists, or answers it with a reset or an ICMP error.
  *
  * Every carrier has the filter, accepted ones by inheritance: it also tells of urgent bytes.
+ * Carriers of UDP have another, dmm_local.
  */
 #include "bpf/dmm_hold.h"
 #include "bpf/dmm_maps.bpf.h"
@@ -194,6 +195,15 @@ int dmm_hold(struct __sk_buff *skb)
 	copy_headers(skb, ev, v4 ? 20 : 40, (th.doff >> 4) * 4);
 	bpf_ringbuf_submit(ev, 0);
 	return 0;
+}
+
+#define LO_IFINDEX 1 /* the first interface of every network namespace */
+
+/* Of UDP carriers: nothing but what comes over loopback. */
+SEC("socket")
+int dmm_local(struct __sk_buff *skb)
+{
+	return skb->ifindex == LO_IFINDEX ? -1 : 0;
 }
 
 /* In place, in the kernel: to read the record, change it and write it back would undo what the

@@ -22,7 +22,7 @@ struct hold {
 	unsigned stack, thread;
 	struct dmm_hold_bpf *skel;
 	struct ring_buffer *ring;
-	int filter, set_local, set_off, udp_port;
+	int filter, local, set_local, set_off, udp_port;
 	dmm_u64 netns;
 	struct dmm_udp_free *udp_free;			   /* mmapped, DMM_MAX_STACKS */
 	void (*cb)(const struct dmm_event *ev, void *ctx); /* of the hold_poll() under way */
@@ -82,6 +82,7 @@ int hold_open(struct hold **ret, struct tree *t, unsigned stack, unsigned thread
 	if (r < 0)
 		goto fail;
 	h->filter = bpf_program__fd(h->skel->progs.dmm_hold);
+	h->local = bpf_program__fd(h->skel->progs.dmm_local);
 	h->set_local = bpf_program__fd(h->skel->progs.dmm_set_local);
 	h->set_off = bpf_program__fd(h->skel->progs.dmm_set_off);
 	h->udp_port = bpf_program__fd(h->skel->progs.dmm_udp_port);
@@ -143,11 +144,19 @@ int hold_own(struct hold *h, int fd)
 	return bpf_map_update_elem(h->tree->map[TREE_SOCK], &fd, &st, BPF_ANY) < 0 ? -errno : 0;
 }
 
+static int attach(int fd, int filter)
+{
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &filter, sizeof(filter)) < 0 ? -errno : 0;
+}
+
 int hold_attach(struct hold *h, int fd)
 {
-	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &h->filter, sizeof(h->filter)) < 0)
-		return -errno;
-	return 0;
+	return attach(fd, h->filter);
+}
+
+int hold_udp_attach(struct hold *h, int fd)
+{
+	return attach(fd, h->local);
 }
 
 bool hold_urgent(const struct hold *h)

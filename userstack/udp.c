@@ -9,9 +9,13 @@
  * no room is dropped, as UDP may, and counted.
  *
  * The port is not known yet if the kernel chooses it within connect(): then it is asked for.
+ *
+ * The application may send at any moment, and a socket that connects is not found for as long as
+ * its addresses change: such a datagram would be refused. So no carrier connects. When the flow
+ * begins, a second socket of the carrier's port and the application's address does; what does not
+ * find that one meanwhile still finds the first. Later it takes all, and the first is closed.
  */
 #include <errno.h>
-#include <linux/filter.h>
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
@@ -28,19 +32,28 @@
 
 #define UDP_MAX 65536 /* longer than any datagram */
 #define UDP_BATCH 32
-#define UDP_ROUND 8	     /* batches of one flow before the others have their turn */
-#define UDP_DRAIN 1024	     /* batches: more than a full queue */
-#define UDP_SWEEP 512	     /* flows that are looked at in each tick */
-#define UDP_QUEUE (2u << 20) /* bytes that wait at a carrier */
+#define UDP_ROUND 8		  /* batches of one flow before the others have their turn */
+#define UDP_DRAIN 1024		  /* batches: more than a full queue */
+#define UDP_SWEEP 512		  /* flows that are looked at in each tick */
+#define UDP_QUEUE (2u << 20)	  /* bytes that wait at a carrier */
+#define UDP_SETTLED 1000000000ULL /* ns after a flow has begun, its first socket is idle */
 #define UDP_BUCKETS 4096
 
+/* A socket of the carrier's port. */
+struct udp_end {
+	struct watch watch;
+	struct udp_flow *flow;
+	uint32_t lost; /* datagrams that it had no room for, ever */
+};
+
 struct udp_flow {
-	struct watch watch; /* the carrier */
-	uint16_t port;	    /* the carrier's */
+	struct udp_end first; /* that was offered; until the other one has settled */
+	struct udp_end own;   /* connected to the application's; if there is a pair */
+	uint16_t port;	      /* the carrier's */
 	struct dmm_flow rec;
 	struct dmm_addr remote, local; /* local.port 0: not known yet */
 	struct engine_udp *pair;       /* NULL: not yet */
-	uint32_t lost;		       /* datagrams that the carrier had no room for, ever */
+	uint64_t begun;		       /* when the pair was made */
 	bool moved;		       /* when looked at last, its socket was connected elsewhere */
 	uint64_t looked;	       /* when */
 	struct udp_flow *next;	       /* in a bucket, if there is a pair */
@@ -76,38 +89,49 @@ static socklen_t udp_sockaddr(const struct udp *u, const struct dmm_addr *a,
 	return sizeof(*sa);
 }
 
-/* A carrier is on loopback: what comes from elsewhere must not even wait there, and could claim to
- * come from this host. lo is the first interface of every network namespace. */
-static int udp_only_loopback(int fd)
+static int udp_share(int fd, int on)
 {
-	static struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_IFINDEX)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-		BPF_STMT(BPF_RET | BPF_K, 0),
-	};
-	struct sock_fprog prog = {ARRAY_SIZE(code), code};
-
-	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
+	return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
 }
 
-/* A socket on a port that the kernel chooses, on all addresses. */
-static int udp_socket(const struct udp *u, uint16_t *ret_port)
+/* At an address; port 0: one that the kernel chooses. Shared: where a socket of ours is. */
+static int udp_socket(struct stack *s, const struct dmm_addr *at, bool shared)
 {
+	const struct udp *u = s->udp;
 	int fd = socket(u->family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
 	int on = 1, off = 0, queue = UDP_QUEUE, r;
-	struct sockaddr_storage sa = {.ss_family = (sa_family_t)u->family};
-	struct dmm_addr a = {0};
-	socklen_t len = sizeof(sa);
+	struct sockaddr_storage sa;
+	socklen_t len = udp_sockaddr(u, at, &sa);
 
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &queue, sizeof(queue));
 	setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof(on));
-	if ((u->family == AF_INET6 &&
-	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0) ||
-	    udp_only_loopback(fd) < 0 || bind(fd, (struct sockaddr *)&sa, len) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&sa, &len) < 0) {
+	r = hold_udp_attach(s->hold, fd);
+	if (!r && ((u->family == AF_INET6 &&
+		    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0) ||
+		   (shared && udp_share(fd, 1) < 0) || bind(fd, (struct sockaddr *)&sa, len) < 0))
+		r = -errno;
+	if (!r)
+		return fd;
+	close(fd);
+	return r;
+}
+
+/* On all addresses. */
+static int udp_carrier(struct stack *s, uint16_t *ret_port)
+{
+	struct dmm_addr a = {0};
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	int fd, r;
+
+	if (s->udp->family == AF_INET)
+		addr_parse_ip("0.0.0.0", a.ip);
+	fd = udp_socket(s, &a, false);
+	if (fd < 0)
+		return fd;
+	if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0) {
 		r = -errno;
 		close(fd);
 		return r;
@@ -125,7 +149,7 @@ static int udp_offer(struct stack *s)
 	int fd, r;
 
 	while (hold_udp_wants(s->hold)) {
-		fd = udp_socket(u, &port);
+		fd = udp_carrier(s, &port);
 		if (fd < 0)
 			return fd;
 		r = hold_udp_offer(s->hold, fd, port);
@@ -171,43 +195,75 @@ static void udp_unpair(struct stack *s, struct udp_flow *f)
 	f->pair = NULL;
 }
 
+static void end_close(struct udp_end *e)
+{
+	close_ptr(&e->watch.fd);
+	e->watch = (struct watch){-1, NULL};
+}
+
 static void udp_end(struct stack *s, struct udp_flow *f)
 {
 	if (f->pair)
 		udp_unpair(s, f);
 	hold_udp_forget(s->hold, f->port);
 	s->udp->by_port[f->port] = NULL;
-	close(f->watch.fd); /* what the application still sends is refused */
-	f->watch = (struct watch){-1, NULL};
+	end_close(&f->first); /* what the application still sends is refused */
+	end_close(&f->own);
 	TAILQ_REMOVE(&s->udp->flows, f, entry);
 	TAILQ_INSERT_TAIL(&s->udp->dead, f, entry);
 }
 
+static void end_drain(struct stack *s, struct udp_end *e);
 static void udp_read_all(struct stack *s, struct udp_flow *f);
+static void udp_readable(struct stack *s, struct watch *w, uint32_t events);
+
+/* The socket that only the application's reaches. Nobody but the first is to share the port: it is
+ * only while this one is bound that they may. */
+static int udp_connect(struct stack *s, struct udp_flow *f)
+{
+	struct dmm_addr at = f->local;
+	struct sockaddr_storage sa;
+	socklen_t len = udp_sockaddr(s->udp, &f->local, &sa);
+	int fd;
+
+	at.port = f->port;
+	if (udp_share(f->first.watch.fd, 1) < 0)
+		return -errno;
+	fd = udp_socket(s, &at, true);
+	udp_share(f->first.watch.fd, 0);
+	if (fd < 0)
+		return fd;
+	udp_share(fd, 0);
+	f->own = (struct udp_end){.watch = {fd, udp_readable}, .flow = f};
+	if (connect(fd, (struct sockaddr *)&sa, len) < 0)
+		return -errno;
+	return stack_watch(s, &f->own.watch, EPOLLIN);
+}
 
 /* The port is known: from now on packets are ours. */
 static int udp_begin(struct stack *s, struct udp_flow *f)
 {
 	struct udp_flow **at, *before = udp_find(s->udp, &f->remote, &f->local);
-	struct sockaddr_storage sa;
-	socklen_t len = udp_sockaddr(s->udp, &f->local, &sa);
 	int r;
 
 	if (before && before->rec.cookie == f->rec.cookie) /* it connects there again */
 		udp_read_all(s, before);
-	/* from here on the kernel lets nobody else in */
-	if (connect(f->watch.fd, (struct sockaddr *)&sa, len) < 0)
-		return -errno;
-	r = s->c.engine->udp->open(s->engine, &f->remote, &f->local, f, &f->pair);
+	r = udp_connect(s, f);
+	if (!r)
+		r = s->c.engine->udp->open(s->engine, &f->remote, &f->local, f, &f->pair);
 	if (r < 0)
 		return r;
 	at = udp_bucket(s->udp, &f->remote, &f->local);
 	f->next = *at;
 	*at = f;
 	r = xdp_udp_set(s->xdp, s->thread, &f->remote, &f->local, true);
-	if (r < 0)
+	if (r < 0) {
 		udp_unpair(s, f);
-	return r;
+		return r;
+	}
+	f->begun = s->now;
+	end_drain(s, &f->first); /* before what came to the other one */
+	return 0;
 }
 
 static void udp_failed(struct stack *s, struct udp_flow *f, int r)
@@ -251,7 +307,7 @@ static void udp_prepare(struct udp *u)
 }
 
 /* SO_RXQ_OVFL tells how many were lost since the socket is there. */
-static void udp_count_lost(struct stack *s, struct udp_flow *f, struct msghdr *h)
+static void udp_count_lost(struct stack *s, struct udp_end *e, struct msghdr *h)
 {
 	struct cmsghdr *c = CMSG_FIRSTHDR(h);
 	uint32_t lost;
@@ -259,16 +315,17 @@ static void udp_count_lost(struct stack *s, struct udp_flow *f, struct msghdr *h
 	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SO_RXQ_OVFL)
 		return;
 	memcpy(&lost, CMSG_DATA(c), sizeof(lost));
-	STACK_COUNT(s, UDP_DROPS, lost - f->lost);
-	f->lost = lost;
+	STACK_COUNT(s, UDP_DROPS, lost - e->lost);
+	e->lost = lost;
 }
 
-static void udp_take(struct stack *s, struct udp_flow *f, struct mmsghdr *m)
+static void udp_take(struct stack *s, struct udp_end *e, struct mmsghdr *m)
 {
+	struct udp_flow *f = e->flow;
 	struct dmm_addr from = {0};
 	int r;
 
-	udp_count_lost(s, f, &m->msg_hdr);
+	udp_count_lost(s, e, &m->msg_hdr);
 	addr_from_sockaddr(m->msg_hdr.msg_name, &from);
 	if (!f->pair || memcmp(&from, &f->local, sizeof(from))) {
 		STACK_COUNT(s, CARRIER_STRANGER, 1);
@@ -281,35 +338,41 @@ static void udp_take(struct stack *s, struct udp_flow *f, struct mmsghdr *m)
 }
 
 /* False: nothing is left. */
-static bool udp_read(struct stack *s, struct udp_flow *f)
+static bool udp_read(struct stack *s, struct udp_end *e)
 {
 	struct udp *u = s->udp;
 	int n;
 
 	udp_prepare(u);
-	n = recvmmsg(f->watch.fd, u->msg, UDP_BATCH, MSG_DONTWAIT, NULL);
+	n = recvmmsg(e->watch.fd, u->msg, UDP_BATCH, MSG_DONTWAIT, NULL);
 	if (n < 0) /* an error that the application's end gave is told once */
 		return errno == ECONNREFUSED;
 	for (int i = 0; i < n; i++)
-		udp_take(s, f, &u->msg[i]);
+		udp_take(s, e, &u->msg[i]);
 	return n == UDP_BATCH;
+}
+
+static void end_drain(struct stack *s, struct udp_end *e)
+{
+	for (unsigned i = 0; e->watch.fd >= 0 && i < UDP_DRAIN && udp_read(s, e); i++)
+		;
 }
 
 static void udp_read_all(struct stack *s, struct udp_flow *f)
 {
-	for (unsigned i = 0; i < UDP_DRAIN && udp_read(s, f); i++)
-		;
+	end_drain(s, &f->first);
+	end_drain(s, &f->own);
 }
 
 static void udp_readable(struct stack *s, struct watch *w, uint32_t events)
 {
-	struct udp_flow *f = (struct udp_flow *)w;
+	struct udp_end *e = (struct udp_end *)w;
 	struct udp_seen seen;
 
 	(void)events;
-	if (!f->pair && !udp_learn(s, f, &seen))
+	if (!e->flow->pair && !udp_learn(s, e->flow, &seen))
 		return;
-	for (unsigned i = 0; i < UDP_ROUND && udp_read(s, f); i++)
+	for (unsigned i = 0; i < UDP_ROUND && udp_read(s, e); i++)
 		;
 }
 
@@ -325,7 +388,8 @@ static void udp_event_open(struct stack *s, const struct dmm_event *ev)
 		STACK_COUNT(s, UDP_FAIL, 1);
 		return; /* the carrier is nobody's, and takes nothing */
 	}
-	f->watch = (struct watch){s->udp->free[port] - 1, udp_readable};
+	f->first = (struct udp_end){.watch = {s->udp->free[port] - 1, udp_readable}, .flow = f};
+	f->own.watch.fd = -1;
 	f->port = port;
 	f->rec = ev->flow;
 	f->remote = ev->flow.remote;
@@ -334,7 +398,7 @@ static void udp_event_open(struct stack *s, const struct dmm_event *ev)
 	s->udp->free[port] = 0;
 	s->udp->by_port[port] = f;
 	TAILQ_INSERT_TAIL(&s->udp->flows, f, entry);
-	r = stack_watch(s, &f->watch, EPOLLIN);
+	r = stack_watch(s, &f->first.watch, EPOLLIN);
 	if (r < 0)
 		udp_failed(s, f, r);
 	else
@@ -350,6 +414,12 @@ static void udp_drain(struct stack *s, struct udp_flow *f)
 		return;
 	udp_read_all(s, f);
 	udp_end(s, f);
+}
+
+static void udp_settle(struct stack *s, struct udp_flow *f)
+{
+	end_drain(s, &f->first);
+	end_close(&f->first);
 }
 
 /* A look at the application's socket. False: the flow has ended. */
@@ -407,9 +477,9 @@ void udp_datagram(void *ctx, void *user, const void *data, size_t len)
 	struct udp_flow *f = user;
 	ssize_t r;
 
-	r = send(f->watch.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	r = send(f->own.watch.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (r < 0 && errno == ECONNREFUSED) /* of the one before */
-		r = send(f->watch.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		r = send(f->own.watch.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	STACK_COUNT(s, UDP_RX, r >= 0);
 	STACK_COUNT(s, UDP_DROPS, r < 0);
 	STACK_COUNT(s, APP_TX_BYTES, r > 0 ? (dmm_u64)r : 0);
@@ -449,7 +519,8 @@ void udp_tick(struct stack *s)
 		f->looked = s->now;
 		TAILQ_REMOVE(&s->udp->flows, f, entry);
 		TAILQ_INSERT_TAIL(&s->udp->flows, f, entry);
-		udp_look(s, f);
+		if (udp_look(s, f) && f->pair && s->now - f->begun >= UDP_SETTLED)
+			udp_settle(s, f);
 	}
 	udp_offer(s);
 }

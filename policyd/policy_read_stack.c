@@ -244,9 +244,10 @@ static int stack_settle_engine(const struct keys_at *at, const struct node *v, u
 	if (rec->threads > 1 && strcmp(rec->engine, "lwip") == 0)
 		err = keys_error(at, v, "threads of %s: engine lwip runs once in a process",
 				 at->object);
-	if (rec->threads > 1 && (rec->queue || strcmp(rec->driver, "dpdk") == 0))
-		err = keys_error(at, v, "threads of %s: %s is one queue, and each thread needs one",
-				 at->object, rec->queue ? "\"queue\"" : "driver dpdk");
+	if (rec->threads > 1 && rec->queue)
+		err = keys_error(at, v,
+				 "threads of %s: \"queue\" is one queue, and each thread needs one",
+				 at->object);
 	if (rec->threads > 1 && strcmp(rec->mode, "generic") == 0)
 		err = keys_error(at, v, "threads of %s: mode tc is for them, and generic is not",
 				 at->object);

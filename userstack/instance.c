@@ -220,46 +220,48 @@ static int choose_threads(struct instance *in)
 		log_err("mode generic: no more than one thread; mode tc has several");
 		return -EOPNOTSUPP;
 	}
+	in->queues = in->c.queue >= 0 ? 1 : MIN(rx, in->c.port->queues_max);
 	while (in->threads > MIN(rx, tx))
 		in->threads /= 2;
 	if (in->threads < want)
 		log_warn("%s has %u receive and %u transmit queues: %u of %u threads; try: ethtool "
 			 "-L, and for a veth numrxqueues and numtxqueues when it is made",
 			 in->c.interface, rx, tx, in->threads, want);
-	if (rx > in->c.port->queues_max && in->c.queue < 0)
+	if (rx > in->queues && in->c.queue < 0)
 		log_warn("%s has %u queues, of which port %s serves %u: what arrives on others "
 			 "stays with the kernel, and connections fail; try: ethtool -L",
-			 in->c.interface, rx, in->c.port->name, in->c.port->queues_max);
+			 in->c.interface, rx, in->c.port->name, in->queues);
 	return 0;
 }
 
-/* A port that attaches a program of its own gives way to ours at once. */
-static int open_first_port(struct instance *in)
+void instance_queues(const struct instance *in, unsigned thread, struct port_config *ret)
+{
+	ret->queue = in->c.queue >= 0 ? (unsigned)in->c.queue : thread;
+	ret->step = in->threads;
+	ret->queues = (in->queues - thread + ret->step - 1) / ret->step;
+}
+
+/* A driver that attaches a program of its own gives way to ours at once. */
+static int attach_port(struct instance *in)
 {
 	_cleanup_close_ int fd = xdp_blank_open();
 	char file[32];
-	struct port_config pc = {
+	struct port_blank blank = {file, xdp_blank_clear};
+	struct port_config all = {
 		.interface = in->c.interface,
 		.ifindex = in->ifindex,
 		.queue = in->c.queue >= 0 ? (unsigned)in->c.queue : 0,
-		.queues = 1,
-		.step = 1,
+		.queues = in->c.mode == DMM_XDP_TC ? 0 : in->queues,
+		.step = in->threads,
 		.may_zerocopy = in->c.mode == DMM_XDP_NONE || in->c.mode == DMM_XDP_NATIVE,
-		.blank = file,
 	};
-	int r;
 
-	if (in->c.mode == DMM_XDP_TC) {
-		log_err("port %s: mode tc is not for it; native and generic are", in->c.port->name);
-		return -EOPNOTSUPP;
-	}
 	if (fd < 0)
 		return fd;
 	snprintf(file, sizeof(file), "/proc/self/fd/%d", fd);
 	xdp_sweep(&in->tree, in->id, in->ifindex);
 	xdp_blank_clear(in->ifindex); /* of one that was killed */
-	r = in->c.port->open(&in->first_port, &pc);
-	return r < 0 ? r : xdp_blank_clear(in->ifindex);
+	return in->c.port->attach(&all, &blank);
 }
 
 /* It passes everything on as long as its maps are empty. */
@@ -270,9 +272,9 @@ static int open_steering(struct instance *in)
 		.threads = in->threads,
 		.ifindex = in->ifindex,
 		.want = in->c.mode,
-		.plain = in->c.port->attaches,
+		.plain = in->c.port->attach != NULL,
 	};
-	int r = in->c.port->attaches ? open_first_port(in) : 0;
+	int r = in->c.port->attach ? attach_port(in) : 0;
 
 	return r < 0 ? r : xdp_open(&in->xdp, &in->tree, &xc, &in->xdp_mode);
 }
@@ -353,8 +355,6 @@ void instance_close(struct instance *in)
 	for (unsigned i = 0; i < in->threads; i++)
 		if (in->thread[i])
 			stack_close(in->thread[i]);
-	if (in->first_port)
-		in->c.port->close(in->first_port);
 	xdp_close(in->xdp);
 	close_ptr(&in->signal_fd);
 	close_ptr(&in->stop_fd);

@@ -37,6 +37,7 @@ struct instance {
 	struct instance_config c;
 	unsigned id;
 	unsigned threads;
+	unsigned queues; /* of the interface that threads receive from */
 	int ifindex;
 	dmm_u64 netns;
 	enum dmm_xdp_mode xdp_mode;
@@ -44,9 +45,8 @@ struct instance {
 	struct tree tree;
 	volatile struct dmm_stack_rt *rt;
 	struct xdp *xdp;
-	struct port *first_port; /* opened before steering, as its kind attaches; NULL: none */
-	uint8_t secret[16];	 /* of the engines: what one accepts, another may have begun */
-	int stop_fd;		 /* readable once the instance stops */
+	uint8_t secret[16]; /* of the engines: what one accepts, another may have begun */
+	int stop_fd;	    /* readable once the instance stops */
 	int signal_fd;
 	atomic_int exit_code; /* -1: it goes on */
 	_Atomic uint64_t beat[DMM_MAX_THREADS];
@@ -60,6 +60,9 @@ int instance_open(struct instance **ret, const struct instance_config *c);
 /* Until a signal or a failure; returns the exit code of the program. */
 int instance_run(struct instance *in);
 void instance_close(struct instance *in);
+
+/* Which queues are that thread's. */
+void instance_queues(const struct instance *in, unsigned thread, struct port_config *ret);
 
 /* From any thread: all shall end, with this exit code. True: nobody has said so before. */
 bool instance_stop(struct instance *in, int code);

@@ -11,7 +11,6 @@
 
 #include "lib/base/log.h"
 #include "lib/base/util.h"
-#include "userstack/port/ports.h"
 #include "userstack/stack.h"
 
 #define EVENTS 128
@@ -98,21 +97,6 @@ static int open_process(struct stack *s)
 	return stack_watch(s, &s->signal_watch, EPOLLIN);
 }
 
-/* Of all queues those that are this thread's; with tc it only sends, on one of them. */
-static void choose_queues(const struct stack *s, struct port_config *ret)
-{
-	unsigned rx, tx;
-
-	port_queues(s->c.interface, &rx, &tx);
-	ret->queue = s->c.queue >= 0 ? (unsigned)s->c.queue : s->thread;
-	ret->step = s->inst->threads;
-	if (s->inst->xdp_mode == DMM_XDP_TC)
-		return;
-	rx = MIN(rx, DMM_MAX_QUEUES);
-	ret->queues = s->c.queue >= 0 ? 1 : (rx - s->thread + ret->step - 1) / ret->step;
-	ret->queues = MIN(ret->queues, s->c.port->queues_max);
-}
-
 /* What arrives on a queue is for the socket of that queue. */
 static int steer_port(struct stack *s, const struct port_config *pc)
 {
@@ -138,12 +122,9 @@ static int open_port(struct stack *s)
 	struct port_ring ring;
 	int r;
 
-	choose_queues(s, &pc);
-	if (s->inst->first_port) {
-		s->port = s->inst->first_port;
-		s->inst->first_port = NULL;
-		return steer_port(s, &pc);
-	}
+	instance_queues(s->inst, s->thread, &pc);
+	if (s->inst->xdp_mode == DMM_XDP_TC) /* all comes by the ring */
+		pc.queues = 0;
 	pc.may_zerocopy = s->inst->xdp_mode == DMM_XDP_NATIVE;
 	if (xdp_ring(s->xdp, s->thread, &ring.fd, &ring.asleep)) {
 		pc.ring = &ring;

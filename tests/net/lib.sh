@@ -11,9 +11,9 @@
 # by side. A test: source this file, need PROGRAM..., setup "$@", check/ok/not_ok..., finish.
 #
 # DMM_BUILD: the build directory. DMM_BASELINE=1: run the same programs without DMM, checks of its
-# counters are skipped. DMM_ENGINE: of the instances, native or lwip; DMM_THREADS: how many threads
-# they have, on a link of as many queues. `test_x.sh --shell`: set up, then
-# a shell in the environment.
+# counters are skipped. DMM_ENGINE: of the instances, native or lwip; DMM_DRIVER: xsk or dpdk;
+# DMM_THREADS: how many threads they have, on a link of as many queues. `test_x.sh --shell`: set up,
+# then a shell in the environment.
 set -euo pipefail
 shopt -s lastpipe # `config | start_policyd` runs in this shell
 
@@ -22,6 +22,7 @@ root=$(cd "$here/../.." && pwd)
 DMM_BUILD=${DMM_BUILD:-$root/build}
 DMM_BASELINE=${DMM_BASELINE:-0}
 DMM_ENGINE=${DMM_ENGINE:-native}
+DMM_DRIVER=${DMM_DRIVER:-xsk}
 ID=$$
 NEAR=dmm-near-$ID
 FAR=dmm-far-$ID
@@ -80,6 +81,16 @@ need() {
 		command -v "$p" >/dev/null || skip_all "needs $p; see tests/packages.txt"
 	done
 	grep -q ' cgroup2 ' /proc/mounts || skip_all "no cgroup2 mount"
+	[ "$DMM_DRIVER" != dpdk ] || need_dpdk
+}
+
+# Instances find it in the build directory.
+need_dpdk() {
+	local plugin
+	plugin=$(find "$DMM_BUILD" -name dpdk.so -path '*userstack*' | head -n 1)
+	[ -n "$plugin" ] || skip_all "built without DPDK; see tests/packages.txt"
+	[ "$DMM_BASELINE" != 1 ] || skip_all "no instance in the baseline"
+	export DMM_PORT_DIR=${plugin%/*}
 }
 
 cgroup_root() {
@@ -217,7 +228,7 @@ config() {
 		groups:
 		  web: {cgroup: $CGROUP/web}
 		stacks:
-		  edge0: {engine: $DMM_ENGINE,${DMM_THREADS:+ threads: $DMM_THREADS,} port: {driver: xsk, interface: near0}}
+		  edge0: {engine: $DMM_ENGINE,${DMM_THREADS:+ threads: $DMM_THREADS,} port: {driver: $DMM_DRIVER, interface: near0}}
 		rules:
 		  - name: web-tcp
 		    match: {group: web, proto: tcp}

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The port dpdk: curl and iperf3 over both engines, an instance that is killed, one that is idle; and
-# what is said where DPDK is not installed.
+# The port dpdk, of two queues: curl and iperf3 over both engines, native with a thread for each
+# queue, an instance that is killed, one that is idle; and what is said where DPDK is not installed, or
+# another has the interface. More of queues and threads: DMM_DRIVER=dpdk test_queues.sh, test_threads.sh.
+DMM_DRIVER=dpdk
+QUEUES=2
 # shellcheck source=tests/net/lib.sh
 . "$(dirname "$0")/lib.sh"
 need nginx iperf3
-plugin=$(find "$DMM_BUILD" -name dpdk.so -path '*userstack*' | head -n 1)
-[ -n "$plugin" ] || skip_all "built without DPDK; see tests/packages.txt"
-[ "$DMM_BASELINE" != 1 ] || skip_all "no instance in the baseline"
-export DMM_PORT_DIR=${plugin%/*}
 setup "$@"
 far_nginx
 spawn far-iperf in_far iperf3 -s -p 5301
@@ -17,8 +16,11 @@ wait_for far_listens 5301
 reborn() { stack_up && [ "$(instance_pid)" != "$1" ]; }
 
 for DMM_ENGINE in native lwip; do
-	config | sed 's/driver: xsk/driver: dpdk/' | start_policyd
+	threads=1
+	[ $DMM_ENGINE = lwip ] || threads=2
+	config | sed "s/engine: $DMM_ENGINE,/& threads: $threads,/" | start_policyd
 	check "$DMM_ENGINE: the port is dpdk" grep -q "port dpdk on near0" "$TMP/policyd.log"
+	check "$DMM_ENGINE: threads" equal "$(stack_field edge0 .instance.threads)" $threads
 	for host in "$FAR4" "[$FAR6]"; do
 		big_both_ways "$host" "$DMM_ENGINE: "
 	done
@@ -43,12 +45,20 @@ for DMM_ENGINE in native lwip; do
 done
 check "no directory of DPDK is left" equal "$(ls -d /run/dpdk/dmm-* 2>/dev/null)" ""
 
-# refused TEXT DIRECTORY: the daemon's instance does not start, and says that
+# refused TEXT DIRECTORY: an instance does not start, and says that
 refused() {
-	DMM_PORT_DIR=$2 in_near timeout 5 "$(program dmm-stackd)" --name x --interface near0 \
+	DMM_PORT_DIR=$2 in_near timeout 5 "$(program dmm-stackd)" --name edge0 --interface near0 \
 		--driver dpdk >"$TMP/refused" 2>&1 && return 1
 	grep -q "$1" "$TMP/refused"
 }
+program_id() { ip -n "$NEAR" -d link show near0 | sed -n 's/.*prog\/xdp id \([0-9]*\).*/\1/p'; }
+config >"$TMP/dmm.yaml"
+policy apply -f "$TMP/dmm.yaml" >/dev/null
+ip -n "$NEAR" link set near0 xdp obj "$DMM_BUILD/bpf/dmm_xdp.bpf.o" sec xdp.frags
+id=$(program_id)
+check "another has the interface: that is said" refused "has the interface another XDP program" "$DMM_PORT_DIR"
+check "and keeps it" equal "$(program_id)" "${id:-one}"
+ip -n "$NEAR" link set near0 xdp off
 mkdir -p "$TMP/none" "$TMP/without"
 check "built without DPDK: that is said" refused "there is no $TMP/none/dpdk.so" "$TMP/none"
 (umask 022 && echo "no library" >"$TMP/without/dpdk.so")

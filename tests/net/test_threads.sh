@@ -14,7 +14,7 @@ spawn udp-echo in_far python3 "$here/udp.py" serve $FAR4 7007
 want=$(sum "$TMP/www/big")
 
 threads() { # threads NUMBER MODE [STACK OPTION]: the configuration
-	config | sed "s/engine: $DMM_ENGINE,/& threads: $1,/; s/driver: xsk/&, mode: $2/; s/, proto: tcp//"
+	config | sed "s/engine: $DMM_ENGINE,/& threads: $1,/; s/driver: $DMM_DRIVER/&, mode: $2/; s/, proto: tcp//"
 }
 big() { # big DIRECTORY URL: 8 downloads at a time; how many are right
 	local args=() i

@@ -9,7 +9,7 @@ start_policyd <<-YAML
 	groups:
 	  web: {cgroup: $CGROUP/web}
 	stacks:
-	  edge0: {engine: $DMM_ENGINE,${DMM_THREADS:+ threads: $DMM_THREADS,} port: {driver: xsk, interface: near0}}
+	  edge0: {engine: $DMM_ENGINE,${DMM_THREADS:+ threads: $DMM_THREADS,} port: {driver: $DMM_DRIVER, interface: near0}}
 	rules:
 	  - name: web-never
 	    match: {group: web, proto: udp, remote_port: 7099}

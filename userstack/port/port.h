@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define PORT_ABI 8		    /* raised with every change of this header's meaning */
+#define PORT_ABI 9		    /* raised with every change of this header's meaning */
 #define PORT_FRAME_MAX (65536 + 64) /* largest frame that rx() hands over */
 #define PORT_AHEAD 8 /* frames of a batch that sink.soon() is ahead of sink.frame() */
 
@@ -41,7 +41,12 @@ struct port_config {
 	unsigned queues, step; /* how many receive, 0 … queues_max, and from one to the next */
 	const struct port_ring *ring; /* where received frames turn up, also; NULL: there is none */
 	bool may_zerocopy;	      /* try it first */
-	const char *blank;	      /* attaches: file of an XDP program that passes everything */
+};
+
+/* An XDP program that passes everything. */
+struct port_blank {
+	const char *file;	   /* to attach it from */
+	int (*clear)(int ifindex); /* takes it off again, and no other; 0 or -errno */
 };
 
 struct port_super {
@@ -68,11 +73,12 @@ struct port_rings {
 struct port_ops {
 	uint32_t abi; /* PORT_ABI */
 	const char *name;
-	/* open() attaches the blank program to the interface, which must have none, and leaves it
-	 * there: it comes before steering, and received frames can turn up on the interface only,
-	 * in one buffer each. */
-	bool attaches;
-	unsigned queues_max; /* that it can receive from, at most DMM_MAX_QUEUES */
+	/* For a driver that insists on attaching an XDP program itself; others are without. Called
+	 * once, before steering: open the queues of all ports that are to be, the first `step` to
+	 * send, too, and leave the interface, which must have no program, without one. What it
+	 * receives there is in one buffer a frame. */
+	int (*attach)(const struct port_config *all, const struct port_blank *blank);
+	unsigned queues_max; /* that an instance can receive from, at most DMM_MAX_QUEUES */
 	bool several; /* a process can have several, of threads of its own, and they take rings */
 	/* -EBUSY: the queue belongs to another. Failures are logged. */
 	int (*open)(struct port **ret, const struct port_config *c);

@@ -11,6 +11,10 @@
 /* The port of that name. Failures are logged, as those of plugin_load(). */
 int port_find(const char *name, const struct port_ops **ret);
 
+/* What the driver of the interface says of its channels; all 0: nothing. */
+struct ethtool_channels;
+void port_channels(const char *interface, struct ethtool_channels *ret);
+
 /* How many queues the interface uses; 1 of each if its driver does not say. */
 void port_queues(const char *interface, unsigned *ret_rx, unsigned *ret_tx);
 

@@ -111,7 +111,9 @@
 	X(XSK_RX_FULL, "xsk_receive_ring_full", "packets dropped: the instance was too slow") \
 	X(XSK_FILL_EMPTY, "xsk_fill_ring_empty", "packets dropped: no frame to receive into") \
 	X(XSK_RX_DROPS, "xsk_receive_drops", "packets that AF_XDP dropped for other reasons") \
-	X(XSK_TX_EMPTY, "xsk_transmit_ring_empty", "times the kernel had sent all that was there")
+	X(XSK_TX_EMPTY, "xsk_transmit_ring_empty", "times the kernel had sent all that was there") \
+	X(TX_PARTIAL, "port_transmit_partial_checksum", \
+	  "packets given to the port one by one whose checksum was left to the kernel")
 
 /* Fill of the rings of an instance's port, each the most of the last ten to twenty seconds: parts
  * in a million, plus one; 0: the port does not tell. X(NAME, ring, meaning) */

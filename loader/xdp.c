@@ -127,7 +127,7 @@ int xdp_sweep(const struct tree *t, unsigned stack, int ifindex)
 	return r;
 }
 
-static bool is_veth(const char *ifname)
+bool xdp_is_veth(const char *ifname)
 {
 	_cleanup_close_ int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
@@ -344,7 +344,7 @@ static const enum dmm_xdp_mode *best_first(const char *ifname, bool plain)
 {
 	if (plain)
 		return on_itself;
-	return is_veth(ifname) && probe_af_xdp_frags() == 0 ? on_veth : on_device;
+	return xdp_is_veth(ifname) && probe_af_xdp_frags() == 0 ? on_veth : on_device;
 }
 
 int xdp_open(struct xdp **ret, struct tree *t, const struct xdp_config *c,

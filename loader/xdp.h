@@ -23,6 +23,9 @@ struct xdp_config {
 		       native, generic */
 };
 
+/* Is the interface one end of a veth? */
+bool xdp_is_veth(const char *ifname);
+
 /*
  * Load the program and attach it to ifindex. want DMM_XDP_NONE means the first that works of
  * native, tc, generic; on a veth of tc, generic, native. Any other want fails if it does not work.

@@ -30,7 +30,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 11 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 12 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -69,11 +69,12 @@ struct engine_host {
 	/* Send one packet, from its IP header on, checksums complete. The bytes are copied. A
 	 * packet that cannot be sent is dropped: the engine retransmits. */
 	void (*output)(void *ctx, const struct iovec *iov, unsigned n);
-	/* The same for a TCP packet that is longer than the MTU, up to engine_config.super: on its
-	 * way out it is cut into segments of mss bytes, which all get its headers, FIN and PSH the
-	 * last one alone. URG and CWR are not set. Its TCP checksum field holds the folded sum of
-	 * the pseudo header, no more. */
-	void (*output_super)(void *ctx, const struct iovec *iov, unsigned n, uint32_t mss);
+	/* The same for a packet, no fragment, whose TCP or UDP checksum field holds the folded sum
+	 * of the pseudo header, no more: it is completed on its way out. mss 0: if
+	 * engine_config.partial says so. Else it is a TCP packet that is longer than the MTU, up to
+	 * engine_config.super, and cut into segments of mss bytes, which all get its headers, FIN
+	 * and PSH the last one alone; URG and CWR are not set. */
+	void (*output_partial)(void *ctx, const struct iovec *iov, unsigned n, uint32_t mss);
 	/* events: bits of enum engine_event; error: positive errno with ENGINE_FAILED, else 0. */
 	void (*event)(void *ctx, void *user, unsigned events, int error);
 	/* A listener got an established connection. Returns its `user`, or NULL: reset it (no
@@ -95,7 +96,8 @@ struct engine_host {
 
 struct engine_config {
 	uint32_t mtu;			/* of the interface: largest IP packet to send */
-	uint32_t super;			/* largest packet for output_super(); 0: it is not there */
+	uint32_t super;			/* largest for output_partial() to cut; 0: it cuts none */
+	bool partial;			/* output_partial() takes what is not to be cut, too */
 	uint8_t secret[16];		/* random; keys initial sequence numbers (RFC 6528) */
 	const struct engine_host *host; /* stays while the engine runs */
 	uint64_t now;

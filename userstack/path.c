@@ -245,19 +245,31 @@ static bool path_send_super(struct stack *s, const uint8_t dst[6], const struct 
 	return s->c.port->tx_super(s->port, &packet);
 }
 
+/* Of an IP packet in a frame. */
+static struct port_sum path_sum(const uint8_t *ip)
+{
+	bool v6 = ip[0] >> 4 == 6;
+
+	return (struct port_sum){
+		.start = FRAME_ETH_LEN + (v6 ? 40 : 20),
+		.offset = (uint16_t)frame_sum_offset(v6 ? ip[6] : ip[9]),
+	};
+}
+
 static void path_send(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n,
-		      uint32_t mss)
+		      struct frame_offload left)
 {
 	struct stack *s = ctx;
 	size_t len = FRAME_ETH_LEN, off = FRAME_ETH_LEN;
+	struct port_sum sum;
 	uint8_t *p;
 
 	for (unsigned i = 0; i < n; i++)
 		len += iov[i].iov_len;
-	if (mss) {
-		bool sent = path_send_super(s, dst, iov, n, mss);
+	if (left.mss) {
+		bool sent = path_send_super(s, dst, iov, n, left.mss);
 
-		STACK_COUNT(s, TX_PACKETS, sent ? (len + mss - 1) / mss : 0);
+		STACK_COUNT(s, TX_PACKETS, sent ? (len + left.mss - 1) / left.mss : 0);
 		STACK_COUNT(s, TX_BYTES, sent ? len : 0);
 		STACK_COUNT(s, TX_DROPS, !sent);
 		return;
@@ -270,23 +282,25 @@ static void path_send(void *ctx, const uint8_t dst[6], const struct iovec *iov, 
 	for (unsigned i = 0; i < n; off += iov[i++].iov_len)
 		memcpy(p + off, iov[i].iov_base, iov[i].iov_len);
 	frame_eth(p, dst, net_mac(s->net), p[FRAME_ETH_LEN] >> 4 == 6);
-	s->c.port->tx_commit(s->port, len);
+	sum = path_sum(p + FRAME_ETH_LEN);
+	s->c.port->tx_commit(s->port, len, left.sum ? &sum : NULL);
 	STACK_COUNT(s, TX_PACKETS, 1);
 	STACK_COUNT(s, TX_BYTES, len);
+	STACK_COUNT(s, TX_PARTIAL, left.sum);
 }
 
 static void path_output(void *ctx, const struct iovec *iov, unsigned n)
 {
 	struct stack *s = ctx;
 
-	net_output(s->net, iov, n, 0, s->now);
+	net_output(s->net, iov, n, (struct frame_offload){0}, s->now);
 }
 
-static void path_output_super(void *ctx, const struct iovec *iov, unsigned n, uint32_t mss)
+static void path_output_partial(void *ctx, const struct iovec *iov, unsigned n, uint32_t mss)
 {
 	struct stack *s = ctx;
 
-	net_output(s->net, iov, n, mss, s->now);
+	net_output(s->net, iov, n, (struct frame_offload){.sum = true, .mss = mss}, s->now);
 }
 
 /* Segment seq, which local sent to remote, cannot arrive. */
@@ -482,7 +496,7 @@ int path_open(struct stack *s)
 	s->engine_host = (struct engine_host){
 		.ctx = s,
 		.output = path_output,
-		.output_super = path_output_super,
+		.output_partial = path_output_partial,
 		.event = path_event,
 		.accepted = path_accepted,
 		.received = path_received,
@@ -500,6 +514,7 @@ int path_open(struct stack *s)
 		return r;
 	super = s->c.port->super_max ? s->c.port->super_max(s->port) : 0;
 	ec.super = super ? (uint32_t)(super - FRAME_ETH_LEN) : 0;
+	ec.partial = s->c.port->sums && s->c.port->sums(s->port);
 	ec.mtu = (uint32_t)MIN((size_t)net_mtu(s->net), s->c.port->tx_max(s->port) - FRAME_ETH_LEN);
 	memcpy(ec.secret, s->inst->secret, sizeof(ec.secret));
 	snprintf(ec.congestion, sizeof(ec.congestion), "%s",

@@ -11,6 +11,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/util.h"
+#include "userstack/port/ports.h"
 #include "userstack/stack.h"
 
 #define EVENTS 128
@@ -116,6 +117,18 @@ static int steer_port(struct stack *s, const struct port_config *pc)
 	return r;
 }
 
+/*
+ * On a veth a packet needs no checksum, as those of the kernel need none there: it stays on the
+ * host, or the kernel completes it where it leaves. Of what AF_XDP hands to another device the
+ * kernel knows neither protocol nor headers, as some drivers want it to, and virtio_net's frames
+ * lose their metadata before Linux 6.17. Where sums have to be, we make them: faster than the
+ * kernel could.
+ */
+static bool may_partial(const char *interface)
+{
+	return xdp_is_veth(interface) && port_device_sums(interface);
+}
+
 static int open_port(struct stack *s)
 {
 	struct port_config pc = {.interface = s->c.interface, .ifindex = s->ifindex};
@@ -126,6 +139,7 @@ static int open_port(struct stack *s)
 	if (s->inst->xdp_mode == DMM_XDP_TC) /* all comes by the ring */
 		pc.queues = 0;
 	pc.may_zerocopy = s->inst->xdp_mode == DMM_XDP_NATIVE;
+	pc.may_partial = may_partial(s->c.interface);
 	if (xdp_ring(s->xdp, s->thread, &ring.fd, &ring.asleep)) {
 		pc.ring = &ring;
 		s->ring_watch = (struct watch){ring.fd, on_port};

@@ -292,7 +292,7 @@ static int blast(char **argv)
 		for (unsigned i = 0; i < BATCH_RAW && (p = port_xsk.tx_reserve(port, FRAME_RAW));
 		     i++) {
 			memcpy(p, frame, FRAME_RAW);
-			port_xsk.tx_commit(port, FRAME_RAW);
+			port_xsk.tx_commit(port, FRAME_RAW, NULL);
 			frames++;
 		}
 		port_xsk.flush(port);

@@ -169,6 +169,16 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 		link_send(s, from, pkt, len);
 }
 
+static void put_sum(uint8_t *tcp, const struct frame *f, size_t len)
+{
+	uint16_t sum;
+
+	memset(tcp + 16, 0, 2);
+	sum = (uint16_t)~frame_fold(
+		frame_sum(tcp, len, frame_pseudo(f->local.ip, f->remote.ip, 6, len)));
+	memcpy(tcp + 16, &sum, 2);
+}
+
 /* A piece of pkt, which f tells of: as long as it is, from off on. */
 static void cut_headers(uint8_t *piece, const struct frame *f, uint32_t off, size_t len, bool last)
 {
@@ -185,14 +195,12 @@ static void cut_headers(uint8_t *piece, const struct frame *f, uint32_t off, siz
 	memcpy(tcp + 4, &seq, 4);
 	if (!last)
 		tcp[13] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
-	memset(tcp + 16, 0, 2);
-	sum = (uint16_t)~frame_fold(frame_sum(
-		tcp, len - f->l4_off, frame_pseudo(f->local.ip, f->remote.ip, 6, len - f->l4_off)));
-	memcpy(tcp + 16, &sum, 2);
+	put_sum(tcp, f, len - f->l4_off);
 }
 
-/* What a port does with what is to be cut: each piece is a packet as any other. */
-static void host_output_super(void *ctx, const struct iovec *iov, unsigned n, uint32_t mss)
+/* What a port does with what is to be cut: each piece is a packet as any other. And so is what only
+ * lacks its checksum. */
+static void host_output_partial(void *ctx, const struct iovec *iov, unsigned n, uint32_t mss)
 {
 	static uint8_t pkt[70000], piece[2000];
 	struct sim_end *from = ctx;
@@ -202,8 +210,17 @@ static void host_output_super(void *ctx, const struct iovec *iov, unsigned n, ui
 
 	for (unsigned i = 0; i < n; len += iov[i++].iov_len)
 		memcpy(pkt + len, iov[i].iov_base, iov[i].iov_len);
-	CU_ASSERT_FATAL(len <= from->e->c.super);
+	CU_ASSERT_FATAL(len <= (mss ? from->e->c.super : from->e->c.mtu));
 	CU_ASSERT_EQUAL_FATAL(frame_parse_ip(pkt, len, &f), FRAME_TCP);
+	if (!mss) {
+		CU_ASSERT(from->e->c.partial);
+		CU_ASSERT(frame_unsummed(pkt, &f));
+		from->partials++;
+		put_sum(pkt + f.l4_off, &f, f.l4_len);
+		out = (struct iovec){pkt, len};
+		host_output(ctx, &out, 1);
+		return;
+	}
 	headers = f.l4_off + (pkt[f.l4_off + 12] >> 4) * 4u;
 	CU_ASSERT_EQUAL(iov[0].iov_len, headers);
 	CU_ASSERT(len > headers + mss);
@@ -361,12 +378,16 @@ static const char *const ips[2][2] = {{"10.0.0.1", "fd00::1"}, {"10.0.0.2", "fd0
 
 void sim_start(struct sim *s, uint64_t seed, const struct sim_link *link)
 {
-	/* with some seeds a port that cuts, and one that takes little at a time */
+	/* with some seeds a port that cuts, and one that takes little at a time, or that makes
+	 * checksums */
 	static const uint32_t supers[] = {0, 65535, 0, 10000};
-	struct engine_config c = {.mtu = 1500, .super = supers[seed / 2 % ARRAY_SIZE(supers)]};
+	struct engine_config c = {.mtu = 1500,
+				  .super = supers[seed / 2 % ARRAY_SIZE(supers)],
+				  .partial = seed / 8 % 2};
 	struct dmm_addr any = {.port = 80};
 
-	*s = (struct sim){.now = SECOND * 1000, .rng = {seed}, .super = c.super};
+	*s = (struct sim){
+		.now = SECOND * 1000, .rng = {seed}, .super = c.super, .partial = c.partial};
 	for (unsigned i = 0; i < 2; i++) {
 		struct sim_end *end = &s->end[i];
 		dmm_u8 ip[16];
@@ -376,7 +397,7 @@ void sim_start(struct sim *s, uint64_t seed, const struct sim_link *link)
 		end->host = (struct engine_host){
 			.ctx = end,
 			.output = host_output,
-			.output_super = host_output_super,
+			.output_partial = host_output_partial,
 			.event = host_event,
 			.accepted = host_accepted,
 			.released = host_released,

@@ -51,7 +51,8 @@ struct sim_end {
 	unsigned apps;
 	uint64_t next; /* when the engine wants its turn */
 	uint64_t packets, bytes;
-	uint64_t supers; /* what it gave to be cut */
+	uint64_t supers;   /* what it gave to be cut */
+	uint64_t partials; /* and without the checksum, but not to be cut */
 };
 
 struct sim_packet {
@@ -74,6 +75,7 @@ struct sim {
 	uint64_t server_read_rate;
 	uint64_t drops, corrupted, marks;
 	uint32_t super;		/* engine_config.super of both */
+	bool partial;		/* likewise */
 	const char *congestion; /* of what is connected or accepted; NULL: the engine's choice */
 };
 

@@ -86,6 +86,23 @@ static void test_super(void)
 	}
 }
 
+/* Where the port makes checksums, all are left to it. */
+static void test_partial(void)
+{
+	struct sim_link link = {.delay = 5 * MS};
+	uint64_t uncut = 0;
+
+	for (uint64_t seed = 0; seed < 16; seed++) {
+		transfer(seed, &link, 1000000, 100000, 100 * SECOND, NULL);
+		CU_ASSERT_EQUAL(!sim.end[0].partials, !sim.partial);
+		if (!sim.partial || sim.super)
+			continue;
+		CU_ASSERT_EQUAL(sim.end[0].partials, sim.end[0].packets);
+		uncut++;
+	}
+	CU_ASSERT(uncut);
+}
+
 /* The rate of the link is used, nearly all of it, also with a queue that is short. */
 static void test_rate(void)
 {
@@ -124,6 +141,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"a clean link", test_clean},
 		{"segments are cut by the port", test_super},
+		{"checksums are made by the port", test_partial},
 		{"a slow link is full", test_rate},
 		{"random links", test_seeds},
 		CU_TEST_INFO_NULL,

@@ -27,7 +27,8 @@ static uint64_t now;
 /* the wire */
 static uint8_t packet[PACKETS][MTU];
 static size_t packet_len[PACKETS];
-static unsigned packets;
+static unsigned packets, partials; /* of these, without their checksum */
+static bool partial;		   /* engine_config.partial */
 
 /* what a pair got last */
 static uint8_t got[65536];
@@ -48,6 +49,21 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	packet_len[packets++] = len;
 }
 
+static void host_output_partial(void *ctx, const struct iovec *iov, unsigned n, uint32_t mss)
+{
+	uint8_t *p = packet[packets];
+	struct frame f;
+	uint16_t sum;
+
+	CU_ASSERT(partial && !mss);
+	host_output(ctx, iov, n);
+	CU_ASSERT_EQUAL(frame_parse_ip(p, packet_len[packets - 1], &f), FRAME_UDP);
+	CU_ASSERT(frame_unsummed(p, &f));
+	sum = (uint16_t)~frame_fold(frame_sum(p + f.l4_off, f.l4_len, 0));
+	memcpy(p + f.l4_off + 6, &sum, 2);
+	partials++;
+}
+
 static void host_datagram(void *ctx, void *user, const void *data, size_t len)
 {
 	(void)ctx;
@@ -57,7 +73,11 @@ static void host_datagram(void *ctx, void *user, const void *data, size_t len)
 	got_by = user;
 }
 
-static const struct engine_host host = {.output = host_output, .datagram = host_datagram};
+static const struct engine_host host = {
+	.output = host_output,
+	.output_partial = host_output_partial,
+	.datagram = host_datagram,
+};
 
 static struct dmm_addr address(bool v6, unsigned last, uint16_t port)
 {
@@ -84,7 +104,8 @@ static int user_a, user_b;
 
 static void start(bool v6)
 {
-	struct engine_config c = {.mtu = MTU, .secret = "0123456789abcde", .host = &host};
+	struct engine_config c = {
+		.mtu = MTU, .secret = "0123456789abcde", .host = &host, .partial = partial};
 
 	now = c.now = 1000 * SECOND;
 	packets = got_n = 0;
@@ -125,9 +146,10 @@ static void whole(bool v6, size_t len)
 	const uint8_t *data = pattern(len);
 	struct frame f;
 
-	packets = got_n = 0;
+	packets = partials = got_n = 0;
 	CU_ASSERT_EQUAL(udp->send(a, data, len, now), 0);
 	CU_ASSERT_EQUAL_FATAL(packets, 1);
+	CU_ASSERT_EQUAL(partials, partial);
 	CU_ASSERT_EQUAL(packet_len[0], (v6 ? 40u : 20u) + 8 + len);
 	CU_ASSERT_EQUAL(frame_parse_ip(packet[0], packet_len[0], &f), FRAME_UDP);
 	CU_ASSERT(frame_summed(packet[0], &f));
@@ -142,9 +164,11 @@ static void whole(bool v6, size_t len)
 
 static void test_whole(void)
 {
-	for (unsigned v6 = 0; v6 < 2; v6++) {
+	for (unsigned i = 0; i < 4; i++) {
+		bool v6 = i % 2;
 		size_t most = MTU - (v6 ? 48 : 28);
 
+		partial = i / 2;
 		start(v6);
 		for (size_t len = 0; len < 40; len++)
 			whole(v6, len);
@@ -152,6 +176,7 @@ static void test_whole(void)
 			whole(v6, len);
 		stop();
 	}
+	partial = false;
 }
 
 /* A sum of zero is sent as its other form: zero would say that there is none. */
@@ -212,9 +237,9 @@ static uint32_t fragmented(bool v6, size_t len, uint32_t mtu)
 	uint32_t id = 0;
 	struct frame f;
 
-	packets = 0;
+	packets = partials = 0;
 	CU_ASSERT_EQUAL(udp->send(a, pattern(len), len, now), 0);
-	CU_ASSERT(packets > 1);
+	CU_ASSERT(packets > 1 && !partials);
 	for (unsigned i = 0; i < packets; i++) {
 		struct fragment g = fragment_of(packet[i], packet_len[i]);
 
@@ -239,10 +264,12 @@ static uint32_t fragmented(bool v6, size_t len, uint32_t mtu)
 
 static void test_fragments(void)
 {
-	for (unsigned v6 = 0; v6 < 2; v6++) {
+	for (unsigned i = 0; i < 4; i++) {
+		bool v6 = i % 2;
 		size_t most = v6 ? 65527 : 65507;
 		uint32_t id;
 
+		partial = i / 2;
 		start(v6);
 		id = fragmented(v6, MTU - (v6 ? 47 : 27), MTU);
 		for (size_t len = 2900; len < 2980; len++)
@@ -253,6 +280,7 @@ static void test_fragments(void)
 		CU_ASSERT_EQUAL(packets, 0);
 		stop();
 	}
+	partial = false;
 }
 
 #define HOSTS 40u

@@ -37,6 +37,7 @@ static uint64_t now = 1000000000ULL;
 static struct end end[PEERS];
 static unsigned ends;
 static bool refuse, hole; /* accept nobody; the wire swallows everything */
+static bool partial;	  /* engine_config.partial */
 static bool direct;	  /* take what comes where it lies */
 static struct engine_listener *listener[4];
 static unsigned listeners, packets;
@@ -63,13 +64,12 @@ static void say_far(uint8_t *tcp, const struct frame *f)
 	memcpy(tcp + 18, &pointer, 2);
 }
 
-static void host_output(void *ctx, const struct iovec *iov, unsigned n)
+static void wire_send(const struct iovec *iov, unsigned n, bool unsummed)
 {
 	uint8_t *p = port_fake.tx_reserve(wire_out, 65600);
 	size_t off = FRAME_ETH_LEN;
 	struct frame f;
 
-	(void)ctx;
 	memset(p, 0, FRAME_ETH_LEN);
 	for (unsigned i = 0; i < n; off += iov[i++].iov_len)
 		memcpy(p + off, iov[i].iov_base, iov[i].iov_len);
@@ -77,11 +77,24 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	packets++;
 	CU_ASSERT_EQUAL(frame_parse(p, off, &f), FRAME_TCP);
 	say_far(p + f.l4_off, &f);
-	CU_ASSERT(frame_summed(p, &f));
+	CU_ASSERT(unsummed ? frame_unsummed(p, &f) : frame_summed(p, &f));
 	if ((f.flags & (FRAME_SYN | FRAME_ACK)) == FRAME_SYN)
 		last_syn = f;
 	if (!hole)
-		port_fake.tx_commit(wire_out, off);
+		port_fake.tx_commit(wire_out, off, NULL);
+}
+
+static void host_output(void *ctx, const struct iovec *iov, unsigned n)
+{
+	(void)ctx;
+	wire_send(iov, n, false);
+}
+
+static void host_output_partial(void *ctx, const struct iovec *iov, unsigned n, uint32_t mss)
+{
+	(void)ctx;
+	CU_ASSERT(partial && !mss);
+	wire_send(iov, n, true);
 }
 
 static void host_event(void *ctx, void *user, unsigned events, int error)
@@ -150,6 +163,7 @@ static void host_released(void *ctx, void *user)
 
 static const struct engine_host host = {
 	.output = host_output,
+	.output_partial = host_output_partial,
 	.event = host_event,
 	.accepted = host_accepted,
 	.received = host_received,
@@ -189,7 +203,8 @@ static struct dmm_addr addr(const char *ip, uint16_t port)
 static void start(unsigned loss_permille)
 {
 	static const char *const own[] = {"10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"};
-	struct engine_config c = {.mtu = 1500, .secret = "0123456789abcde", .host = &host};
+	struct engine_config c = {
+		.mtu = 1500, .secret = "0123456789abcde", .host = &host, .partial = partial};
 	dmm_u8 ip[16];
 
 	c.now = now;
@@ -355,6 +370,15 @@ static void test_bulk_direct(void)
 	bulk("10.0.0.1", "10.0.0.2", 0);
 	bulk("10.0.0.1", "10.0.0.2", 20);
 	direct = false;
+}
+
+/* An engine need not, but of what it leaves only the sum may be missing. */
+static void test_bulk_partial(void)
+{
+	partial = true;
+	bulk("10.0.0.1", "10.0.0.2", 20);
+	bulk("fd00::1", "fd00::2", 0);
+	partial = false;
 }
 
 /*
@@ -732,6 +756,7 @@ int main(int argc, char **argv)
 		{"bulk both ways, IPv6", test_bulk6},
 		{"bulk both ways with loss", test_bulk_loss},
 		{"bulk both ways, taken where it lies", test_bulk_direct},
+		{"bulk both ways, checksums left to the port", test_bulk_partial},
 		{"half-close by the client", test_half_close_client},
 		{"half-close by the server", test_half_close_server},
 		{"refused", test_refused},

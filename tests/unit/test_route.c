@@ -160,11 +160,12 @@ static void ask(void *ctx, const dmm_u8 ip[16])
 }
 
 static void send_packet(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n,
-			uint32_t mss)
+			struct frame_offload left)
 {
 	(void)ctx;
 	(void)n;
-	CU_ASSERT_EQUAL(mss, sent % 8 == 3 ? 1400 : 0);
+	CU_ASSERT_EQUAL(left.mss, sent % 8 == 3 ? 1400 : 0);
+	CU_ASSERT_EQUAL(left.sum, sent % 2);
 	CU_ASSERT_EQUAL(dst[5], 7);
 	CU_ASSERT_EQUAL(*(uint8_t *)iov[0].iov_base, sent % 8);
 	sent++;
@@ -189,12 +190,15 @@ static void test_neigh(void)
 	dmm_u8 ip[16];
 	uint8_t byte = 0, tail = 99;
 	struct iovec iov[2] = {{&byte, 1}, {&tail, 1}};
+	struct frame_offload left = {0};
 
 	neigh_init(&t, &host);
 	addr_parse_ip("10.0.0.9", ip);
 	e = neigh_get(&t, ip);
-	for (; neigh_output(&t, e, iov, 2, byte % 8 == 3 ? 1400 : 0, now) == 0; queued++)
+	for (; neigh_output(&t, e, iov, 2, left, now) == 0; queued++) {
 		byte = (uint8_t)((byte + 1) % 8);
+		left = (struct frame_offload){.sum = byte % 2, .mss = byte == 3 ? 1400 : 0};
+	}
 	CU_ASSERT(queued >= 256 && t.waiting == queued); /* SYNs of as many connections */
 	CU_ASSERT_EQUAL(asked, 1);
 	neigh_update(&t, ip, NUD_INCOMPLETE, NULL);
@@ -202,21 +206,24 @@ static void test_neigh(void)
 	neigh_update(&t, ip, NUD_REACHABLE, mac);
 	CU_ASSERT(sent == queued && t.waiting == 0);
 	byte = (uint8_t)(sent % 8);
-	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, 0, now), 1);
+	left = (struct frame_offload){.sum = byte % 2, .mss = byte == 3 ? 1400 : 0};
+	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, left, now), 1);
 	/* A stale one is used, and the kernel told so, not too often. */
 	neigh_update(&t, ip, NUD_STALE, mac);
 	now += 2 * NEIGH_ASK_NS;
 	byte = (uint8_t)(sent % 8);
-	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, 0, now), 1);
+	left = (struct frame_offload){.sum = byte % 2, .mss = byte == 3 ? 1400 : 0};
+	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, left, now), 1);
 	byte = (uint8_t)(sent % 8);
-	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, 0, now), 1);
+	left = (struct frame_offload){.sum = byte % 2, .mss = byte == 3 ? 1400 : 0};
+	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, left, now), 1);
 	CU_ASSERT_EQUAL(asked, 2);
 	/* Failed by the kernel's word, and by the clock. */
 	neigh_update(&t, ip, NUD_FAILED, NULL);
-	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, 0, now), 0);
+	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, left, now), 0);
 	neigh_update(&t, ip, NUD_FAILED, NULL);
 	CU_ASSERT_EQUAL(undelivered, 1);
-	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, 0, now), 0);
+	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, left, now), 0);
 	CU_ASSERT_EQUAL(neigh_expire(&t, now + NEIGH_WAIT_NS), 0);
 	CU_ASSERT_EQUAL(neigh_expire(&t, now + NEIGH_WAIT_NS + 1), 1);
 	CU_ASSERT_EQUAL(undelivered, 2);
@@ -243,6 +250,7 @@ static void test_neigh_many(void)
 	static uint8_t packet[60000];
 	struct iovec iov = {packet, sizeof(packet)};
 	unsigned waiting = 0, refused = 0;
+	struct frame_offload left = {0};
 	dmm_u8 ip[16];
 
 	undelivered = 0;
@@ -251,7 +259,7 @@ static void test_neigh_many(void)
 	for (unsigned i = 0; i < 2 * NEIGH_QUEUES / sizeof(packet); i++) {
 		ip[14] = (dmm_u8)(i >> 8);
 		ip[15] = (dmm_u8)i;
-		if (neigh_output(&t, neigh_get(&t, ip), &iov, 1, 0, 1) == 0)
+		if (neigh_output(&t, neigh_get(&t, ip), &iov, 1, left, 1) == 0)
 			waiting++;
 		else
 			refused++;
@@ -261,7 +269,7 @@ static void test_neigh_many(void)
 	neigh_expire(&t, NEIGH_WAIT_NS + 2);
 	CU_ASSERT_EQUAL(undelivered, waiting);
 	CU_ASSERT_EQUAL(t.queued, 0);
-	CU_ASSERT_EQUAL(neigh_output(&t, neigh_get(&t, ip), &iov, 1, 0, NEIGH_WAIT_NS + 2), 0);
+	CU_ASSERT_EQUAL(neigh_output(&t, neigh_get(&t, ip), &iov, 1, left, NEIGH_WAIT_NS + 2), 0);
 	neigh_fini(&t);
 }
 

@@ -262,12 +262,17 @@ enum frame_kind frame_parse(const uint8_t *data, size_t len, struct frame *ret)
 	return ret->kind;
 }
 
+unsigned frame_sum_offset(uint8_t proto)
+{
+	return proto == IPPROTO_TCP ? 16 : 6;
+}
+
 /* The checksum field. */
 static uint16_t frame_field(const uint8_t *data, const struct frame *f)
 {
 	uint16_t field;
 
-	memcpy(&field, data + f->l4_off + (f->proto == IPPROTO_TCP ? 16 : 6), 2);
+	memcpy(&field, data + f->l4_off + frame_sum_offset(f->proto), 2);
 	return field;
 }
 

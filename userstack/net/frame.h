@@ -62,6 +62,15 @@ uint16_t frame_sum_update(uint16_t field, uint16_t before, uint16_t after);
 /* Sum of the pseudo header; addresses in the ABI's form, both of one family. */
 uint64_t frame_pseudo(const dmm_u8 src[16], const dmm_u8 dst[16], uint8_t proto, size_t l4_len);
 
+/* Where the field is in the header of TCP or UDP. */
+unsigned frame_sum_offset(uint8_t proto);
+
+/* What of a packet is left to the port. */
+struct frame_offload {
+	bool sum;     /* the checksum, whose field holds the folded sum of the pseudo header */
+	uint32_t mss; /* and to cut it into segments with so much payload; 0: it is not cut */
+};
+
 /* Write the Ethernet header for an IP packet. */
 void frame_eth(uint8_t *ret, const uint8_t dst[6], const uint8_t src[6], bool v6);
 

@@ -30,7 +30,7 @@ static unsigned neigh_flush(struct neigh_table *t, struct neigh *e, bool deliver
 		STAILQ_REMOVE_HEAD(&packets, entry);
 		t->waiting--;
 		if (deliver)
-			t->host->send(t->host->ctx, e->mac, &iov, 1, p->mss);
+			t->host->send(t->host->ctx, e->mac, &iov, 1, p->left);
 		else
 			t->host->unreachable(t->host->ctx, p->data, p->len);
 		free(p);
@@ -101,7 +101,7 @@ void neigh_update(struct neigh_table *t, const dmm_u8 ip[16], uint16_t state, co
 }
 
 int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov, unsigned n,
-		 uint32_t mss, uint64_t now)
+		 struct frame_offload left, uint64_t now)
 {
 	bool usable = e->state & NUD_USABLE;
 	struct neigh_packet *p;
@@ -113,7 +113,7 @@ int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov
 		t->host->ask(t->host->ctx, e->ip);
 	}
 	if (usable) {
-		t->host->send(t->host->ctx, e->mac, iov, n, mss);
+		t->host->send(t->host->ctx, e->mac, iov, n, left);
 		return 1;
 	}
 	for (unsigned i = 0; i < n; i++)
@@ -125,7 +125,7 @@ int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov
 	if (!p)
 		return -ENOBUFS;
 	p->len = len;
-	p->mss = mss;
+	p->left = left;
 	for (unsigned i = 0; i < n; off += iov[i++].iov_len)
 		memcpy(p->data + off, iov[i].iov_base, iov[i].iov_len);
 	if (STAILQ_EMPTY(&e->packets))

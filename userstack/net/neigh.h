@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include "bpf/dmm_abi.h"
+#include "userstack/net/frame.h"
 
 #define NEIGH_QUEUE 212992u	 /* bytes that wait for one neighbour, as in Linux, and as there */
 #define NEIGH_PACKET 512u	 /* so many for each packet beside its own */
@@ -21,7 +22,7 @@
 struct neigh_packet {
 	STAILQ_ENTRY(neigh_packet) entry;
 	size_t len;
-	uint32_t mss;
+	struct frame_offload left;
 	uint8_t data[];
 };
 STAILQ_HEAD(neigh_packets, neigh_packet);
@@ -42,7 +43,7 @@ struct neigh_host {
 	/* Make the kernel resolve or confirm ip. */
 	void (*ask)(void *ctx, const dmm_u8 ip[16]);
 	void (*send)(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n,
-		     uint32_t mss);
+		     struct frame_offload left);
 	void (*unreachable)(void *ctx, const uint8_t *pkt, size_t len);
 };
 
@@ -61,9 +62,10 @@ void neigh_fini(struct neigh_table *t);
 void neigh_update(struct neigh_table *t, const dmm_u8 ip[16], uint16_t state, const uint8_t *mac);
 /* Find or make; NULL: table full. */
 struct neigh *neigh_get(struct neigh_table *t, const dmm_u8 ip[16]);
-/* Send at once (1), or let the packet wait (0); -ENOBUFS: it was dropped. mss is passed on. */
+/* Send at once (1), or let the packet wait (0); -ENOBUFS: it was dropped. left is passed on.
+ */
 int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov, unsigned n,
-		 uint32_t mss, uint64_t now);
+		 struct frame_offload left, uint64_t now);
 /* Give up on who did not answer; forget what is not in use. Returns packets dropped. */
 unsigned neigh_expire(struct neigh_table *t, uint64_t now);
 

@@ -201,11 +201,11 @@ static void net_unreachable(void *ctx, const uint8_t *pkt, size_t len)
 }
 
 static void net_send(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned k,
-		     uint32_t mss)
+		     struct frame_offload left)
 {
 	struct net *n = ctx;
 
-	n->host->send(n->host->ctx, dst, iov, k, mss);
+	n->host->send(n->host->ctx, dst, iov, k, left);
 }
 
 static void net_neigh_event(void *ctx, const dmm_u8 ip[16], uint16_t state, const uint8_t *mac)
@@ -356,7 +356,8 @@ static struct neigh *net_next_hop(struct net *n, const dmm_u8 dst[16])
 	return c->neigh;
 }
 
-void net_output(struct net *n, const struct iovec *iov, unsigned k, uint32_t mss, uint64_t now)
+void net_output(struct net *n, const struct iovec *iov, unsigned k, struct frame_offload left,
+		uint64_t now)
 {
 	const uint8_t *ip = iov[0].iov_base;
 	struct neigh *e;
@@ -375,7 +376,7 @@ void net_output(struct net *n, const struct iovec *iov, unsigned k, uint32_t mss
 		(*n->host->no_route)++;
 		return;
 	}
-	r = neigh_output(&n->neighs, e, iov, k, mss, now);
+	r = neigh_output(&n->neighs, e, iov, k, left, now);
 	if (!r)
 		(*n->host->neigh_miss)++;
 	else if (r < 0)

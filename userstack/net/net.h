@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 
 #include "bpf/dmm_abi.h"
+#include "userstack/net/frame.h"
 #include "userstack/net/route.h"
 
 struct net;
@@ -24,9 +25,9 @@ struct net_host {
 	 * dmm_route. NULL: another thread does, and sources are not asked for. */
 	void (*route)(void *ctx, const dmm_u8 ip[16], unsigned plen, int type,
 		      const dmm_u8 source[16]);
-	/* Put the IP packet on the wire; mss as with net_output(). */
+	/* Put the IP packet on the wire; left as with net_output(). */
 	void (*send)(void *ctx, const uint8_t dst[6], const struct iovec *iov, unsigned n,
-		     uint32_t mss);
+		     struct frame_offload left);
 	/* The next hop of this packet does not answer. */
 	void (*unreachable)(void *ctx, const uint8_t *pkt, size_t len);
 	/* The interface is gone, was down for NET_DOWN_NS, or lost its XDP program: why, for the
@@ -60,7 +61,8 @@ bool net_is_local(const struct net *n, const dmm_u8 ip[16]);
 int net_source(struct net *n, const dmm_u8 dst[16], dmm_u8 ret[16]);
 
 /* Route a packet that begins with its IP header and give it to send(), now or when the neighbour is
- * known. iov[0] holds the whole IP header. mss: of a packet that is to be cut; 0: it is not. */
-void net_output(struct net *n, const struct iovec *iov, unsigned k, uint32_t mss, uint64_t now);
+ * known. iov[0] holds the whole IP header. */
+void net_output(struct net *n, const struct iovec *iov, unsigned k, struct frame_offload left,
+		uint64_t now);
 
 #endif

@@ -390,8 +390,9 @@ static uint8_t *dpdk_tx_reserve(struct port *p, size_t len)
 	return p->reserved ? rte_pktmbuf_mtod(p->reserved, uint8_t *) : NULL;
 }
 
-static void dpdk_tx_commit(struct port *p, size_t len)
+static void dpdk_tx_commit(struct port *p, size_t len, const struct port_sum *sum)
 {
+	(void)sum;
 	p->reserved->data_len = (uint16_t)len;
 	p->reserved->pkt_len = (uint32_t)len;
 	p->tx[p->tx_n++] = p->reserved;

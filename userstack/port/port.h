@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define PORT_ABI 9		    /* raised with every change of this header's meaning */
+#define PORT_ABI 10		    /* raised with every change of this header's meaning */
 #define PORT_FRAME_MAX (65536 + 64) /* largest frame that rx() hands over */
 #define PORT_AHEAD 8 /* frames of a batch that sink.soon() is ahead of sink.frame() */
 
@@ -41,12 +41,19 @@ struct port_config {
 	unsigned queues, step; /* how many receive, 0 … queues_max, and from one to the next */
 	const struct port_ring *ring; /* where received frames turn up, also; NULL: there is none */
 	bool may_zerocopy;	      /* try it first */
+	bool may_partial;	      /* leave checksums to the kernel, if it can be told to */
 };
 
 /* An XDP program that passes everything. */
 struct port_blank {
 	const char *file;	   /* to attach it from */
 	int (*clear)(int ifindex); /* takes it off again, and no other; 0 or -errno */
+};
+
+/* A checksum that is left to the port: of all from `start` on, a number of bytes into the frame;
+ * the field for it, `offset` bytes behind, holds the folded sum of the pseudo header. */
+struct port_sum {
+	uint16_t start, offset;
 };
 
 struct port_super {
@@ -97,10 +104,12 @@ struct port_ops {
 	bool (*sleep)(struct port *p, bool sleep);
 	/* Largest frame to send. */
 	size_t (*tx_max)(const struct port *p);
+	/* True: checksums can be left to it. Without this function they cannot. */
+	bool (*sums)(const struct port *p);
 	/* Memory for one frame of len bytes, or NULL: no room now. tx_commit() sends it, in order;
-	 * an uncommitted frame is forgotten at the next tx_reserve(). */
+	 * an uncommitted frame is forgotten at the next tx_reserve(). sum NULL: it is complete. */
 	uint8_t *(*tx_reserve)(struct port *p, size_t len);
-	void (*tx_commit)(struct port *p, size_t len);
+	void (*tx_commit)(struct port *p, size_t len, const struct port_sum *sum);
 	/* Tell the driver about committed frames; to be called after a batch. */
 	void (*flush)(struct port *p);
 	/* Largest frame that tx_super() takes; 0, or without this function: none. */

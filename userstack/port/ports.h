@@ -18,4 +18,7 @@ void port_channels(const char *interface, struct ethtool_channels *ret);
 /* How many queues the interface uses; 1 of each if its driver does not say. */
 void port_queues(const char *interface, unsigned *ret_rx, unsigned *ret_tx);
 
+/* Does its driver take packets without a TCP or UDP checksum? */
+bool port_device_sums(const char *interface);
+
 #endif

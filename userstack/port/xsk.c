@@ -10,10 +10,11 @@
  * In copy mode the kernel makes a buffer of its own of each frame that is sent. What it is to cut
  * into segments goes to a packet socket instead: one buffer for up to 64 KiB, and the device does
  * the cutting if it can. That one receives nothing.
+ *
+ * The kernel completes the checksum of a frame, too, if metadata before it say so (Linux 6.11).
  */
 #include <errno.h>
 #include <linux/if_packet.h>
-#include <linux/if_xdp.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <stdlib.h>
@@ -21,19 +22,19 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <xdp/xsk.h>
 
 #include "bpf/dmm_abi.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
 #include "userstack/port/frames.h"
 #include "userstack/port/port.h"
+#include "userstack/port/xsk-socket.h"
 
 #define FRAME_SIZE 4096u
 #define RX_FRAMES 4096u	    /* of all queues together, but */
 #define RX_FRAMES_MIN 1024u /* of each */
 #define TX_FRAMES 2048u
-#define TX_LARGE (16 * FRAME_SIZE) /* the kernel puts as many into a packet */
+#define TX_LARGE (16 * FRAME_SIZE) /* in 17 frames at most: the kernel makes one packet of them */
 #define BUSY_TRIES 50 /* a queue that was just closed stays busy until its rings are unmapped */
 #define BUSY_WAIT_US 20000
 #define SUPER_MAX 65535u
@@ -42,19 +43,9 @@
 	256 /* the kernel sends 32 frames per call and says EAGAIN when there are more \
 	     */
 
-#ifndef XDP_USE_SG
-#define XDP_USE_SG (1 << 4)
-#endif
-#ifndef XDP_PKT_CONTD
-#define XDP_PKT_CONTD (1 << 0)
-#endif
-
 /* One AF_XDP socket with its frames. */
 struct half {
-	struct xsk_umem *umem;
-	struct xsk_socket *xsk;
-	struct xsk_ring_prod fill;
-	struct xsk_ring_cons comp, rx;
+	struct xsk xsk;
 	uint8_t *area;	 /* of its frames: addresses count from here */
 	size_t join_len; /* of a frame that is not complete yet */
 	bool join_bad;	 /* it is too long: drop it */
@@ -66,12 +57,12 @@ struct port {
 	unsigned queues;     /* that receive: half[0], … */
 	unsigned rx_frames;  /* of each */
 	unsigned turn;	     /* which of them is first next time */
-	struct half *out;
-	struct xsk_ring_prod tx;
-	uint8_t *area; /* of all frames */
+	struct xsk *out;     /* half[0]'s */
+	uint8_t *area;	     /* of all frames, at first those of half[0] that are sent */
 	size_t area_len;
 	bool zerocopy;
-	int packet; /* socket for frames that are to be cut; -1: none */
+	unsigned head, room; /* of a frame that is sent: bytes before it, and its own */
+	int packet;	     /* socket for frames that are to be cut; -1: none */
 	size_t tx_max;
 	unsigned tx_free_n;
 	uint64_t tx_free[TX_FRAMES];
@@ -87,56 +78,42 @@ static void xsk_fill(struct half *h, const uint64_t *addr, unsigned n)
 	uint32_t idx;
 
 	/* There are as many slots as frames: this cannot fail. */
-	if (!n || xsk_ring_prod__reserve(&h->fill, n, &idx) != n)
+	if (!n || xsk_ring_prod__reserve(&h->xsk.fill, n, &idx) != n)
 		return;
 	for (unsigned i = 0; i < n; i++)
-		*xsk_ring_prod__fill_addr(&h->fill, idx + i) = addr[i];
-	xsk_ring_prod__submit(&h->fill, n);
+		*xsk_ring_prod__fill_addr(&h->xsk.fill, idx + i) = addr[i];
+	xsk_ring_prod__submit(&h->xsk.fill, n);
 }
 
 #define DIR_IN 1u
 #define DIR_OUT 2u
 
-static void half_close(struct half *h)
-{
-	if (h->xsk)
-		xsk_socket__delete(h->xsk);
-	if (h->umem)
-		xsk_umem__delete(h->umem);
-	memset(h, 0, offsetof(struct half, join));
-}
-
 /* Its frames begin at number `first` of all; those to send come before those to receive. */
-static int half_open(struct port *p, struct half *h, const char *interface, unsigned queue,
+static int half_open(struct port *p, struct half *h, const struct port_config *c, unsigned queue,
 		     unsigned dirs, unsigned first, unsigned flags)
 {
-	struct xsk_umem_config uc = {
-		.fill_size = p->rx_frames, .comp_size = TX_FRAMES, .frame_size = FRAME_SIZE};
-	struct xsk_socket_config sc = {.rx_size = p->rx_frames,
-				       .tx_size = TX_FRAMES,
-				       .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
-				       .bind_flags = (__u16)flags};
 	unsigned tx_frames = dirs & DIR_OUT ? TX_FRAMES : 0;
 	unsigned rx_frames = dirs & DIR_IN ? p->rx_frames : 0;
+	const struct xsk_setup setup = {
+		.ifindex = c->ifindex,
+		.queue = queue,
+		.flags = (uint16_t)flags,
+		.area = p->area + (size_t)first * FRAME_SIZE,
+		.area_len = (size_t)(tx_frames + rx_frames) * FRAME_SIZE,
+		.chunk = FRAME_SIZE,
+		.fill = p->rx_frames,
+		.comp = TX_FRAMES,
+		.rx = rx_frames,
+		.tx = tx_frames,
+		.meta = c->may_partial && tx_frames && flags & XDP_COPY,
+	};
 	uint64_t addr;
 	int r;
 
-	h->area = p->area + (size_t)first * FRAME_SIZE;
-	r = xsk_umem__create(&h->umem, h->area, (uint64_t)(tx_frames + rx_frames) * FRAME_SIZE,
-			     &h->fill, &h->comp, &uc);
-	if (r < 0) {
-		h->umem = NULL;
+	h->area = setup.area;
+	r = xsk_open(&h->xsk, &setup);
+	if (r < 0)
 		return r;
-	}
-	r = xsk_socket__create(&h->xsk, interface, queue, h->umem, rx_frames ? &h->rx : NULL,
-			       tx_frames ? &p->tx : NULL, &sc);
-	if (r < 0) {
-		h->xsk = NULL;
-		half_close(h);
-		return r;
-	}
-	if (tx_frames)
-		p->out = h;
 	for (unsigned i = tx_frames; i < tx_frames + rx_frames; i++) {
 		addr = (uint64_t)i * FRAME_SIZE;
 		xsk_fill(h, &addr, 1);
@@ -147,7 +124,7 @@ static int half_open(struct port *p, struct half *h, const char *interface, unsi
 static void xsk_unbind(struct port *p)
 {
 	for (unsigned i = 0; i <= p->queues; i++)
-		half_close(&p->half[i]);
+		xsk_close(&p->half[i].xsk);
 }
 
 static int xsk_bind_once(struct port *p, const struct port_config *c, unsigned flags)
@@ -155,14 +132,33 @@ static int xsk_bind_once(struct port *p, const struct port_config *c, unsigned f
 	unsigned first = TX_FRAMES;
 	int r;
 
-	r = half_open(p, &p->half[0], c->interface, c->queue,
-		      p->queues ? DIR_IN | DIR_OUT : DIR_OUT, 0, flags);
+	r = half_open(p, &p->half[0], c, c->queue, p->queues ? DIR_IN | DIR_OUT : DIR_OUT, 0,
+		      flags);
 	for (unsigned i = 1; !r && i < p->queues; i++)
-		r = half_open(p, &p->half[i], c->interface, c->queue + i * c->step, DIR_IN,
+		r = half_open(p, &p->half[i], c, c->queue + i * c->step, DIR_IN,
 			      first + i * p->rx_frames, flags);
 	if (r < 0)
 		xsk_unbind(p);
 	return r;
+}
+
+static void xsk_bound(struct port *p, const struct port_config *c, unsigned flags)
+{
+	p->zerocopy = flags & XDP_ZEROCOPY;
+	p->head = p->out->meta ? XSK_META : 0;
+	p->room = FRAME_SIZE - p->head;
+	/* how many descriptors a driver takes for one it says nowhere */
+	p->tx_max = flags == (XDP_COPY | XDP_USE_SG) ? TX_LARGE : p->room;
+	for (unsigned i = 0; i < TX_FRAMES; i++)
+		p->tx_free[p->tx_free_n++] = (uint64_t)i * FRAME_SIZE + p->head;
+	log_info("%s: AF_XDP on %u queue%s in %s mode, %s%s", c->interface, MAX(p->queues, 1u),
+		 p->queues <= 1 ? "" : "s", p->zerocopy ? "zero-copy" : "copy",
+		 flags & XDP_USE_SG ? "frames of any size" : "frames up to 4096 bytes",
+		 p->out->meta ? ", checksums left to the kernel" : "");
+	if (!(flags & XDP_USE_SG) && !c->may_zerocopy && !c->ring)
+		log_warn("%s: segments that receive offload puts together are lost on this kernel; "
+			 "try: ethtool -K %s gro off lro off",
+			 c->interface, c->interface);
 }
 
 /* The best that the driver and the kernel can do: zero-copy before copy, frames of several
@@ -181,18 +177,7 @@ static int xsk_bind(struct port *p, const struct port_config *c)
 			usleep(BUSY_WAIT_US);
 		}
 		if (!r) {
-			p->zerocopy = want[i] & XDP_ZEROCOPY;
-			/* how many descriptors a driver takes for one it says nowhere */
-			p->tx_max = want[i] == (XDP_COPY | XDP_USE_SG) ? TX_LARGE : FRAME_SIZE;
-			log_info("%s: AF_XDP on %u queue%s in %s mode, %s", c->interface,
-				 MAX(p->queues, 1u), p->queues <= 1 ? "" : "s",
-				 p->zerocopy ? "zero-copy" : "copy",
-				 want[i] & XDP_USE_SG ? "frames of any size"
-						      : "frames up to 4096 bytes");
-			if (!(want[i] & XDP_USE_SG) && !c->may_zerocopy && !c->ring)
-				log_warn("%s: segments that receive offload puts together are lost "
-					 "on this kernel; try: ethtool -K %s gro off lro off",
-					 c->interface, c->interface);
+			xsk_bound(p, c, want[i]);
 			return 0;
 		}
 		if (r == -EBUSY || r == -EPERM || r == -ENOMEM || r == -ENODEV)
@@ -260,6 +245,9 @@ static int xsk_port_open(struct port **ret, const struct port_config *c)
 		return -ENOMEM;
 	p->packet = -1;
 	p->queues = queues;
+	p->out = &p->half[0].xsk;
+	for (unsigned i = 0; i <= queues; i++)
+		p->half[i].xsk.fd = -1;
 	p->rx_frames = RX_FRAMES;
 	while (p->rx_frames > RX_FRAMES_MIN && p->rx_frames * queues > RX_FRAMES)
 		p->rx_frames /= 2; /* rings want powers of two */
@@ -279,8 +267,6 @@ static int xsk_port_open(struct port **ret, const struct port_config *c)
 		r = frames_open(&p->ring, c->ring);
 	if (r < 0)
 		goto fail;
-	for (unsigned i = 0; i < TX_FRAMES; i++)
-		p->tx_free[p->tx_free_n++] = (uint64_t)i * FRAME_SIZE;
 	if (!p->zerocopy)
 		super_open(p, c->ifindex);
 	*ret = p;
@@ -294,7 +280,7 @@ fail:
 
 static int xsk_port_fd(const struct port *p, unsigned i)
 {
-	return i < p->queues ? xsk_socket__fd(p->half[i].xsk) : -1;
+	return i < p->queues ? p->half[i].xsk.fd : -1;
 }
 
 static bool xsk_port_zerocopy(const struct port *p)
@@ -333,7 +319,7 @@ static bool xsk_rx_desc(struct half *h, const struct xdp_desc *d, const struct p
 /* Tell of the descriptor that has its turn soon. */
 static void xsk_soon(const struct half *h, uint32_t idx, const struct port_sink *sink)
 {
-	const struct xdp_desc *d = xsk_ring_cons__rx_desc(&h->rx, idx);
+	const struct xdp_desc *d = xsk_ring_cons__rx_desc(&h->xsk.rx, idx);
 
 	sink->soon(sink->ctx, xsk_umem__get_data(h->area, d->addr), d->len);
 }
@@ -346,31 +332,31 @@ static unsigned half_rx(struct half *h, unsigned budget, const struct port_sink 
 	uint32_t idx;
 
 	while (frames < budget) {
-		n = xsk_ring_cons__peek(&h->rx, ARRAY_SIZE(back), &idx);
+		n = xsk_ring_cons__peek(&h->xsk.rx, ARRAY_SIZE(back), &idx);
 		if (!n)
 			break;
 		soon = 0;
 		for (unsigned i = 0; i < n; i++) {
-			const struct xdp_desc *d = xsk_ring_cons__rx_desc(&h->rx, idx + i);
+			const struct xdp_desc *d = xsk_ring_cons__rx_desc(&h->xsk.rx, idx + i);
 
 			for (; sink->soon && soon < MIN(i + PORT_AHEAD, n); soon++)
 				xsk_soon(h, idx + soon, sink);
 			back[i] = d->addr;
 			frames += xsk_rx_desc(h, d, sink, drops);
 		}
-		xsk_ring_cons__release(&h->rx, n);
+		xsk_ring_cons__release(&h->xsk.rx, n);
 		xsk_fill(h, back, n);
 	}
 	/* epoll does this for who sleeps. */
-	if (!frames && xsk_ring_prod__needs_wakeup(&h->fill))
-		(void)recvfrom(xsk_socket__fd(h->xsk), NULL, 0, MSG_DONTWAIT, NULL, NULL);
+	if (!frames && xsk_ring_prod__needs_wakeup(&h->xsk.fill))
+		(void)recvfrom(h->xsk.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
 	return frames;
 }
 
 /* Frames of a queue that nobody has looked at yet. */
 static unsigned half_waiting(const struct half *h)
 {
-	return __atomic_load_n(h->rx.producer, __ATOMIC_RELAXED) - h->rx.cached_cons;
+	return __atomic_load_n(h->xsk.rx.producer, __ATOMIC_RELAXED) - h->xsk.rx.cached_cons;
 }
 
 static unsigned xsk_port_rx(struct port *p, unsigned budget, const struct port_sink *sink,
@@ -412,15 +398,15 @@ static void xsk_port_flush(struct port *p)
 	unsigned tries = 0;
 
 	if (p->tx_pending) {
-		xsk_ring_prod__submit(&p->tx, p->tx_pending);
+		xsk_ring_prod__submit(&p->out->tx, p->tx_pending);
 		p->tx_outstanding += p->tx_pending;
 		p->tx_pending = 0;
 		p->tx_most = MAX(p->tx_most, p->tx_outstanding);
 	}
 	/* In copy mode the kernel takes frames only in this call. */
-	while (p->tx_outstanding && xsk_ring_prod__needs_wakeup(&p->tx) && tries++ < KICK_TRIES) {
-		if (sendto(xsk_socket__fd(p->out->xsk), NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0 ||
-		    errno != EAGAIN)
+	while (p->tx_outstanding && xsk_ring_prod__needs_wakeup(&p->out->tx) &&
+	       tries++ < KICK_TRIES) {
+		if (sendto(p->out->fd, NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0 || errno != EAGAIN)
 			break;
 		xsk_complete(p);
 	}
@@ -434,7 +420,7 @@ static size_t xsk_port_tx_max(const struct port *p)
 
 static uint8_t *xsk_port_tx_reserve(struct port *p, size_t len)
 {
-	unsigned frames = (unsigned)((len + FRAME_SIZE - 1) / FRAME_SIZE);
+	unsigned frames = len <= p->room ? 1 : (unsigned)((len + p->room - 1) / p->room);
 
 	if (len > p->tx_max)
 		return NULL;
@@ -444,38 +430,43 @@ static uint8_t *xsk_port_tx_reserve(struct port *p, size_t len)
 		return NULL;
 	if (frames > 1)
 		return p->tx_large;
-	return xsk_umem__get_data(p->out->area, p->tx_free[p->tx_free_n - 1]);
+	return xsk_umem__get_data(p->area, p->tx_free[p->tx_free_n - 1]);
 }
 
-/* One descriptor of len bytes; more: the frame goes on. */
-static void xsk_tx_desc(struct port *p, const uint8_t *data, size_t len, bool more)
+static bool xsk_port_sums(const struct port *p)
+{
+	return p->out->meta;
+}
+
+/* One descriptor of len bytes, from data unless they are there; returns it. */
+static struct xdp_desc *xsk_tx_desc(struct port *p, const uint8_t *data, size_t len)
 {
 	struct xdp_desc *d;
-	uint32_t idx;
+	uint32_t idx = 0;
 
 	/* There are as many slots as frames: this cannot fail. */
-	if (xsk_ring_prod__reserve(&p->tx, 1, &idx) != 1)
-		return;
-	d = xsk_ring_prod__tx_desc(&p->tx, idx);
-	d->addr = p->tx_free[--p->tx_free_n];
-	d->len = (uint32_t)len;
-	d->options = more ? XDP_PKT_CONTD : 0;
+	(void)xsk_ring_prod__reserve(&p->out->tx, 1, &idx);
+	d = xsk_ring_prod__tx_desc(&p->out->tx, idx);
+	*d = (struct xdp_desc){.addr = p->tx_free[--p->tx_free_n], .len = (uint32_t)len};
 	if (data)
-		memcpy(xsk_umem__get_data(p->out->area, d->addr), data, len);
+		memcpy(xsk_umem__get_data(p->area, d->addr), data, len);
 	p->tx_pending++;
+	return d;
 }
 
-static void xsk_port_tx_commit(struct port *p, size_t len)
+static void xsk_port_tx_commit(struct port *p, size_t len, const struct port_sum *sum)
 {
-	size_t done = 0;
+	const uint8_t *data = len > p->room ? p->tx_large : NULL;
+	struct xdp_desc *d = xsk_tx_desc(p, data, MIN(len, p->room));
 
-	if (len <= FRAME_SIZE) {
-		xsk_tx_desc(p, NULL, len, false);
-		return;
+	if (sum) { /* the first descriptor has it for all of them */
+		xsk_meta_sum(xsk_umem__get_data(p->area, d->addr), sum->start, sum->offset);
+		d->options = XDP_TX_METADATA;
 	}
-	for (; len - done > FRAME_SIZE; done += FRAME_SIZE)
-		xsk_tx_desc(p, p->tx_large + done, FRAME_SIZE, true);
-	xsk_tx_desc(p, p->tx_large + done, len - done, false);
+	for (size_t done = p->room; done < len; done += p->room) {
+		d->options |= XDP_PKT_CONTD;
+		d = xsk_tx_desc(p, data + done, MIN(len - done, p->room));
+	}
 }
 
 static size_t xsk_port_super_max(const struct port *p)
@@ -506,7 +497,7 @@ static void half_kernel(const struct half *h, struct port_kernel *sum)
 	struct xdp_statistics s = {0}; /* kernels before 5.9 fill less of it */
 	socklen_t len = sizeof(s);
 
-	if (getsockopt(xsk_socket__fd(h->xsk), SOL_XDP, XDP_STATISTICS, &s, &len) < 0)
+	if (getsockopt(h->xsk.fd, SOL_XDP, XDP_STATISTICS, &s, &len) < 0)
 		return;
 	sum->rx_full += s.rx_ring_full;
 	sum->fill_empty += s.rx_fill_ring_empty_descs;
@@ -547,6 +538,7 @@ const struct port_ops port_xsk = {
 	.rx = xsk_port_rx,
 	.sleep = xsk_port_sleep,
 	.tx_max = xsk_port_tx_max,
+	.sums = xsk_port_sums,
 	.tx_reserve = xsk_port_tx_reserve,
 	.tx_commit = xsk_port_tx_commit,
 	.flush = xsk_port_flush,

@@ -80,31 +80,38 @@ void udp_input(struct engine *e, const struct conn_key *key, const uint8_t *udp,
 	}
 }
 
-/* Zero would say that there is none (RFC 768). */
-static void udp_header(const struct engine_udp *u, const void *data, size_t len, uint8_t *ret)
+/* Its checksum covers the data, or, partial, the pseudo header alone. Zero would say that there is
+ * none (RFC 768). */
+static void udp_header(const struct engine_udp *u, const void *data, size_t len, bool partial,
+		       uint8_t *ret)
 {
 	size_t l4_len = UDP_HEADER + len;
+	uint64_t pseudo = frame_pseudo(u->key.local.ip, u->key.remote.ip, IPPROTO_UDP, l4_len);
 	uint16_t sum;
 
 	put16(ret, u->key.local.port);
 	put16(ret + 2, u->key.remote.port);
 	put16(ret + 4, (uint32_t)l4_len);
 	put16(ret + 6, 0);
-	sum = (uint16_t)~frame_fold(frame_sum(
-		data, len,
-		frame_sum(ret, UDP_HEADER,
-			  frame_pseudo(u->key.local.ip, u->key.remote.ip, IPPROTO_UDP, l4_len))));
+	if (partial)
+		sum = frame_fold(pseudo);
+	else
+		sum = (uint16_t)~frame_fold(
+			frame_sum(data, len, frame_sum(ret, UDP_HEADER, pseudo)));
 	sum = sum ? sum : 0xffff;
 	memcpy(ret + 6, &sum, 2);
 }
 
 static void udp_output(struct engine_udp *u, uint8_t *hdr, size_t hdr_len, const uint8_t *data,
-		       size_t len)
+		       size_t len, bool partial)
 {
 	struct iovec iov[2] = {{hdr, hdr_len}, {(void *)(uintptr_t)data, len}};
 	const struct engine_host *h = u->e->c.host;
 
-	h->output(h->ctx, iov, len ? 2 : 1);
+	if (partial)
+		h->output_partial(h->ctx, iov, len ? 2 : 1, 0);
+	else
+		h->output(h->ctx, iov, len ? 2 : 1);
 }
 
 /* Datagrams that went in fragments, of all engines of the process: two hosts may exchange them
@@ -157,7 +164,7 @@ static void udp_fragments(struct engine_udp *u, const uint8_t *udp, const uint8_
 		own = at ? 0 : UDP_HEADER; /* the first has it */
 		n = fragment_headers(u, hdr, id, at, len, at + len == l4_len);
 		memcpy(hdr + n, udp, own);
-		udp_output(u, hdr, n + own, data + (at ? at - UDP_HEADER : 0), len - own);
+		udp_output(u, hdr, n + own, data + (at ? at - UDP_HEADER : 0), len - own, false);
 	}
 }
 
@@ -173,21 +180,24 @@ static int udp_send(struct engine_udp *u, const void *data, size_t len, uint64_t
 	uint8_t hdr[PACKET_IP_MAX + UDP_HEADER], udp[UDP_HEADER];
 	bool v4 = addr_is_v4(u->key.remote.ip);
 	size_t l4_len = UDP_HEADER + len, ip = v4 ? 20 : 40;
+	bool whole, partial;
 	uint32_t mtu;
 
 	u->e->now = now;
 	if (l4_len + (v4 ? ip : 0) > 65535) /* the length of IPv6 does not count its header */
 		return -EMSGSIZE;
-	udp_header(u, data, len, udp);
 	mtu = udp_mtu(u);
+	whole = ip + l4_len <= mtu;
+	partial = whole && u->e->c.partial;
+	udp_header(u, data, len, partial, udp);
 	u->largest = MAX(u->largest, (uint32_t)MIN(ip + l4_len, (size_t)mtu));
-	if (ip + l4_len > mtu) {
+	if (!whole) {
 		udp_fragments(u, udp, data, l4_len, mtu);
 		return 0;
 	}
 	packet_ip(hdr, &u->key, IPPROTO_UDP, 0, PACKET_WHOLE, l4_len);
 	memcpy(hdr + ip, udp, UDP_HEADER);
-	udp_output(u, hdr, ip + UDP_HEADER, data, len);
+	udp_output(u, hdr, ip + UDP_HEADER, data, len, partial);
 	return 0;
 }
 

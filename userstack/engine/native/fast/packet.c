@@ -84,10 +84,10 @@ void packet_send(struct engine *e, const struct packet *k)
 	put16(tcp + 18, k->urgent);
 	memcpy(tcp + 20, k->options, k->options_len);
 	iov[0] = (struct iovec){hdr, ip_len + tcp_len};
-	if (k->mss) {
+	if (k->mss || e->c.partial) {
 		sum = frame_fold(pseudo);
 		memcpy(tcp + 16, &sum, 2);
-		e->c.host->output_super(e->c.host->ctx, iov, k->data_n + 1, k->mss);
+		e->c.host->output_partial(e->c.host->ctx, iov, k->data_n + 1, k->mss);
 		return;
 	}
 	sum = (uint16_t)~frame_fold(packet_sum(k, frame_sum(tcp, tcp_len, pseudo)));

@@ -59,15 +59,23 @@ json_t *trend_json(const struct trend *t)
 	return json_array();
 }
 
+static char path[64], other[64];
+
+static void sweep(void)
+{
+	unlink(path);
+	unlink(other);
+}
+
 static struct http *start(void)
 {
-	static char path[64], other[64];
 	struct http *h;
 	int fd;
 
 	log_init("fuzz", 0);
 	snprintf(path, sizeof(path), "/tmp/dmm-fuzz-http-%d", getpid());
 	snprintf(other, sizeof(other), "%s-other", path);
+	atexit(sweep);
 	own.epfd = epoll_create1(EPOLL_CLOEXEC);
 	own.class = class_new();
 	own.chooser.nrd = nrd_new(16, 1);

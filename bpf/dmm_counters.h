@@ -51,7 +51,9 @@
 	X(HELD, "syns_held", "SYNs held until the far side answered, with their retransmits") \
 	X(RELEASED, "syns_released", "SYNs let through by the instance") \
 	X(LOST, "syns_lost", "SYNs dropped because the event ring was full") \
-	X(STRANGER, "syns_unknown", "SYNs to the carrier port from no managed socket")
+	X(STRANGER, "syns_unknown", "SYNs to the carrier port from no managed socket") \
+	X(AGAIN, "first_data_again", \
+	  "first data that met the end of the handshake, and was sent again by the instance")
 
 /* Counters of the XDP program, per instance. X(NAME, metric, meaning) */
 #define DMM_XDP_COUNTERS(X) \

@@ -36,6 +36,7 @@ struct tcp_head {
 	__u8 doff, flags;
 	__be16 window, check, urg;
 };
+#define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_ACK 0x10
 #define TCP_URG 0x20
@@ -109,8 +110,9 @@ static __always_inline struct dmm_flow *find_flow(struct dmm_tuple *t)
  * another CPU looks up between them ends at the listener, which answers with a reset. Without the
  * hold one CPU, the application's, does all of it in turn; here the handshake runs where the
  * instance does, and the application's first data elsewhere. So, of what comes to the listener (a
- * request's packets do, too), the first ACK goes through, and others right behind it are dropped:
- * they are sent again.
+ * request's packets do, too), the first ACK goes through, and others right behind it are dropped.
+ * What is in them the instance sends again, which is over in the time that the handshake needs; it
+ * would take the application's kernel 16 ms.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -133,6 +135,34 @@ static __always_inline int shake_begin(struct __sk_buff *skb, const struct tcp_h
 	return -1;
 }
 
+static __always_inline void shake_again(struct __sk_buff *skb, const struct tcp_head *th,
+					const struct dmm_tuple *t, bool v4)
+{
+	__u32 tcp_len = (th->doff >> 4) * 4, len = skb->len - tcp_len;
+	struct dmm_again *a;
+
+	if (skb->len < tcp_len || len > DMM_AGAIN_MAX || (!len && !(th->flags & TCP_FIN)))
+		return; /* of an ACK alone another will come */
+	if (skb->mark == DMM_MARK || !ring_has_room(true))
+		return;
+	a = bpf_ringbuf_reserve(&dmm_ring, sizeof(*a), 0);
+	if (!a)
+		return;
+	__builtin_memset(&a->ev, 0, sizeof(a->ev));
+	a->ev.type = DMM_EV_AGAIN;
+	a->ev.tuple = *t;
+	copy_headers(skb, &a->ev, v4 ? 20 : 40, tcp_len);
+	len &= DMM_AGAIN_MAX;
+	a->len = len;
+	asm volatile("" : "+r"(len)); /* the verifier wants the bounds of this very register */
+	if (len && bpf_skb_load_bytes(skb, tcp_len, a->data, len)) {
+		bpf_ringbuf_discard(a, 0);
+		return;
+	}
+	bpf_ringbuf_submit(a, 0);
+	hold_count(DMM_H_AGAIN);
+}
+
 static __always_inline int shake_ack(struct __sk_buff *skb, const struct tcp_head *th, bool v4)
 {
 	struct dmm_tuple t = {.netns = dmm_netns};
@@ -147,8 +177,10 @@ static __always_inline int shake_ack(struct __sk_buff *skb, const struct tcp_hea
 	if (!first)
 		return -1;
 	now = bpf_ktime_get_ns();
-	if (*first && now - *first < SHAKE_NS)
+	if (*first && now - *first < SHAKE_NS) {
+		shake_again(skb, th, &t, v4);
 		return 0;
+	}
 	*first = now;
 	return -1;
 }

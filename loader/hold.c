@@ -43,10 +43,12 @@ static int netns_cookie(dmm_u64 *ret)
 
 static int on_event(void *ctx, void *data, size_t len)
 {
+	const struct dmm_event *ev = data;
 	struct hold *h = ctx;
 
-	if (len >= sizeof(struct dmm_event) && h->cb)
-		h->cb(data, h->ctx);
+	if (len >= sizeof(*ev) && h->cb &&
+	    (ev->type != DMM_EV_AGAIN || len >= sizeof(struct dmm_again)))
+		h->cb(ev, h->ctx);
 	return 0;
 }
 

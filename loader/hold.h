@@ -18,7 +18,8 @@ void hold_close(struct hold *h);
 /* A descriptor to poll for POLLIN. Owned by h. */
 int hold_fd(const struct hold *h);
 
-/* Handle all events that are there; returns their number or -errno. ev is valid during the call. */
+/* Handle all events that are there; returns their number or -errno. ev is valid during the call; of
+ * DMM_EV_AGAIN it begins a struct dmm_again. */
 int hold_poll(struct hold *h, void (*cb)(const struct dmm_event *ev, void *ctx), void *ctx);
 
 /* Mark a socket as the instance's own: the programs hold where they send connections against that,

@@ -330,6 +330,9 @@ static void carrier_event(const struct dmm_event *ev, void *ctx)
 	case DMM_EV_UDP_CLOSE:
 		udp_event(s, ev);
 		break;
+	case DMM_EV_AGAIN: /* what fails the application's kernel sends, later */
+		inject_again(&s->inject, (const struct dmm_again *)ev);
+		break;
 	}
 }
 

@@ -110,22 +110,36 @@ static void put_tcp_csum(uint8_t *tcp, size_t len, const dmm_u8 src[16], const d
 	memcpy(tcp + 16, &sum, 2);
 }
 
-int inject_release(const struct inject *i, const struct dmm_tuple *t, const struct inject_syn *syn)
+/* What begins with the headers hdr, with another IP header. */
+static int put_segment(const struct inject *i, const struct dmm_tuple *t, const uint8_t *hdr,
+		       size_t hdr_len, size_t l4_off, const uint8_t *data, size_t len)
 {
-	uint8_t pkt[MAX_PACKET];
+	uint8_t pkt[MAX_PACKET + DMM_AGAIN_MAX];
 	size_t tcp_len, ip_len;
 
-	if (syn->l4_off + 20u > syn->hdr_len || syn->hdr_len > sizeof(syn->hdr))
+	if (l4_off + 20 > hdr_len || hdr_len > DMM_SYN_HDR || len > DMM_AGAIN_MAX)
 		return -EINVAL;
-	tcp_len = (size_t)(syn->hdr[syn->l4_off + 12] >> 4) * 4;
-	if (tcp_len < 20 || syn->l4_off + tcp_len > syn->hdr_len)
+	tcp_len = (size_t)(hdr[l4_off + 12] >> 4) * 4;
+	if (tcp_len < 20 || l4_off + tcp_len > hdr_len)
 		return -EINVAL;
-	ip_len = put_ip(pkt, t->src.ip, t->dst.ip, IPPROTO_TCP, tcp_len);
+	ip_len = put_ip(pkt, t->src.ip, t->dst.ip, IPPROTO_TCP, tcp_len + len);
 	if (addr_is_v4(t->src.ip))
-		pkt[1] = syn->hdr[1]; /* type of service */
-	memcpy(pkt + ip_len, syn->hdr + syn->l4_off, tcp_len);
-	put_tcp_csum(pkt + ip_len, tcp_len, t->src.ip, t->dst.ip);
-	return raw_send(i, t->dst.ip, pkt, ip_len + tcp_len);
+		pkt[1] = hdr[1]; /* type of service */
+	memcpy(pkt + ip_len, hdr + l4_off, tcp_len);
+	memcpy(pkt + ip_len + tcp_len, data, len);
+	put_tcp_csum(pkt + ip_len, tcp_len + len, t->src.ip, t->dst.ip);
+	return raw_send(i, t->dst.ip, pkt, ip_len + tcp_len + len);
+}
+
+int inject_release(const struct inject *i, const struct dmm_tuple *t, const struct inject_syn *syn)
+{
+	return put_segment(i, t, syn->hdr, syn->hdr_len, syn->l4_off, syn->hdr, 0);
+}
+
+int inject_again(const struct inject *i, const struct dmm_again *a)
+{
+	return put_segment(i, &a->ev.tuple, a->ev.hdr, a->ev.hdr_len, a->ev.l4_off, a->data,
+			   a->len);
 }
 
 int inject_reset(const struct inject *i, const struct dmm_tuple *t, uint32_t isn)

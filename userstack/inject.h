@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Answers to held SYNs, by raw sockets over loopback: the SYN itself, let go; a reset; an ICMP
- * error, which a datagram may get as well. The application's kernel takes them for the far side's.
- * Packets carry DMM_MARK, which lets them pass the hold filter.
+ * error, which a datagram may get as well; and data that the hold filter dropped. The application's
+ * kernel takes them for the far side's. Packets carry DMM_MARK, which lets them pass the hold
+ * filter.
  */
 #ifndef DMM_USERSTACK_INJECT_H
 #define DMM_USERSTACK_INJECT_H
@@ -33,6 +34,9 @@ int inject_reset(const struct inject *i, const struct dmm_tuple *t, uint32_t isn
 /* connect() fails with `error` or, if no packet says exactly that, with EHOSTUNREACH. */
 int inject_error(const struct inject *i, const struct dmm_tuple *t, const struct inject_syn *syn,
 		 int error);
+
+/* The same of data. */
+int inject_again(const struct inject *i, const struct dmm_again *a);
 
 /* A datagram that went from src to dst gets this ICMP error (of IPv6: ICMPv6). */
 int inject_icmp(const struct inject *i, const struct dmm_addr *src, const struct dmm_addr *dst,

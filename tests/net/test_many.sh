@@ -27,7 +27,7 @@ crowd() {
 	local pid=$!
 	exec 8>"$TMP/hold"
 	exchanged() { ! kill -0 $pid 2>/dev/null || grep -q exchanged "$TMP/many.out"; }
-	WAIT_S=300 wait_for exchanged || true
+	WAIT_S=$((300 + n / 100)) wait_for exchanged || true
 	sed 's/^/# /' "$TMP/many.out" "$TMP/many.err"
 	check "$text: all are right" grep -q '"wrong": 0,' "$TMP/many.out"
 	check "$text: by the instance" at_least "$(since "$counter")" "$n"
@@ -42,6 +42,8 @@ crowd() {
 spawn far in_far "$many" serve $FAR4 7000 40
 wait_for grep -q ready "$TMP/far.log"
 crowd client connections_established run_managed web "$many" open "$n" $FAR4 7000 40
+quiet() { ! in_far ss -Htn state established "sport >= :7000 and sport < :7040" | grep -q .; }
+WAIT_S=$((60 + n / 100)) wait_for quiet # what ends at once is a storm of its own
 spawn near run_managed web "$many" serve 0.0.0.0 7100 1
 wait_for grep -q ready "$TMP/near.log"
 sleep 1

@@ -596,7 +596,7 @@ struct dmm_event {
 #define DMM_AGAIN_MAX 2047
 struct dmm_again {
 	struct dmm_event ev; /* AGAIN: tuple, hdr */
-	dmm_u32 len;	     /* 0: it only ends */
+	dmm_u32 len;	     /* 0: it only ends, or resets */
 	dmm_u8 data[DMM_AGAIN_MAX + 1];
 };
 

@@ -53,7 +53,7 @@
 	X(LOST, "syns_lost", "SYNs dropped because the event ring was full") \
 	X(STRANGER, "syns_unknown", "SYNs to the carrier port from no managed socket") \
 	X(AGAIN, "first_data_again", \
-	  "first data that met the end of the handshake, and was sent again by the instance")
+	  "first data that met the end of the handshake, given to the instance to be sent again")
 
 /* Counters of the XDP program, per instance. X(NAME, metric, meaning) */
 #define DMM_XDP_COUNTERS(X) \

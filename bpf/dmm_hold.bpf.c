@@ -38,6 +38,7 @@ struct tcp_head {
 };
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
+#define TCP_RST 0x04
 #define TCP_ACK 0x10
 #define TCP_URG 0x20
 
@@ -141,9 +142,10 @@ static __always_inline void shake_again(struct __sk_buff *skb, const struct tcp_
 	__u32 tcp_len = (th->doff >> 4) * 4, len = skb->len - tcp_len;
 	struct dmm_again *a;
 
-	if (skb->len < tcp_len || len > DMM_AGAIN_MAX || (!len && !(th->flags & TCP_FIN)))
+	if (skb->len < tcp_len || len > DMM_AGAIN_MAX ||
+	    (!len && !(th->flags & (TCP_FIN | TCP_RST))))
 		return; /* of an ACK alone another will come */
-	if (skb->mark == DMM_MARK || !ring_has_room(true))
+	if (skb->mark == DMM_MARK || !ring_has_room(false))
 		return;
 	a = bpf_ringbuf_reserve(&dmm_ring, sizeof(*a), 0);
 	if (!a)
@@ -154,8 +156,9 @@ static __always_inline void shake_again(struct __sk_buff *skb, const struct tcp_
 	copy_headers(skb, &a->ev, v4 ? 20 : 40, tcp_len);
 	len &= DMM_AGAIN_MAX;
 	a->len = len;
-	asm volatile("" : "+r"(len)); /* the verifier wants the bounds of this very register */
-	if (len && bpf_skb_load_bytes(skb, tcp_len, a->data, len)) {
+	/* Linux 6.1 wants bounds of this very register, and learns none from a test for 0. */
+	asm volatile("" : "+r"(len));
+	if ((__s32)len > 0 && bpf_skb_load_bytes(skb, tcp_len, a->data, len)) {
 		bpf_ringbuf_discard(a, 0);
 		return;
 	}

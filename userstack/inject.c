@@ -110,6 +110,15 @@ static void put_tcp_csum(uint8_t *tcp, size_t len, const dmm_u8 src[16], const d
 	memcpy(tcp + 16, &sum, 2);
 }
 
+/* Options of IP, which an application may set at any time, would be taken for a header of TCP. */
+static bool is_of(const uint8_t *hdr, size_t l4_off, const struct dmm_tuple *t)
+{
+	uint16_t ports[2] = {htons(t->src.port), htons(t->dst.port)};
+
+	return (addr_is_v4(t->src.ip) ? hdr[0] == 0x45 : hdr[6] == IPPROTO_TCP) &&
+	       memcmp(hdr + l4_off, ports, sizeof(ports)) == 0;
+}
+
 /* What begins with the headers hdr, with another IP header. */
 static int put_segment(const struct inject *i, const struct dmm_tuple *t, const uint8_t *hdr,
 		       size_t hdr_len, size_t l4_off, const uint8_t *data, size_t len)
@@ -117,7 +126,8 @@ static int put_segment(const struct inject *i, const struct dmm_tuple *t, const 
 	uint8_t pkt[MAX_PACKET + DMM_AGAIN_MAX];
 	size_t tcp_len, ip_len;
 
-	if (l4_off + 20 > hdr_len || hdr_len > DMM_SYN_HDR || len > DMM_AGAIN_MAX)
+	if (l4_off + 20 > hdr_len || hdr_len > DMM_SYN_HDR || len > DMM_AGAIN_MAX ||
+	    !is_of(hdr, l4_off, t))
 		return -EINVAL;
 	tcp_len = (size_t)(hdr[l4_off + 12] >> 4) * 4;
 	if (tcp_len < 20 || l4_off + tcp_len > hdr_len)

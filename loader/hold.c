@@ -250,14 +250,16 @@ bool hold_udp_wants(const struct hold *h)
 int hold_udp_offer(struct hold *h, int fd, dmm_u16 port)
 {
 	struct dmm_udp_free *f = &h->udp_free[h->stack];
+	dmm_u32 none, i, next = __atomic_load_n(&f->next, __ATOMIC_RELAXED);
 	int r = hold_own(h, fd);
-	dmm_u32 none;
 
 	if (r)
 		return r;
-	/* places of its own, so that no thread takes those of another */
-	for (unsigned i = h->thread; i < DMM_UDP_FREE; i += threads_of(h)) {
-		none = 0; /* a program may give one back just now */
+	for (unsigned n = 0; n < DMM_UDP_FREE; n++) {
+		i = (next + n) % DMM_UDP_FREE; /* what is taken next first */
+		if (i % threads_of(h) != h->thread)
+			continue; /* no thread takes the places of another */
+		none = 0;	  /* a program may give one back just now */
 		if (__atomic_compare_exchange_n(&f->carrier[i], &none,
 						DMM_UDP_CARRIER(port, h->thread), false,
 						__ATOMIC_RELEASE, __ATOMIC_RELAXED))

@@ -69,11 +69,12 @@ struct engine_host {
 	/* Send one packet, from its IP header on, checksums complete. The bytes are copied. A
 	 * packet that cannot be sent is dropped: the engine retransmits. */
 	void (*output)(void *ctx, const struct iovec *iov, unsigned n);
-	/* The same for a packet, no fragment, whose TCP or UDP checksum field holds the folded sum
-	 * of the pseudo header, no more: it is completed on its way out. mss 0: if
-	 * engine_config.partial says so. Else it is a TCP packet that is longer than the MTU, up to
-	 * engine_config.super, and cut into segments of mss bytes, which all get its headers, FIN
-	 * and PSH the last one alone; URG and CWR are not set. */
+	/* The same for a packet, no fragment and without IPv4 options or extension headers, whose
+	 * TCP or UDP checksum field holds the folded sum of the pseudo header, no more: it is
+	 * completed on its way out. mss 0: if engine_config.partial says so. Else it is a TCP
+	 * packet that is longer than the MTU, up to engine_config.super, and cut into segments of
+	 * mss bytes, which all get its headers, FIN and PSH the last one alone; URG and CWR are not
+	 * set. */
 	void (*output_partial)(void *ctx, const struct iovec *iov, unsigned n, uint32_t mss);
 	/* events: bits of enum engine_event; error: positive errno with ENGINE_FAILED, else 0. */
 	void (*event)(void *ctx, void *user, unsigned events, int error);

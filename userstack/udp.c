@@ -13,7 +13,8 @@
  * The application may send at any moment, and a socket that connects is not found for as long as
  * its addresses change: such a datagram would be refused. So no carrier connects. When the flow
  * begins, a second socket of the carrier's port and the application's address does; what does not
- * find that one meanwhile still finds the first. Later it takes all, and the first is closed.
+ * find that one meanwhile still finds the first. Later it takes all, and the first is closed. If no
+ * second one is to be had, the first connects nevertheless.
  */
 #include <errno.h>
 #include <netinet/icmp6.h>
@@ -217,14 +218,20 @@ static void end_drain(struct stack *s, struct udp_end *e);
 static void udp_read_all(struct stack *s, struct udp_flow *f);
 static void udp_readable(struct stack *s, struct watch *w, uint32_t events);
 
+static int end_connect(struct stack *s, const struct udp_end *e, const struct dmm_addr *to)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = udp_sockaddr(s->udp, to, &sa);
+
+	return connect(e->watch.fd, (struct sockaddr *)&sa, len) < 0 ? -errno : 0;
+}
+
 /* The socket that only the application's reaches. Nobody but the first is to share the port: it is
  * only while this one is bound that they may. */
 static int udp_connect(struct stack *s, struct udp_flow *f)
 {
 	struct dmm_addr at = f->local;
-	struct sockaddr_storage sa;
-	socklen_t len = udp_sockaddr(s->udp, &f->local, &sa);
-	int fd;
+	int fd, r;
 
 	at.port = f->port;
 	if (udp_share(f->first.watch.fd, 1) < 0)
@@ -235,9 +242,8 @@ static int udp_connect(struct stack *s, struct udp_flow *f)
 		return fd;
 	udp_share(fd, 0);
 	f->own = (struct udp_end){.watch = {fd, udp_readable}, .flow = f};
-	if (connect(fd, (struct sockaddr *)&sa, len) < 0)
-		return -errno;
-	return stack_watch(s, &f->own.watch, EPOLLIN);
+	r = end_connect(s, &f->own, &f->local);
+	return r < 0 ? r : stack_watch(s, &f->own.watch, EPOLLIN);
 }
 
 /* The port is known: from now on packets are ours. */
@@ -249,6 +255,10 @@ static int udp_begin(struct stack *s, struct udp_flow *f)
 	if (before && before->rec.cookie == f->rec.cookie) /* it connects there again */
 		udp_read_all(s, before);
 	r = udp_connect(s, f);
+	if (r < 0) { /* without descriptors, or memory: better one that may refuse at first */
+		end_close(&f->own);
+		r = end_connect(s, &f->first, &f->local);
+	}
 	if (!r)
 		r = s->c.engine->udp->open(s->engine, &f->remote, &f->local, f, &f->pair);
 	if (r < 0)
@@ -475,11 +485,12 @@ void udp_datagram(void *ctx, void *user, const void *data, size_t len)
 {
 	struct stack *s = ctx;
 	struct udp_flow *f = user;
+	int fd = f->own.watch.fd >= 0 ? f->own.watch.fd : f->first.watch.fd;
 	ssize_t r;
 
-	r = send(f->own.watch.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	r = send(fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (r < 0 && errno == ECONNREFUSED) /* of the one before */
-		r = send(f->own.watch.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		r = send(fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	STACK_COUNT(s, UDP_RX, r >= 0);
 	STACK_COUNT(s, UDP_DROPS, r < 0);
 	STACK_COUNT(s, APP_TX_BYTES, r > 0 ? (dmm_u64)r : 0);
@@ -519,7 +530,8 @@ void udp_tick(struct stack *s)
 		f->looked = s->now;
 		TAILQ_REMOVE(&s->udp->flows, f, entry);
 		TAILQ_INSERT_TAIL(&s->udp->flows, f, entry);
-		if (udp_look(s, f) && f->pair && s->now - f->begun >= UDP_SETTLED)
+		if (udp_look(s, f) && f->pair && f->own.watch.fd >= 0 &&
+		    s->now - f->begun >= UDP_SETTLED)
 			udp_settle(s, f);
 	}
 	udp_offer(s);

@@ -162,6 +162,24 @@ print(s.recv(100).decode())" 2>&1)" "$near 20125 7007"
 	check "$near: through the instance" equal "$(since udp_receives)" 1
 done
 
+# ---- without a descriptor for the second socket of a flow the first one serves it ----
+pid=$(instance_pid)
+free=0
+while [ -e "/proc/$pid/fd/$free" ]; do free=$((free + 1)); done
+most=$(awk '/Max open files/ { print $5 }' "/proc/$pid/limits")
+mark
+prlimit --pid "$pid" --nofile=$free:"$most"
+check "without descriptors: served" equal "$(run_managed web python3 -c "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(3)
+s.connect(('$FAR4', 7007))
+for _ in range(3):
+    s.send(b'echo')
+    print(s.recv(10).decode())" 2>&1 | paste -sd' ')" "echo echo echo"
+prlimit --pid "$pid" --nofile="$most:$most"
+check "without descriptors: by the instance" equal "$(since udp_receives)" 3
+
 # ---- sockets that no instance could serve stay, and are counted ----
 for option in IPPROTO_IP,2,9 IPPROTO_IP,8,1 IPPROTO_IP,11,1 IPPROTO_IP,10,2 IPPROTO_IP,1,16 SOL_SOCKET,25,near0 SOL_SOCKET,36,7; do
 	before=$(verdicts kernel unsupported-socket)

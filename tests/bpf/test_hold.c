@@ -123,12 +123,50 @@ static unsigned offered(void)
 	return n;
 }
 
+/* Which place of those offered has a carrier of this port; DMM_UDP_FREE: none. */
+static unsigned place_of(dmm_u16 port, unsigned thread)
+{
+	struct dmm_udp_free f = {0};
+	dmm_u32 stack = 2;
+	unsigned i = 0;
+
+	CU_ASSERT_EQUAL(bpf_map_lookup_elem(tree.map[TREE_UDP_FREE], &stack, &f), 0);
+	while (i < DMM_UDP_FREE && f.carrier[i] != DMM_UDP_CARRIER(port, thread))
+		i++;
+	return i;
+}
+
+/* What is taken next is offered first; each thread has its own places. */
+static void test_udp_order(void)
+{
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct dmm_udp_free f = {.next = 101};
+	struct hold *thread[2];
+	dmm_u32 stack = 2;
+
+	tree.rt[2].threads = 2;
+	CU_ASSERT_EQUAL_FATAL(bpf_map_update_elem(tree.map[TREE_UDP_FREE], &stack, &f, 0), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		CU_ASSERT_EQUAL_FATAL(hold_open(&thread[i], &tree, 2, i), 0);
+		CU_ASSERT_EQUAL(hold_udp_offer(thread[i], s, (dmm_u16)(5000 + i)), 0);
+	}
+	CU_ASSERT_EQUAL(place_of(5000, 0), 102);
+	CU_ASSERT_EQUAL(place_of(5001, 1), 101);
+	for (unsigned i = 0; i < 2; i++) {
+		hold_udp_withdraw(thread[i]);
+		hold_close(thread[i]);
+	}
+	tree.rt[2].threads = 0;
+	close(s);
+}
+
 /* A thread that closes takes back its own UDP carriers, and not those of the other. */
 static void test_udp_withdraw(void)
 {
 	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct hold *thread[2];
 
+	tree.rt[2].threads = 2;
 	for (unsigned i = 0; i < 2; i++) {
 		CU_ASSERT_EQUAL_FATAL(hold_open(&thread[i], &tree, 2, i), 0);
 		CU_ASSERT_EQUAL(hold_udp_offer(thread[i], s, (dmm_u16)(5000 + i)), 0);
@@ -142,6 +180,7 @@ static void test_udp_withdraw(void)
 	CU_ASSERT_EQUAL(offered(), 0);
 	for (unsigned i = 0; i < 2; i++)
 		hold_close(thread[i]);
+	tree.rt[2].threads = 0;
 	close(s);
 }
 
@@ -164,6 +203,7 @@ int main(void)
 		{"the engine's address", test_set_local},
 		{"a UDP socket that is gone", test_udp_gone},
 		{"a ring that was left", test_ring_left},
+		{"order of carriers", test_udp_order},
 		{"carriers of a thread that closes", test_udp_withdraw},
 		CU_TEST_INFO_NULL,
 	};

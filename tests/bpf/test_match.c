@@ -22,7 +22,9 @@
 #include "tests/unit/policy_gen.h"
 #include "tests/bpf/run.h"
 
-#define POLICIES 600
+/* How many, and what they come to at least; DMM_MATCH_POLICIES asks for another number. */
+static unsigned policies = 600;
+#define PAIRS_EACH 166
 #define SOCKETS 100
 
 struct tally {
@@ -157,7 +159,7 @@ static void test_same(void)
 {
 	struct tally t = {0};
 
-	for (uint64_t seed = 0; seed < POLICIES; seed++) {
+	for (uint64_t seed = 0; seed < policies; seed++) {
 		struct rng r = {.state = seed * 7919};
 		struct dmm_policy *p = gen_policy_full(&r);
 
@@ -166,8 +168,8 @@ static void test_same(void)
 		policy_free(p);
 	}
 	check_tally(&t);
-	CU_ASSERT(t.pairs >= 100000);
-	CU_ASSERT(t.fixed >= 1000);
+	CU_ASSERT(t.pairs >= (unsigned long)policies * PAIRS_EACH);
+	CU_ASSERT(t.fixed >= (unsigned long)policies * 5 / 3);
 }
 
 /* Rules that fill several chunks. */
@@ -368,8 +370,11 @@ int main(void)
 		{"a slot that is always written over", test_changing},
 		CU_TEST_INFO_NULL,
 	};
+	const char *fewer = getenv("DMM_MATCH_POLICIES");
 	int r = bpf_skip();
 
+	if (fewer)
+		policies = (unsigned)atoi(fewer);
 	log_init("test_match", LOG_L_INFO);
 	return r ? r : bpf_run("match", setup, teardown, tests);
 }

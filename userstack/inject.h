@@ -35,7 +35,8 @@ int inject_reset(const struct inject *i, const struct dmm_tuple *t, uint32_t isn
 int inject_error(const struct inject *i, const struct dmm_tuple *t, const struct inject_syn *syn,
 		 int error);
 
-/* The same of data. */
+/* Send on first data that the hold filter dropped, as they were. -EINVAL: the copy is no segment of
+ * that connection, or has options of IP. */
 int inject_again(const struct inject *i, const struct dmm_again *a);
 
 /* A datagram that went from src to dst gets this ICMP error (of IPv6: ICMPv6). */

@@ -66,9 +66,11 @@
 	X(PASS_OPTION, "xdp_pass_option", "packets with IP options or extension headers") \
 	X(PASS_VLAN, "xdp_pass_vlan", "VLAN-tagged frames") \
 	X(PASS_SHORT, "xdp_pass_truncated", "frames too short to parse") \
-	X(PASS_NOXSK, "xdp_pass_no_socket", \
-	  "owned packets on a queue without an AF_XDP socket (tc mode and several threads: " \
-	  "dropped, the ring is full)") \
+	X(PASS_NOXSK, "xdp_pass_no_socket", "owned packets on a queue without an AF_XDP socket") \
+	X(DROP_FULL, "xdp_drop_ring_full", \
+	  "owned packets dropped, the ring of their thread was full (tc mode, several threads)") \
+	X(DROP_LONG, "xdp_drop_too_long", \
+	  "owned packets dropped, longer than a frame of the ring (tc mode, several threads)") \
 	X(WRONG_QUEUE, "xdp_wrong_queue", \
 	  "packets given to the instance that came on a queue of another thread than their " \
 	  "flow's, by way of tc")

@@ -411,15 +411,15 @@ struct dmm_asleep dmm_asleep[DMM_MAX_THREADS];
 #define GIVE_STEP 16376
 #define GIVE_LARGE (sizeof(struct dmm_frame) + DMM_FRAME_MAX)
 
-/* Into a record of this size, which is a constant to the kernel. False: the ring is full, or the
- * frame does not fit. */
-static __always_inline bool give(struct __sk_buff *skb, void *ring, __u64 size)
+/* Into a record of this size, which is a constant to the kernel. Returns what, or why not. */
+static __always_inline enum dmm_xdp_counter give(struct __sk_buff *skb, void *ring, __u64 size,
+						 enum dmm_xdp_counter what)
 {
 	struct dmm_frame *f = bpf_ringbuf_reserve(ring, size, 0);
 	__u64 len = skb->len;
 
 	if (!f)
-		return false;
+		return DMM_X_DROP_FULL;
 	if (len < ETH_HLEN)
 		goto none;
 	barrier_var(len); /* Linux 6.1 does not follow both bounds in one comparison */
@@ -428,10 +428,10 @@ static __always_inline bool give(struct __sk_buff *skb, void *ring, __u64 size)
 	f->len = len;
 	f->segment = skb->gso_size;
 	bpf_ringbuf_submit(f, BPF_RB_NO_WAKEUP);
-	return true;
+	return what;
 none:
 	bpf_ringbuf_discard(f, BPF_RB_NO_WAKEUP);
-	return false;
+	return DMM_X_DROP_LONG;
 }
 
 /* The record is there before it is asked who sleeps, and who goes to sleep says so before looking
@@ -449,26 +449,27 @@ static __always_inline void wake(void *ring, __u32 thread)
 		bpf_ringbuf_discard(f, BPF_RB_FORCE_WAKEUP);
 }
 
-static __always_inline bool take(struct __sk_buff *skb, __u32 thread)
+/* Likewise, into the ring of this thread. */
+static __always_inline enum dmm_xdp_counter take(struct __sk_buff *skb, __u32 thread,
+						 enum dmm_xdp_counter what)
 {
 	__u32 size = skb->len + sizeof(struct dmm_frame);
 	void *ring = bpf_map_lookup_elem(&dmm_frames, &thread);
-	bool given;
 
-	if (!ring)
-		return false;
+	if (!ring) /* they are there before the program is attached */
+		return DMM_X_DROP_FULL;
 	if (size <= GIVE_SMALL)
-		given = give(skb, ring, GIVE_SMALL);
+		what = give(skb, ring, GIVE_SMALL, what);
 	else if (size <= GIVE_STEP)
-		given = give(skb, ring, GIVE_STEP);
+		what = give(skb, ring, GIVE_STEP, what);
 	else if (size <= 2 * GIVE_STEP)
-		given = give(skb, ring, 2 * GIVE_STEP);
+		what = give(skb, ring, 2 * GIVE_STEP, what);
 	else if (size <= 3 * GIVE_STEP)
-		given = give(skb, ring, 3 * GIVE_STEP);
+		what = give(skb, ring, 3 * GIVE_STEP, what);
 	else
-		given = give(skb, ring, GIVE_LARGE);
+		what = give(skb, ring, GIVE_LARGE, what);
 	wake(ring, thread);
-	return given;
+	return what;
 }
 
 SEC("tc")
@@ -485,9 +486,9 @@ int dmm_tc(struct __sk_buff *skb)
 	    bpf_skb_pull_data(skb, skb->len < TC_HEADERS ? skb->len : TC_HEADERS) == 0)
 		what = steer(skb, (void *)(long)skb->data, (void *)(long)skb->data_end, &way);
 	owned = is_owned(what);
-	if (owned && !take(skb, way.thread))
-		what = DMM_X_PASS_NOXSK;
-	else if (owned && dmm_steer.queues)
+	if (owned)
+		what = take(skb, way.thread, what);
+	if (is_owned(what) && dmm_steer.queues)
 		counted(DMM_X_WRONG_QUEUE);
 	if (owned || !dmm_steer.queues) /* else XDP has counted it */
 		counted(what);

@@ -515,7 +515,7 @@ static void test_wake(void)
 static void test_full(void)
 {
 	struct frame f = tcp4("192.0.2.2", "192.0.2.1", 80, 61000);
-	dmm_u64 dropped = counter(DMM_X_PASS_NOXSK), taken = counter(DMM_X_FLOW);
+	dmm_u64 dropped = counter(DMM_X_DROP_FULL), taken = counter(DMM_X_FLOW);
 	unsigned runs = DMM_FRAMES_SIZE / 2048 + 100, n = 0, more;
 
 	if (!tc)
@@ -523,7 +523,7 @@ static void test_full(void)
 	own_flow("192.0.2.2", "192.0.2.1", 80, 61000);
 	for (unsigned i = 0; i < runs; i++)
 		CU_ASSERT_EQUAL(run(&f), TC_ACT_SHOT);
-	dropped = counter(DMM_X_PASS_NOXSK) - dropped;
+	dropped = counter(DMM_X_DROP_FULL) - dropped;
 	taken = counter(DMM_X_FLOW) - taken;
 	CU_ASSERT_EQUAL(taken + dropped, runs);
 	CU_ASSERT(dropped >= 100);

@@ -21,7 +21,7 @@
 	10000000000ULL			  /* who lived as long starts over with the shortest delay \
 					   */
 #define SUPERVISE_TERM_NS 2000000000ULL	  /* from SIGTERM to SIGKILL */
-#define SUPERVISE_START_NS 15000000000ULL /* until the first heartbeat */
+#define SUPERVISE_START_NS 60000000000ULL /* until the first heartbeat: devices take their time */
 
 enum inst_state { INST_IDLE, INST_RUNNING, INST_STOPPING, INST_BACKOFF };
 

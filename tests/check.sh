@@ -29,10 +29,13 @@ run() { # run DIR TEST_ARGS...
 
 setup build
 ninja -C build || exit 1
-run build --no-rebuild --no-suite net
+run build --no-rebuild --no-suite net --no-suite late
 run build --no-rebuild --suite net --num-processes $((2 * $(nproc))) # which wait most of the time
+(run build --no-rebuild --suite late && exit $status) & # beside what follows
+late=$!
 setup build-asan -Db_sanitize=address,undefined -Db_lundef=false
 run build-asan --suite unit
+wait $late || status=1
 
 jq -rs '
 	(map(select(.result == "SKIP"))[] | "skipped: \(.name): \(.stdout | split("\n") | map(select(test("SKIP|skip")))[0] // "no reason given")"),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A program that passes everything, for the AF_XDP driver of DPDK: it takes every packet of the
- * interface unless it is given a program of its own to attach, with a map of this name. The
- * steering program takes its place at once.
+ * interface unless it is given a program of its own to attach, with a map of this name. Each time
+ * that it has attached it, it is taken off again, and at last comes the steering program.
  */
 #include <linux/bpf.h>
 

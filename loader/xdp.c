@@ -336,15 +336,14 @@ static int attach_as(struct xdp *x, struct tree *t, unsigned stack, enum dmm_xdp
  */
 static const enum dmm_xdp_mode on_device[] = {DMM_XDP_NATIVE, DMM_XDP_TC, DMM_XDP_GENERIC};
 static const enum dmm_xdp_mode on_veth[] = {DMM_XDP_TC, DMM_XDP_GENERIC, DMM_XDP_NATIVE};
-static const enum dmm_xdp_mode on_itself[] = {DMM_XDP_NATIVE, DMM_XDP_GENERIC, DMM_XDP_NONE};
 
 /* Where AF_XDP takes one buffer a frame, only native XDP helps a veth: it keeps the peer from
  * handing over segments that are larger. */
 static const enum dmm_xdp_mode *best_first(const char *ifname, bool plain)
 {
-	if (plain)
-		return on_itself;
-	return xdp_is_veth(ifname) && probe_af_xdp_frags() == 0 ? on_veth : on_device;
+	bool frags = !plain && probe_af_xdp_frags() == 0;
+
+	return frags && xdp_is_veth(ifname) ? on_veth : on_device;
 }
 
 int xdp_open(struct xdp **ret, struct tree *t, const struct xdp_config *c,
@@ -372,7 +371,7 @@ int xdp_open(struct xdp **ret, struct tree *t, const struct xdp_config *c,
 	} else {
 		before = libbpf_set_print(NULL); /* what does not work here is no error */
 		order = best_first(name, c->plain);
-		for (size_t i = 0; r < 0 && i < ARRAY_SIZE(on_device) && order[i]; i++)
+		for (size_t i = 0; r < 0 && i < ARRAY_SIZE(on_device); i++)
 			r = attach_as(x, t, c->stack, order[i]);
 		libbpf_set_print(before);
 	}
@@ -414,6 +413,7 @@ int xdp_blank_open(void)
 
 int xdp_blank_clear(int ifindex)
 {
+	LIBBPF_OPTS(bpf_xdp_attach_opts, opts);
 	struct bpf_prog_info info = {};
 	_cleanup_close_ int fd = -1;
 	dmm_u32 id = 0, len = sizeof(info);
@@ -424,7 +424,8 @@ int xdp_blank_clear(int ifindex)
 	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0 ||
 	    strcmp(info.name, "dmm_blank") != 0)
 		return 0;
-	return bpf_xdp_detach(ifindex, 0, NULL);
+	opts.old_prog_fd = fd; /* or whatever has come since: -EEXIST */
+	return bpf_xdp_detach(ifindex, 0, &opts);
 }
 
 bool xdp_ring(const struct xdp *x, unsigned thread, int *ret_fd, dmm_u32 **ret_asleep)

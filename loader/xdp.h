@@ -19,8 +19,7 @@ struct xdp_config {
 	unsigned stack, threads;
 	int ifindex;
 	enum dmm_xdp_mode want;
-	bool plain; /* whoever receives does so on the interface itself, in one buffer a frame:
-		       native, generic */
+	bool plain; /* AF_XDP sockets take one buffer a frame: what offload joins is lost */
 };
 
 /* Is the interface one end of a veth? */
@@ -28,9 +27,9 @@ bool xdp_is_veth(const char *ifname);
 
 /*
  * Load the program and attach it to ifindex. want DMM_XDP_NONE means the first that works of
- * native, tc, generic; on a veth of tc, generic, native. Any other want fails if it does not work.
- * What an instance that died left behind is replaced. *ret_mode: DMM_XDP_NATIVE, DMM_XDP_TC or
- * DMM_XDP_GENERIC, which is for one thread alone.
+ * native, tc, generic; on a veth of tc, generic, native, unless plain. Any other want fails if it
+ * does not work. What an instance that died left behind is replaced. *ret_mode: DMM_XDP_NATIVE,
+ * DMM_XDP_TC or DMM_XDP_GENERIC, which is for one thread alone.
  */
 int xdp_open(struct xdp **ret, struct tree *t, const struct xdp_config *c,
 	     enum dmm_xdp_mode *ret_mode);

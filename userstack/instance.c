@@ -276,7 +276,14 @@ static int open_steering(struct instance *in)
 	};
 	int r = in->c.port->attach ? attach_port(in) : 0;
 
-	return r < 0 ? r : xdp_open(&in->xdp, &in->tree, &xc, &in->xdp_mode);
+	if (!r)
+		r = xdp_open(&in->xdp, &in->tree, &xc, &in->xdp_mode);
+	if (!r && xc.plain && in->xdp_mode == DMM_XDP_GENERIC)
+		log_warn("%s: segments that receive offload, or a sender on this host, puts "
+			 "together are lost in generic mode with this driver; try: mode tc, or "
+			 "ethtool -K %s gro off",
+			 in->c.interface, in->c.interface);
+	return r;
 }
 
 static int open_threads(struct instance *in)

@@ -63,4 +63,16 @@ mkdir -p "$TMP/none" "$TMP/without"
 check "built without DPDK: that is said" refused "there is no $TMP/none/dpdk.so" "$TMP/none"
 (umask 022 && echo "no library" >"$TMP/without/dpdk.so")
 check "DPDK does not load: that is said" refused "cannot load the port dpdk" "$TMP/without"
+# An interface without native XDP, whose frames are what the far kernel has put together.
+DMM_ENGINE=native
+ip -n "$NEAR" addr flush dev near0
+ip -n "$NEAR" link set near0 name under0
+ip -n "$NEAR" link set under0 up
+ip -n "$NEAR" link add near0 link under0 numrxqueues 2 numtxqueues 2 type macvlan mode bridge
+ip -n "$NEAR" addr add $NEAR4/24 dev near0
+ip -n "$NEAR" link set near0 up
+config | start_policyd
+check "no native XDP: tc instead" grep -q "port dpdk on near0, tc" "$TMP/policyd.log"
+big_both_ways "$FAR4" "no native XDP: "
+stop_policyd
 finish

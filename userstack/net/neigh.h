@@ -62,8 +62,7 @@ void neigh_fini(struct neigh_table *t);
 void neigh_update(struct neigh_table *t, const dmm_u8 ip[16], uint16_t state, const uint8_t *mac);
 /* Find or make; NULL: table full. */
 struct neigh *neigh_get(struct neigh_table *t, const dmm_u8 ip[16]);
-/* Send at once (1), or let the packet wait (0); -ENOBUFS: it was dropped. left is passed on.
- */
+/* Send at once (1), or let the packet wait (0); -ENOBUFS: it was dropped. left is passed on. */
 int neigh_output(struct neigh_table *t, struct neigh *e, const struct iovec *iov, unsigned n,
 		 struct frame_offload left, uint64_t now);
 /* Give up on who did not answer; forget what is not in use. Returns packets dropped. */

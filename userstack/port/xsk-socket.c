@@ -52,11 +52,17 @@ struct ring {
 	uint64_t page; /* for mmap() */
 	struct xdp_ring_offset at;
 	bool ours; /* to fill */
-	void *ret; /* struct xsk_ring_prod if it is, else xsk_ring_cons: their members are the same
-		    */
+	void *ret; /* struct xsk_ring_prod if it is, else xsk_ring_cons */
 };
 
-_Static_assert(sizeof(struct xsk_ring_prod) == sizeof(struct xsk_ring_cons), "one for the other");
+/* The members of both are the same. */
+#define SAME_PLACE(member) \
+	(offsetof(struct xsk_ring_prod, member) == offsetof(struct xsk_ring_cons, member))
+_Static_assert(sizeof(struct xsk_ring_prod) == sizeof(struct xsk_ring_cons) &&
+		       SAME_PLACE(cached_prod) && SAME_PLACE(cached_cons) && SAME_PLACE(mask) &&
+		       SAME_PLACE(size) && SAME_PLACE(producer) && SAME_PLACE(consumer) &&
+		       SAME_PLACE(ring) && SAME_PLACE(flags),
+	       "one for the other");
 
 static int ring_map(const struct xsk *x, const struct ring *r, struct iovec *ret)
 {

@@ -110,6 +110,8 @@
 	X(UDP_ERRORS, "udp_errors", "ICMP errors about datagrams told to applications") \
 	X(CARRIER_STRANGER, "carrier_strangers", "carrier accepts without a flow, closed") \
 	X(CARRIER_FAIL, "carrier_failures", "carrier connections to listeners that failed") \
+	X(AGAIN_FAIL, "first_data_again_failures", \
+	  "first data dropped by the hold filter that could not be sent again") \
 	X(LISTEN_FAIL, "listen_failures", "announced listeners that the engine refused") \
 	X(WAKEUPS, "wakeups", "times the instance woke up") \
 	X(XSK_RX_FULL, "xsk_receive_ring_full", "packets dropped: the instance was too slow") \

@@ -331,7 +331,8 @@ static void carrier_event(const struct dmm_event *ev, void *ctx)
 		udp_event(s, ev);
 		break;
 	case DMM_EV_AGAIN: /* what fails the application's kernel sends, later */
-		inject_again(&s->inject, (const struct dmm_again *)ev);
+		if (inject_again(&s->inject, (const struct dmm_again *)ev) < 0)
+			STACK_COUNT(s, AGAIN_FAIL, 1);
 		break;
 	}
 }

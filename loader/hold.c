@@ -250,17 +250,17 @@ bool hold_udp_wants(const struct hold *h)
 int hold_udp_offer(struct hold *h, int fd, dmm_u16 port)
 {
 	struct dmm_udp_free *f = &h->udp_free[h->stack];
-	dmm_u32 none, i, next = __atomic_load_n(&f->next, __ATOMIC_RELAXED);
+	dmm_u32 none, next = __atomic_load_n(&f->next, __ATOMIC_RELAXED);
+	unsigned step = threads_of(h);
 	int r = hold_own(h, fd);
 
 	if (r)
 		return r;
-	for (unsigned n = 0; n < DMM_UDP_FREE; n++) {
-		i = (next + n) % DMM_UDP_FREE; /* what is taken next first */
-		if (i % threads_of(h) != h->thread)
-			continue; /* no thread takes the places of another */
-		none = 0;	  /* a program may give one back just now */
-		if (__atomic_compare_exchange_n(&f->carrier[i], &none,
+	/* of our places, what is taken next first */
+	next += (h->thread + step - next % step) % step;
+	for (unsigned n = 0; n < DMM_UDP_FREE; n += step) {
+		none = 0; /* a program may give one back just now */
+		if (__atomic_compare_exchange_n(&f->carrier[(next + n) % DMM_UDP_FREE], &none,
 						DMM_UDP_CARRIER(port, h->thread), false,
 						__ATOMIC_RELEASE, __ATOMIC_RELAXED))
 			return 0;

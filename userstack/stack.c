@@ -306,6 +306,7 @@ static void tell_rings(struct stack *s)
 static bool turn(struct stack *s, unsigned events)
 {
 	unsigned frames = path_receive(s, RX_BUDGET);
+	bool more = frames >= RX_BUDGET;
 
 	if (events || frames)
 		spin_worked(&s->spin, s->now);
@@ -316,6 +317,7 @@ static bool turn(struct stack *s, unsigned events)
 	net_poll(s->net, s->now, &s->net_next);
 	if (s->now >= s->tick_due)
 		tick(s);
+	more |= udp_settle(s);
 	s->c.port->flush(s->port);
 	flow_reap(s);
 	udp_reap(s);
@@ -325,7 +327,7 @@ static bool turn(struct stack *s, unsigned events)
 		count_kernel(s);
 		tell_rings(s);
 	}
-	return frames >= RX_BUDGET;
+	return more;
 }
 
 /* Wait until there is something to do; returns how many of ev. */

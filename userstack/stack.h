@@ -231,7 +231,8 @@ int udp_open(struct stack *s);
 void udp_close(struct stack *s);
 void udp_event(struct stack *s, const struct dmm_event *ev);
 void udp_tick(struct stack *s);
-void udp_reap(struct stack *s); /* free those that ended */
+bool udp_settle(struct stack *s); /* close what has become idle; returns whether more waits */
+void udp_reap(struct stack *s);	  /* free those that ended */
 /* engine_host.datagram; an ICMP error about a datagram that was sent. */
 void udp_datagram(void *ctx, void *user, const void *data, size_t len);
 void udp_error(struct stack *s, const struct frame *f);

@@ -38,6 +38,7 @@
 #define UDP_SWEEP 512		  /* flows that are looked at in each tick */
 #define UDP_QUEUE (2u << 20)	  /* bytes that wait at a carrier */
 #define UDP_SETTLED 1000000000ULL /* ns after a flow has begun, its first socket is idle */
+#define UDP_SETTLE 16		  /* flows of a turn whose first socket is closed */
 #define UDP_BUCKETS 4096
 
 /* A socket of the carrier's port. */
@@ -54,11 +55,12 @@ struct udp_flow {
 	struct dmm_flow rec;
 	struct dmm_addr remote, local; /* local.port 0: not known yet */
 	struct engine_udp *pair;       /* NULL: not yet */
-	uint64_t begun;		       /* when the pair was made */
+	uint64_t begun;		       /* when the port was known */
 	bool moved;		       /* when looked at last, its socket was connected elsewhere */
 	uint64_t looked;	       /* when */
 	struct udp_flow *next;	       /* in a bucket, if there is a pair */
 	TAILQ_ENTRY(udp_flow) entry;   /* in flows, or dead */
+	TAILQ_ENTRY(udp_flow) settle;  /* in settling, if there are both ends */
 };
 TAILQ_HEAD(udp_list, udp_flow);
 
@@ -68,6 +70,7 @@ struct udp {
 	struct udp_flow *by_port[UDP_MAX];
 	struct udp_flow *bucket[UDP_BUCKETS]; /* by addresses */
 	struct udp_list flows, dead;
+	struct udp_list settling; /* the one that began first first */
 	/* of one batch */
 	struct mmsghdr msg[UDP_BATCH];
 	struct iovec iov[UDP_BATCH];
@@ -208,95 +211,12 @@ static void udp_end(struct stack *s, struct udp_flow *f)
 		udp_unpair(s, f);
 	hold_udp_forget(s->hold, f->port);
 	s->udp->by_port[f->port] = NULL;
+	if (f->first.watch.fd >= 0 && f->own.watch.fd >= 0)
+		TAILQ_REMOVE(&s->udp->settling, f, settle);
 	end_close(&f->first); /* what the application still sends is refused */
 	end_close(&f->own);
 	TAILQ_REMOVE(&s->udp->flows, f, entry);
 	TAILQ_INSERT_TAIL(&s->udp->dead, f, entry);
-}
-
-static void end_drain(struct stack *s, struct udp_end *e);
-static void udp_read_all(struct stack *s, struct udp_flow *f);
-static void udp_readable(struct stack *s, struct watch *w, uint32_t events);
-
-static int end_connect(struct stack *s, const struct udp_end *e, const struct dmm_addr *to)
-{
-	struct sockaddr_storage sa;
-	socklen_t len = udp_sockaddr(s->udp, to, &sa);
-
-	return connect(e->watch.fd, (struct sockaddr *)&sa, len) < 0 ? -errno : 0;
-}
-
-/* The socket that only the application's reaches. Nobody but the first is to share the port: it is
- * only while this one is bound that they may. */
-static int udp_connect(struct stack *s, struct udp_flow *f)
-{
-	struct dmm_addr at = f->local;
-	int fd, r;
-
-	at.port = f->port;
-	if (udp_share(f->first.watch.fd, 1) < 0)
-		return -errno;
-	fd = udp_socket(s, &at, true);
-	udp_share(f->first.watch.fd, 0);
-	if (fd < 0)
-		return fd;
-	udp_share(fd, 0);
-	f->own = (struct udp_end){.watch = {fd, udp_readable}, .flow = f};
-	r = end_connect(s, &f->own, &f->local);
-	return r < 0 ? r : stack_watch(s, &f->own.watch, EPOLLIN);
-}
-
-/* The port is known: from now on packets are ours. */
-static int udp_begin(struct stack *s, struct udp_flow *f)
-{
-	struct udp_flow **at, *before = udp_find(s->udp, &f->remote, &f->local);
-	int r;
-
-	if (before && before->rec.cookie == f->rec.cookie) /* it connects there again */
-		udp_read_all(s, before);
-	r = udp_connect(s, f);
-	if (r < 0) { /* without descriptors, or memory: better one that may refuse at first */
-		end_close(&f->own);
-		r = end_connect(s, &f->first, &f->local);
-	}
-	if (!r)
-		r = s->c.engine->udp->open(s->engine, &f->remote, &f->local, f, &f->pair);
-	if (r < 0)
-		return r;
-	at = udp_bucket(s->udp, &f->remote, &f->local);
-	f->next = *at;
-	*at = f;
-	r = xdp_udp_set(s->xdp, s->thread, &f->remote, &f->local, true);
-	if (r < 0) {
-		udp_unpair(s, f);
-		return r;
-	}
-	f->begun = s->now;
-	end_drain(s, &f->first); /* before what came to the other one */
-	return 0;
-}
-
-static void udp_failed(struct stack *s, struct udp_flow *f, int r)
-{
-	STACK_COUNT(s, UDP_FAIL, 1);
-	if (stack_may_complain(s))
-		log_warn("cannot serve a UDP socket: %s; it is refused", strerror(-r));
-	udp_end(s, f);
-}
-
-/* Learn the application's port, if it can be known by now. False: the flow is over. */
-static bool udp_learn(struct stack *s, struct udp_flow *f, struct udp_seen *ret)
-{
-	int r = hold_udp_port(s->hold, f->port, ret);
-
-	if (r > 0 && !f->pair) {
-		f->local.port = (uint16_t)r;
-		r = udp_begin(s, f);
-	}
-	if (r >= 0 || f->pair) /* what fails once is asked again */
-		return true;
-	udp_failed(s, f, r);
-	return false;
 }
 
 /* ---- from the application ---- */
@@ -374,6 +294,99 @@ static void udp_read_all(struct stack *s, struct udp_flow *f)
 	end_drain(s, &f->own);
 }
 
+/* ---- the beginning ---- */
+
+static int end_connect(struct stack *s, const struct udp_end *e, const struct dmm_addr *to)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = udp_sockaddr(s->udp, to, &sa);
+
+	return connect(e->watch.fd, (struct sockaddr *)&sa, len) < 0 ? -errno : 0;
+}
+
+/* The socket that only the application's reaches. Nobody but the first is to share the port: it is
+ * only while this one is bound that they may. */
+static int udp_connect(struct stack *s, struct udp_flow *f)
+{
+	struct dmm_addr at = f->local;
+	int fd, r;
+
+	at.port = f->port;
+	if (udp_share(f->first.watch.fd, 1) < 0)
+		return -errno;
+	fd = udp_socket(s, &at, true);
+	udp_share(f->first.watch.fd, 0);
+	if (fd < 0)
+		return fd;
+	udp_share(fd, 0);
+	f->own = (struct udp_end){.watch = {fd, f->first.watch.cb}, .flow = f};
+	r = end_connect(s, &f->own, &f->local);
+	return r < 0 ? r : stack_watch(s, &f->own.watch, EPOLLIN);
+}
+
+/* left: the application's socket has gone meanwhile, and sends nothing any more. */
+static int udp_reach(struct stack *s, struct udp_flow *f, bool left)
+{
+	int r = left ? -ENOTCONN : udp_connect(s, f);
+
+	if (!r) {
+		TAILQ_INSERT_TAIL(&s->udp->settling, f, settle);
+		return 0;
+	}
+	/* without descriptors, or memory: better one that may refuse at first */
+	end_close(&f->own);
+	return end_connect(s, &f->first, &f->local);
+}
+
+/* The port is known: from now on packets are ours. */
+static int udp_begin(struct stack *s, struct udp_flow *f, bool left)
+{
+	struct udp_flow **at, *before = udp_find(s->udp, &f->remote, &f->local);
+	int r;
+
+	if (before && before->rec.cookie == f->rec.cookie) /* it connects there again */
+		udp_read_all(s, before);
+	f->begun = s->now;
+	r = udp_reach(s, f, left);
+	if (!r)
+		r = s->c.engine->udp->open(s->engine, &f->remote, &f->local, f, &f->pair);
+	if (r < 0)
+		return r;
+	at = udp_bucket(s->udp, &f->remote, &f->local);
+	f->next = *at;
+	*at = f;
+	r = xdp_udp_set(s->xdp, s->thread, &f->remote, &f->local, true);
+	if (r < 0) {
+		udp_unpair(s, f);
+		return r;
+	}
+	end_drain(s, &f->first); /* before what came to the other one */
+	return 0;
+}
+
+static void udp_failed(struct stack *s, struct udp_flow *f, int r)
+{
+	STACK_COUNT(s, UDP_FAIL, 1);
+	if (stack_may_complain(s))
+		log_warn("cannot serve a UDP socket: %s; it is refused", strerror(-r));
+	udp_end(s, f);
+}
+
+/* Learn the application's port, if it can be known by now. False: the flow is over. */
+static bool udp_learn(struct stack *s, struct udp_flow *f, struct udp_seen *ret)
+{
+	int r = hold_udp_port(s->hold, f->port, ret);
+
+	if (r > 0 && !f->pair) {
+		f->local.port = (uint16_t)r;
+		r = udp_begin(s, f, ret->left);
+	}
+	if (r >= 0 || f->pair) /* what fails once is asked again */
+		return true;
+	udp_failed(s, f, r);
+	return false;
+}
+
 static void udp_readable(struct stack *s, struct watch *w, uint32_t events)
 {
 	struct udp_end *e = (struct udp_end *)w;
@@ -426,25 +439,17 @@ static void udp_drain(struct stack *s, struct udp_flow *f)
 	udp_end(s, f);
 }
 
-static void udp_settle(struct stack *s, struct udp_flow *f)
-{
-	end_drain(s, &f->first);
-	end_close(&f->first);
-}
-
-/* A look at the application's socket. False: the flow has ended. */
-static bool udp_look(struct stack *s, struct udp_flow *f)
+/* A look at the application's socket. */
+static void udp_look(struct stack *s, struct udp_flow *f)
 {
 	struct udp_seen seen = {0};
 	bool moved = f->moved;
 
 	if (!udp_learn(s, f, &seen))
-		return false;
+		return;
 	f->moved = f->pair && seen.moved;
-	if (!seen.left && !(moved && f->moved))
-		return true;
-	udp_drain(s, f);
-	return false;
+	if (seen.left || (moved && f->moved))
+		udp_drain(s, f);
 }
 
 /* It is closed, or calls connect(), which may have failed: or has not come that far yet. */
@@ -473,10 +478,10 @@ void udp_event(struct stack *s, const struct dmm_event *ev)
 	}
 	if (f || !s->udp->free[port])
 		return;
-	udp_event_open(s, ev);
-	r = udp_offer(s);
+	r = udp_offer(s); /* the next application may be about to ask for it */
 	if (r < 0 && stack_may_complain(s))
 		log_warn("cannot make another UDP carrier: %s", strerror(-r));
+	udp_event_open(s, ev);
 }
 
 /* ---- to the application ---- */
@@ -530,11 +535,25 @@ void udp_tick(struct stack *s)
 		f->looked = s->now;
 		TAILQ_REMOVE(&s->udp->flows, f, entry);
 		TAILQ_INSERT_TAIL(&s->udp->flows, f, entry);
-		if (udp_look(s, f) && f->pair && f->own.watch.fd >= 0 &&
-		    s->now - f->begun >= UDP_SETTLED)
-			udp_settle(s, f);
+		udp_look(s, f);
 	}
 	udp_offer(s);
+}
+
+bool udp_settle(struct stack *s)
+{
+	struct udp_flow *f;
+
+	for (unsigned i = 0; s->udp && (f = TAILQ_FIRST(&s->udp->settling)); i++) {
+		if (s->now - f->begun < UDP_SETTLED)
+			break;
+		if (i == UDP_SETTLE)
+			return true;
+		end_drain(s, &f->first);
+		end_close(&f->first);
+		TAILQ_REMOVE(&s->udp->settling, f, settle);
+	}
+	return false;
 }
 
 void udp_reap(struct stack *s)
@@ -562,6 +581,7 @@ int udp_open(struct stack *s)
 	s->udp = u;
 	TAILQ_INIT(&u->flows);
 	TAILQ_INIT(&u->dead);
+	TAILQ_INIT(&u->settling);
 	fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	u->family = fd < 0 ? AF_INET : AF_INET6;
 	close_ptr(&fd);

@@ -40,6 +40,8 @@
 #define TCP_MSS_MIN 48u		 /* what a peer may ask for: less is an attack */
 #define TCP_OPTIONS_TS 12u	 /* bytes that timestamps take in every segment */
 #define RTO_INITIAL (1 * SECOND) /* RFC 6298 */
+#define RTO_SYN_AGAIN \
+	(3 * SECOND) /* of data, when the SYN was sent again and tells nothing of the path: 5.7 */
 #define RTO_VAR_MIN (200 * MS)	 /* of what is added to srtt, as in Linux */
 #define RTO_MAX (60 * SECOND)
 #define SYN_RETRIES 5		/* after 1, 2, 4, 8, 16 s; given up after 63 */
@@ -185,6 +187,7 @@ struct engine_conn {
 	uint8_t marks;
 	uint8_t keepalives; /* sent without an answer */
 	uint8_t mtu_tries;  /* that were lost, of one size */
+	uint8_t syn_again;  /* times that our SYN was sent again */
 
 	/* time */
 	uint32_t srtt_us, rttvar_us, min_rtt_us;
@@ -387,6 +390,8 @@ struct delivery {
 void ack_receive(struct engine_conn *c, const struct segment *s);
 void ack_delivered(struct engine_conn *c, struct delivery *d, struct sent *t, uint64_t now);
 void rtt_sample(struct engine_conn *c, uint64_t rtt);
+/* The round trip as the peer echoes our clock, in nanoseconds; 0: it does not. */
+uint64_t rtt_echoed(const struct engine_conn *c, const struct segment *s);
 uint64_t conn_rto(const struct engine_conn *c);
 
 /* slow/loss.c */
@@ -475,6 +480,7 @@ int open_connect(struct engine *e, const struct conn_key *key, const struct cc_o
 void open_listen(struct engine_listener *l, const struct conn_key *key, struct segment *s);
 void open_syn_sent(struct engine_conn *c, const struct segment *s);
 void open_send_syn(struct engine_conn *c);
+void open_send_syn_again(struct engine_conn *c);
 void open_established(struct engine_conn *c, const struct segment *s);
 
 /* slow/cookie.c */

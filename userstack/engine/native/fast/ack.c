@@ -24,10 +24,20 @@ void rtt_sample(struct engine_conn *c, uint64_t rtt)
 	c->srtt_us = (uint32_t)MAX((7ull * c->srtt_us + us) / 8, 1ull);
 }
 
+uint64_t rtt_echoed(const struct engine_conn *c, const struct segment *s)
+{
+	uint32_t ms;
+
+	if (!c->timestamps || !s->has_ts || !s->ts_echo)
+		return 0;
+	ms = conn_ts(c) - s->ts_echo;
+	return ms < 100000 ? MAX(ms, 1u) * MS : 0;
+}
+
 /* Without backoff. */
 uint64_t conn_rto(const struct engine_conn *c)
 {
-	uint64_t rto = RTO_INITIAL;
+	uint64_t rto = c->syn_again ? RTO_SYN_AGAIN : RTO_INITIAL;
 
 	if (c->srtt_us)
 		rto = c->srtt_us * 1000ull + MAX(4000ull * c->rttvar_us, RTO_VAR_MIN);
@@ -147,14 +157,9 @@ static void ack_count_dups(struct engine_conn *c, const struct delivery *d)
 
 static void ack_measure(struct engine_conn *c, const struct segment *s, struct delivery *d)
 {
-	uint32_t ms;
-
 	/* Bytes that were sent more than once: only the peer's echo tells which time it was. */
-	if (!d->rtt && d->acked && s->has_ts && s->ts_echo) {
-		ms = conn_ts(c) - s->ts_echo;
-		if (ms < 100000)
-			d->rtt = MAX(ms, 1u) * MS;
-	}
+	if (!d->rtt && d->acked)
+		d->rtt = rtt_echoed(c, s);
 	if (d->rtt)
 		rtt_sample(c, d->rtt);
 }

@@ -170,7 +170,7 @@ bool slow_input(struct engine_conn *c, struct segment *s)
 		return close_time_wait_input(c, s);
 	if (c->state == TCP_SYN_RCVD && (s->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
 	    s->seq == c->irs) { /* our SYN-ACK was lost */
-		open_send_syn(c);
+		open_send_syn_again(c);
 		return false;
 	}
 	/* RFC 9293, figure 8: the answer of a peer that called at the same time */
@@ -178,6 +178,7 @@ bool slow_input(struct engine_conn *c, struct segment *s)
 	    s->seq == c->irs && s->ack == c->snd_nxt) {
 		s->flags &= (uint8_t)~TCP_SYN;
 		s->seq++;
+		s->window >>= c->snd_scale; /* that of a SYN is not scaled (RFC 7323, 2.2) */
 	}
 	if (!input_in_time(c, s) || !input_in_window(c, s))
 		return false;

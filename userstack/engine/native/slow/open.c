@@ -136,15 +136,35 @@ void open_listen(struct engine_listener *l, const struct conn_key *key, struct s
 		return;
 	c->iss = s->ack - 1;
 	open_from(c);
-	c->backoff = 1; /* its round trip is not known */
 	slow_input(c, s);
+}
+
+void open_send_syn_again(struct engine_conn *c)
+{
+	c->resent++;
+	if (c->syn_again < UINT8_MAX)
+		c->syn_again++;
+	open_send_syn(c);
+}
+
+/* What the handshake tells of the path. Of a SYN that was sent more than once the ACK does not say
+ * which one it is for, if not by timestamps. That one was lost may have been a long round trip and
+ * a timer of one second; two are congestion (RFC 5681, 3.1; as in Linux). */
+static void open_measure(struct engine_conn *c, const struct segment *s)
+{
+	uint64_t rtt = c->syn_again ? rtt_echoed(c, s) : c->e->now - c->sent_at;
+
+	if (rtt)
+		rtt_sample(c, rtt);
+	if (c->syn_again > 1)
+		c->cwnd = c->mss;
 }
 
 /* The ACK of our SYN, in SYN-RECEIVED. */
 void open_established(struct engine_conn *c, const struct segment *s)
 {
-	if (!c->backoff)
-		rtt_sample(c, c->e->now - c->sent_at);
+	if (c->sent_at) /* else it was a cookie, and its clock is late */
+		open_measure(c, s);
 	c->state = TCP_ESTABLISHED;
 	c->snd_una = s->ack;
 	c->backoff = 0;

@@ -18,8 +18,7 @@ static void timer_syn(struct engine_conn *c)
 		return;
 	}
 	c->backoff++;
-	c->resent++;
-	open_send_syn(c);
+	open_send_syn_again(c);
 }
 
 /* A tail loss probe: new data if there is some, else the last segment once more. */

@@ -86,6 +86,28 @@ static void test_super(void)
 	}
 }
 
+/* Also after something was lost. */
+static void test_super_again(void)
+{
+	struct sim_link link = {.delay = 5 * MS, .rate = 12500000, .queue = 1000000};
+	uint64_t before;
+
+	sim_start(&sim, 2, &link);
+	CU_ASSERT_FATAL(sim.super > 0);
+	sim_connect(&sim, 40000000, false);
+	sim_run(&sim, 500 * MS);
+	sim.end[0].link.loss = 100;
+	sim_run(&sim, 100 * MS);
+	sim.end[0].link.loss = 0;
+	sim_run(&sim, 500 * MS);
+	CU_ASSERT(sim.drops > 0);
+	before = sim.end[0].supers;
+	CU_ASSERT(sim_run(&sim, 100 * SECOND));
+	CU_ASSERT(sim.end[0].supers > before);
+	sim_rest(&sim, 300 * SECOND);
+	sim_stop(&sim);
+}
+
 /* Where the port makes checksums, all are left to it. */
 static void test_partial(void)
 {
@@ -141,6 +163,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"a clean link", test_clean},
 		{"segments are cut by the port", test_super},
+		{"segments are cut after a loss", test_super_again},
 		{"checksums are made by the port", test_partial},
 		{"a slow link is full", test_rate},
 		{"random links", test_seeds},

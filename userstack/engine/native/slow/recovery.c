@@ -24,7 +24,7 @@ void recovery_enter(struct engine_conn *c, enum congestion how)
 		c->ssthresh = c->cc->shrink(c, how == CONGESTION_REDUCE);
 		c->prr_from = MAX(c->snd_nxt - c->snd_una, c->mss);
 		c->prr_delivered = c->prr_out = 0;
-		c->cwr_out = true;
+		c->cwr_out = c->ecn;
 		c->ecn_from = c->snd_nxt;
 	}
 	c->congestion = (uint8_t)how;
@@ -183,8 +183,11 @@ void recovery_timeout(struct engine_conn *c)
 	/* Only the first of several timeouts tells of congestion (RFC 5681, section 3.1). */
 	if (c->congestion == CONGESTION_OPEN || c->congestion == CONGESTION_REDUCE)
 		undo_remember(c);
-	if (c->congestion != CONGESTION_LOSS)
+	if (c->congestion != CONGESTION_LOSS) {
 		c->ssthresh = c->cc->shrink(c, false);
+		c->cwr_out = c->ecn; /* RFC 3168, 6.1.2: whatever it shrinks for */
+		c->ecn_from = c->snd_nxt;
+	}
 	c->frto = c->sack && c->congestion == CONGESTION_OPEN && !c->backoff;
 	c->congestion = CONGESTION_LOSS;
 	c->recover = c->snd_nxt;

@@ -82,7 +82,8 @@
 	X(TX_PACKETS, "port_transmit_packets", "packets given to the port") \
 	X(TX_BYTES, "port_transmit_bytes", "bytes of these, from the Ethernet header") \
 	X(TX_DROPS, "port_transmit_drops", "packets dropped: transmit ring full") \
-	X(RX_BAD, "port_receive_malformed", "packets dropped: malformed") \
+	X(RX_BAD, "port_receive_malformed", \
+	  "packets dropped: malformed, from no possible address, or for another host") \
 	X(RX_CSUM, "port_receive_bad_checksum", "packets dropped: wrong checksum") \
 	X(CSUM_PARTIAL, "port_receive_partial_checksum", \
 	  "packets from a local sender, checksum completed") \

@@ -326,6 +326,20 @@ static void path_unreachable(void *ctx, const uint8_t *pkt, size_t len)
 
 /* ---- port to engine ---- */
 
+/* A frame for another host, or for everybody, is none for us (RFC 1122, 3.3.6), and nobody calls
+ * over the network from our own address (RFC 9293, 3.9.2.3). */
+static enum frame_kind path_parse(struct stack *s, const uint8_t *data, size_t len,
+				  struct frame *ret)
+{
+	enum frame_kind kind = frame_parse(data, len, ret);
+
+	if (kind != FRAME_BAD && memcmp(data, net_mac(s->net), 6) != 0)
+		return FRAME_BAD;
+	if (kind == FRAME_TCP && ret->flags & FRAME_SYN && net_is_local(s->net, ret->remote.ip))
+		return FRAME_BAD;
+	return kind;
+}
+
 static void path_frame(void *ctx, const uint8_t *data, size_t len)
 {
 	struct stack *s = ctx;
@@ -333,7 +347,7 @@ static void path_frame(void *ctx, const uint8_t *data, size_t len)
 
 	STACK_COUNT(s, RX_PACKETS, 1);
 	STACK_COUNT(s, RX_BYTES, len);
-	switch (frame_parse(data, len, &f)) {
+	switch (path_parse(s, data, len, &f)) {
 	case FRAME_UDP:
 		if (f.ip_len > net_mtu(s->net)) { /* several in one, nobody knows how many */
 			STACK_COUNT(s, RX_BAD, 1);

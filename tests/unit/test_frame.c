@@ -176,6 +176,50 @@ static void test_malformed(void)
 	}
 }
 
+/* Addresses that nobody has, and IPv4 in the clothes of IPv6. */
+static void test_from_nowhere(void)
+{
+	static const struct {
+		const char *from, *to; /* NULL: any other */
+		bool good;
+	} rows[] = {
+		{"192.0.2.77", NULL, true},
+		{"255.255.255.254", NULL, true},
+		{"0.0.0.0", NULL, false},
+		{"0.1.2.3", NULL, false},
+		{"127.0.0.1", NULL, false},
+		{"224.0.0.1", NULL, false},
+		{"239.255.255.255", NULL, false},
+		{"255.255.255.255", NULL, false},
+		{"2001:db8::7", NULL, true},
+		{"fe80::1", NULL, true},
+		{"::", NULL, false},
+		{"::1", NULL, false},
+		{"ff02::1", NULL, false},
+		{"::ffff:192.0.2.1", NULL, false},
+		{"2001:db8::7", "::ffff:192.0.2.2", false},
+	};
+	dmm_u8 src[16], dst[16];
+	struct frame f;
+	uint8_t p[600];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		bool v6 = strchr(rows[i].from, ':');
+		size_t len = make(p, v6, FRAME_SYN);
+		uint16_t sum;
+
+		addr_parse_ip(rows[i].from, src);
+		addr_parse_ip(rows[i].to ? rows[i].to : "192.0.2.2", dst);
+		memcpy(p + FRAME_ETH_LEN + (v6 ? 8 : 12), v6 ? src : src + 12, v6 ? 16 : 4);
+		if (rows[i].to)
+			memcpy(p + FRAME_ETH_LEN + 24, dst, 16);
+		memset(p + FRAME_ETH_LEN + 10, 0, v6 ? 0 : 2);
+		sum = (uint16_t)~frame_fold(frame_sum(p + FRAME_ETH_LEN, 20, 0));
+		memcpy(p + FRAME_ETH_LEN + 10, &sum, v6 ? 0 : 2);
+		CU_ASSERT_EQUAL(frame_parse(p, len, &f), rows[i].good ? FRAME_TCP : FRAME_BAD);
+	}
+}
+
 static void csum(bool v6)
 {
 	uint8_t p[600], whole[600];
@@ -250,6 +294,7 @@ static void test_udp(void)
 
 /* An ICMP error of the given type and code about the packet that make() or make_udp() makes. */
 static bool about_udp;
+static unsigned says_mtu = 1280;
 static int error_of(bool v6, uint8_t type, uint8_t code, struct frame *f)
 {
 	uint8_t quoted[600], p[700] = {0};
@@ -280,7 +325,8 @@ static int error_of(bool v6, uint8_t type, uint8_t code, struct frame *f)
 	memset(icmp, 0, l4);
 	icmp[0] = type;
 	icmp[1] = code;
-	icmp[6] = 5; /* MTU 1280 of either kind */
+	icmp[6] = (uint8_t)(says_mtu >> 8); /* of either kind */
+	icmp[7] = (uint8_t)says_mtu;
 	memcpy(icmp + 8, quoted + FRAME_ETH_LEN, q);
 	sum = (uint16_t)~frame_fold(frame_sum(icmp, l4, v6 ? frame_pseudo(src, dst, 58, l4) : 0));
 	memcpy(icmp + 2, &sum, 2);
@@ -331,15 +377,31 @@ static void test_errors(void)
 	CU_ASSERT_EQUAL(error_of(true, 128, 0, &f), -1);
 }
 
+/* What routers say that say no size, or one that cannot be. */
+static void test_mtu(void)
+{
+	struct frame f;
+
+	says_mtu = 0;
+	CU_ASSERT_EQUAL(error_of(false, 3, 4, &f), 0);
+	CU_ASSERT_EQUAL(f.mtu, 576); /* RFC 1191, section 5 */
+	CU_ASSERT_EQUAL(error_of(true, 2, 0, &f), -1);
+	says_mtu = 1279;
+	CU_ASSERT_EQUAL(error_of(true, 2, 0, &f), -1); /* RFC 8201, section 4 */
+	says_mtu = 1280;
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"checksum arithmetic", test_sum},
 		{"TCP over IPv4 and IPv6, cut anywhere", test_parse},
 		{"malformed", test_malformed},
+		{"sources that cannot be", test_from_nowhere},
 		{"TCP checksum: right, partial, wrong", test_csum},
 		{"UDP: lengths and checksums", test_udp},
 		{"ICMP errors", test_errors},
+		{"sizes that ICMP says", test_mtu},
 		CU_TEST_INFO_NULL,
 	};
 

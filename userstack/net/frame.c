@@ -12,6 +12,9 @@
 #include "lib/base/addr.h"
 #include "userstack/net/frame.h"
 
+#define MTU_UNSAID 576u /* for routers that only say that it is less: RFC 1191, section 5 */
+#define IPV6_MTU_MIN 1280u
+
 static uint16_t be16(const uint8_t *p)
 {
 	return (uint16_t)(p[0] << 8 | p[1]);
@@ -121,6 +124,19 @@ static int frame_error4(uint8_t type, uint8_t code)
 	return type == ICMP_PARAMETERPROB ? EPROTO : 0;
 }
 
+/* Addresses that no packet comes from, and no error is about: RFC 1122, 3.2.1.3; RFC 4291, 2.5.2,
+ * 2.5.3, 2.7. Nor has one of IPv6 IPv4 addresses: it would be taken for one of IPv4. */
+static bool frame_from_nowhere(const struct frame *f)
+{
+	const dmm_u8 *ip = f->remote.ip, *v4 = ip + 12;
+	static const dmm_u8 loopback[16] = {[15] = 1};
+
+	if (f->v6)
+		return ip[0] == 0xff || addr_is_v4(ip) || addr_is_v4(f->local.ip) ||
+		       addr_is_any(ip) || !memcmp(ip, loopback, 16);
+	return !v4[0] || v4[0] == 127 || (v4[0] & 0xf0) == 224 || be32(v4) == INADDR_BROADCAST;
+}
+
 /* An ICMP message at f->l4_off: of interest if it quotes a TCP segment or a UDP datagram. */
 static enum frame_kind frame_icmp(const uint8_t *p, struct frame *f)
 {
@@ -143,8 +159,8 @@ static enum frame_kind frame_icmp(const uint8_t *p, struct frame *f)
 		hdr = 40;
 		f->proto = q[6];
 		f->error = frame_error6(p[0], p[1]);
-		if (p[0] == ICMP6_PACKET_TOO_BIG)
-			f->mtu = be32(p + 4);
+		if (p[0] == ICMP6_PACKET_TOO_BIG && be32(p + 4) >= IPV6_MTU_MIN)
+			f->mtu = be32(p + 4); /* less is a lie: RFC 8201, section 4 */
 	} else {
 		if (left < 20 || q[0] >> 4 != 4)
 			return FRAME_BAD;
@@ -155,7 +171,7 @@ static enum frame_kind frame_icmp(const uint8_t *p, struct frame *f)
 		f->error = frame_error4(p[0], p[1]);
 		if (p[0] == ICMP_DEST_UNREACH && p[1] == ICMP_FRAG_NEEDED) {
 			f->error = 0;
-			f->mtu = be16(p + 6);
+			f->mtu = be16(p + 6) ? be16(p + 6) : MTU_UNSAID;
 		}
 	}
 	if ((!f->error && !f->mtu) || (f->proto != IPPROTO_TCP && f->proto != IPPROTO_UDP))
@@ -257,7 +273,8 @@ enum frame_kind frame_parse(const uint8_t *data, size_t len, struct frame *ret)
 	if (type != ETHERTYPE_IP && type != ETHERTYPE_IPV6)
 		return FRAME_BAD;
 	ret->kind = frame_ip(data + FRAME_ETH_LEN, len - FRAME_ETH_LEN, ret);
-	if (ret->kind != FRAME_BAD && ret->v6 != (type == ETHERTYPE_IPV6))
+	if (ret->kind != FRAME_BAD &&
+	    (ret->v6 != (type == ETHERTYPE_IPV6) || frame_from_nowhere(ret)))
 		ret->kind = FRAME_BAD;
 	return ret->kind;
 }

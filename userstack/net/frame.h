@@ -41,10 +41,11 @@ struct frame {
 #define FRAME_RST 0x04
 #define FRAME_ACK 0x10
 
-/* Parse an Ethernet frame. Sets ret->kind in any case and returns it. */
+/* Parse an Ethernet frame. Sets ret->kind in any case and returns it; from an address that no host
+ * has, FRAME_BAD. */
 enum frame_kind frame_parse(const uint8_t *data, size_t len, struct frame *ret);
 
-/* The same for what starts at the IP header. */
+/* The same for what starts at the IP header, whoever sent it. */
 enum frame_kind frame_parse_ip(const uint8_t *pkt, size_t len, struct frame *ret);
 
 /* Is the checksum of a FRAME_TCP or FRAME_UDP right? UDP over IPv4 may have none (RFC 768), over

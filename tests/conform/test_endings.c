@@ -55,6 +55,35 @@ static void test_time_wait_clock(void)
 	peer_stop();
 }
 
+/* RFC 9293, 3.10.7.4: the numbers of a connection that begins in TIME-WAIT are beyond those of the
+ * one before, however much that sent. */
+static void test_time_wait_number(void)
+{
+	const struct segment *s;
+	uint32_t end;
+
+	peer_meet(&peer_usual);
+	for (unsigned sent = 0; sent < 40; sent++) { /* faster than the clock of the numbers */
+		peer_send(10000);
+		peer_ack(1 + (sent + 1) * 10000);
+	}
+	engine_native.shutdown(peer.conn);
+	end = peer.conn->snd_nxt;
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 400002);
+	engine_native.close(peer.conn);
+	CU_ASSERT_EQUAL(peer.conn->state, TCP_TIME_WAIT);
+	peer_forget();
+	GIVE(.flags = TCP_SYN, .seq = 70000, .mss = MSS);
+	s = peer_take();
+	CU_ASSERT_FATAL(s && s->flags == (TCP_SYN | TCP_ACK));
+	CU_ASSERT(seq_lt(end, peer.iss));
+	GIVE(.flags = TCP_ACK, .seq = 70001, .ack = 1);
+	CU_ASSERT_EQUAL(peer.accepted, 2);
+	peer_send(10);
+	peer_expect(1, 10);
+	peer_stop();
+}
+
 static bool succeed(void)
 {
 	struct conn_key key = peer.conn->key;
@@ -128,6 +157,23 @@ static void test_data_after_close(void)
 	peer_stop();
 }
 
+/* RFC 7323, 3.2: a reset of a connection with timestamps has one, too. */
+static void test_reset_clock(void)
+{
+	const struct segment *s;
+
+	peer_meet(&peer_with_ts);
+	engine_native.abort(peer.conn);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == (TCP_RST | TCP_ACK) && s->has_ts && s->ts_echo == 1010);
+	peer_stop();
+	peer_meet(&peer_usual);
+	engine_native.abort(peer.conn);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == (TCP_RST | TCP_ACK) && !s->has_ts);
+	peer_stop();
+}
+
 /* What the windows let go is not held back by pacing when a reset is to follow it. */
 static void test_last_words(void)
 {
@@ -190,8 +236,10 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"simultaneous close", test_simultaneous_close},
 		{"TIME-WAIT and the peer's clock", test_time_wait_clock},
+		{"TIME-WAIT and our numbers", test_time_wait_number},
 		{"a successor of one in TIME-WAIT", test_succeed},
 		{"bytes after close()", test_data_after_close},
+		{"the clock in a reset", test_reset_clock},
 		{"the last words before a reset", test_last_words},
 		{"a FIN that never comes", test_orphan},
 		{"a FIN that comes early", test_early_fin},

@@ -81,6 +81,7 @@ static void test_outage(void)
 	sim.end[0].link.down = true;
 	sim_run(&sim, 10 * SECOND);
 	CU_ASSERT(c->mtu < 1500);
+	CU_ASSERT_EQUAL(engine_path_mtu(sim.end[0].e, c->key.remote.ip), UINT32_MAX);
 	sim.end[0].link.down = false;
 	sim_run(&sim, 10 * SECOND);
 	CU_ASSERT_EQUAL(c->mtu, 1500);

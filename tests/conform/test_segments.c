@@ -187,6 +187,11 @@ static void test_challenges(void)
 	challenged();
 	GIVE(.flags = TCP_SYN, .seq = 30000);
 	challenged();
+	for (unsigned i = 0; i < 100; i++) /* outside of the window, too: RFC 5961, 4.2 */
+		GIVE(.flags = TCP_SYN, .seq = (uint32_t)-1000 + i);
+	CU_ASSERT_EQUAL(peer_expect_ack(1)->sacks, 0);
+	peer_quiet();
+	peer_pass(SECOND);
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 2, .len = 10); /* of what was never sent */
 	challenged();
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = (uint32_t)-10000000, .len = 10); /* long ago */
@@ -352,6 +357,33 @@ static void test_sack(void)
 	peer_stop();
 }
 
+/* Bytes that go out at the same moment neither stand in for a duplicate ACK nor carry SACK. */
+static void test_sack_beside_data(void)
+{
+	struct given syn = peer_usual;
+	const struct segment *s;
+
+	for (unsigned sack = 0; sack < 2; sack++) {
+		syn.sack_ok = sack;
+		peer_meet(&syn);
+		peer_send(20 * MSS);
+		peer_forget();
+		/* it acknowledges, so there is more to send, and has lost something */
+		GIVE(.flags = TCP_ACK, .seq = 1 + MSS, .ack = 1 + 5 * MSS, .len = MSS);
+		while ((s = peer_take()) && s->len)
+			;
+		CU_ASSERT_FATAL(s != NULL);
+		CU_ASSERT(s->flags == TCP_ACK && s->ack == 1);
+		CU_ASSERT_EQUAL(s->sacks, sack);
+		peer_quiet();
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1 + 10 * MSS, .len = MSS);
+		CU_ASSERT_EQUAL(peer_take()->ack, 1 + 2 * MSS);
+		while ((s = peer_take()))
+			CU_ASSERT_EQUAL(s->len, MSS); /* that tells all */
+		peer_stop();
+	}
+}
+
 /* RFC 2883, section 4. */
 static void test_dsack(void)
 {
@@ -424,6 +456,35 @@ static void test_zero_window(void)
 	peer_meet(&peer_usual);
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
 	peer_send(3000);
+	peer_pass(1000 * SECOND);
+	CU_ASSERT(peer.failed && peer.error == ETIMEDOUT);
+	engine_native.abort(peer.conn);
+	peer_stop();
+}
+
+/* A window that is taken back, over bytes that are under way: they come again when there is room,
+ * and until then that is no reason to end (RFC 9293, 3.8.6, SHLD-16 and 17). */
+static void test_shrunk_window(void)
+{
+	peer_meet(&peer_usual);
+	peer_send(3000);
+	peer_forget();
+	for (unsigned i = 0; i < 200; i++) {
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+		peer_pass(10 * SECOND);
+		CU_ASSERT_FATAL(!peer.failed);
+	}
+	CU_ASSERT(peer_take() != NULL); /* it asks */
+	peer_forget();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .window = 100);
+	peer_pass(60 * SECOND);
+	peer_expect(1, MSS);
+	peer_forget();
+	peer_ack(3001);
+	CU_ASSERT_EQUAL(peer.conn->snd_una, peer.conn->snd_nxt);
+	/* A peer that does not answer is gone. */
+	peer_send(3000);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 3001, .no_window = true);
 	peer_pass(1000 * SECOND);
 	CU_ASSERT(peer.failed && peer.error == ETIMEDOUT);
 	engine_native.abort(peer.conn);
@@ -527,6 +588,7 @@ static void test_ecn(void)
 {
 	const struct segment *s;
 	struct given syn = peer_usual;
+	uint32_t end;
 
 	syn.flags = TCP_ECE | TCP_CWR;
 	peer_start();
@@ -554,6 +616,15 @@ static void test_ecn(void)
 	CU_ASSERT(s && s->flags & TCP_CWR);
 	s = peer_take();
 	CU_ASSERT(s && !(s->flags & TCP_CWR));
+	/* A timeout is told too, with the first new bytes (6.1.2). */
+	peer_forget();
+	end = peer.conn->snd_nxt - peer.iss;
+	peer_pass(SECOND);
+	for (unsigned i = 7; i <= 20; i++)
+		GIVE(.flags = TCP_ACK, .seq = 1 + 5 * MSS, .ack = 1 + i * MSS);
+	while ((s = peer_take()) && s->seq != end)
+		CU_ASSERT(!(s->flags & TCP_CWR) && !s->ecn);
+	CU_ASSERT(s && s->flags & TCP_CWR && s->ecn == IP_ECT0);
 	peer_stop();
 	/* Not asked for, not used. */
 	peer_meet(&peer_usual);
@@ -712,9 +783,11 @@ int main(void)
 		{"overlaps", test_trim},
 		{"delayed ACKs", test_delayed_ack},
 		{"SACK", test_sack},
+		{"SACK beside data", test_sack_beside_data},
 		{"DSACK", test_dsack},
 		{"islands", test_islands},
 		{"a closed window", test_zero_window},
+		{"a window taken back", test_shrunk_window},
 		{"our window", test_receive_window},
 		{"Nagle", test_nagle},
 		{"after a pause", test_idle_restart},

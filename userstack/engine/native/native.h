@@ -42,7 +42,7 @@
 #define RTO_INITIAL (1 * SECOND) /* RFC 6298 */
 #define RTO_SYN_AGAIN \
 	(3 * SECOND) /* of data, when the SYN was sent again and tells nothing of the path: 5.7 */
-#define RTO_VAR_MIN (200 * MS)	 /* of what is added to srtt, as in Linux */
+#define RTO_VAR_MIN (200 * MS) /* of what is added to srtt, as in Linux */
 #define RTO_MAX (60 * SECOND)
 #define SYN_RETRIES 5		/* after 1, 2, 4, 8, 16 s; given up after 63 */
 #define TIME_WAIT (60 * SECOND) /* as in Linux */
@@ -476,8 +476,9 @@ uint32_t engine_ts_offset(const struct engine *e, const struct conn_key *key);
 /* slow/open.c */
 int open_connect(struct engine *e, const struct conn_key *key, const struct cc_ops *cc, void *user,
 		 struct engine_conn **ret);
-/* A segment for a listener. */
-void open_listen(struct engine_listener *l, const struct conn_key *key, struct segment *s);
+/* A segment for a listener. before: the connection that it ended, or NULL. */
+void open_listen(struct engine_listener *l, const struct conn_key *key, struct segment *s,
+		 const struct engine_conn *before);
 void open_syn_sent(struct engine_conn *c, const struct segment *s);
 void open_send_syn(struct engine_conn *c);
 void open_send_syn_again(struct engine_conn *c);

@@ -171,8 +171,11 @@ void ack_receive(struct engine_conn *c, const struct segment *s)
 	bool window = ack_window(c, s);
 
 	c->keepalives = 0;
-	if (!outstanding) { /* nothing to acknowledge; a window that opens lets bytes go */
+	/* Nothing to acknowledge, or no room for it: a peer that says so is there (RFC 9293, 3.8.6)
+	 */
+	if (!outstanding || !c->snd_wnd)
 		c->progress_at = c->e->now;
+	if (!outstanding) { /* a window that opens lets bytes go */
 		if (window && seq_lt(c->snd_nxt, c->snd_end))
 			conn_queue(c);
 		return;

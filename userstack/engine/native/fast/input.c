@@ -146,7 +146,7 @@ void native_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now
 	}
 	l = engine_listener(e, &key.local);
 	if (l && engine_is_local(e, key.local.ip))
-		open_listen(l, &key, &s);
+		open_listen(l, &key, &s, c);
 	else if (engine_is_local(e, key.local.ip))
 		close_refuse(e, &key, &s);
 }

@@ -63,7 +63,9 @@ static struct packet output_packet(struct engine_conn *c, uint32_t seq, uint8_t 
 		packet_option_ts(&k, conn_ts(c), c->ts_recent);
 	c->segments++;
 	c->rcv_acked = c->rcv_nxt;
-	c->ack_now = false;
+	/* Data says nothing of what is out of order, and is no duplicate ACK (RFC 5681, section 2)
+	 */
+	c->ack_now &= c->gaps || c->dsack;
 	c->due[DUE_ACK] = NEVER;
 	return k;
 }
@@ -73,6 +75,7 @@ void output_ack(struct engine_conn *c)
 	struct packet k = output_packet(c, c->snd_nxt, TCP_ACK);
 	struct range sack[4];
 
+	c->ack_now = false;
 	if (c->sack)
 		put_sack(&k, sack, gap_sack(c, sack, c->timestamps ? 3 : 4));
 	packet_send(c->e, &k);

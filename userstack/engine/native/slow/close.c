@@ -30,8 +30,13 @@ void close_refuse(struct engine *e, const struct conn_key *key, const struct seg
 
 void close_reset(struct engine_conn *c)
 {
+	struct packet k = {
+		.key = &c->key, .seq = c->snd_nxt, .ack = c->rcv_nxt, .flags = TCP_RST | TCP_ACK};
+
+	if (c->timestamps)
+		packet_option_ts(&k, conn_ts(c), c->ts_recent);
 	if (c->state == TCP_SYN_RCVD || (conn_synchronized(c) && c->state < TCP_CLOSING))
-		close_send_reset(c->e, &c->key, c->snd_nxt, c->rcv_nxt, TCP_ACK);
+		packet_send(c->e, &k);
 	conn_end(c);
 }
 
@@ -160,7 +165,7 @@ bool close_succeed(struct engine_conn *c)
 
 /*
  * - A SYN that is later than all of the connection, by its number or by the peer's clock, opens a
- * new one (RFC 6191; RFC 1122, 4.2.2.13).
+ * new one (RFC 6191; RFC 1122, 4.2.2.13), whose numbers begin beyond those of this one.
  * - Any other SYN is answered with an ACK. If it is not a duplicate, the peer resets what it does
  * not know (RFC 9293, 3.10.7.3), and its next SYN finds the state gone.
  * - A reset that no such SYN asked for is ignored (RFC 1337).

@@ -32,7 +32,10 @@ static bool input_in_window(struct engine_conn *c, const struct segment *s)
 		return true;
 	if (s->flags & TCP_RST)
 		return false;
-	if (seq_lt(s->seq, c->rcv_nxt) && segment_space(s)) { /* sent again: our ACK was lost */
+	if (s->flags & TCP_SYN) { /* wherever it is: RFC 5961, 4.2 */
+		close_challenge(c);
+	} else if (seq_lt(s->seq, c->rcv_nxt) &&
+		   segment_space(s)) { /* sent again: our ACK was lost */
 		gap_duplicate(c, s->seq, end);
 		c->ack_now = true;
 		conn_queue(c);

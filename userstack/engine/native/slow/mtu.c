@@ -116,10 +116,12 @@ void mtu_timeout(struct engine_conn *c)
 	c->mtu_probe = 0;
 	if (!t || c->backoff < BLACK_HOLE_TIMEOUTS || c->backoff % BLACK_HOLE_TIMEOUTS)
 		return;
+	if (!c->snd_wnd) /* it came, and there was no room for it */
+		return;
 	if (mtu >= c->mtu || (c->v6 && mtu < MTU_BASE) || sent_payload(t) + conn_headers(c) <= mtu)
 		return;
+	/* Perhaps nobody is there: others hear of it when larger ones are found not to pass. */
 	mtu_set(c, mtu, c->mtu_high);
-	mtu_remember(c);
 }
 
 /* Nothing is lost by congestion: what was too big goes out again in smaller pieces at once. */

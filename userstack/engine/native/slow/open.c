@@ -7,6 +7,8 @@
 #include "userstack/engine/isn.h"
 #include "userstack/engine/native/native.h"
 
+#define ISN_BEYOND 0x10000u /* the last number of the connection before */
+
 /* A SYN, or a SYN with an ACK if the peer's has come: then it has what both can. */
 void open_send_syn(struct engine_conn *c)
 {
@@ -110,7 +112,17 @@ static struct engine_conn *open_passive(struct engine_listener *l, const struct 
 	return c;
 }
 
-void open_listen(struct engine_listener *l, const struct conn_key *key, struct segment *s)
+/* RFC 9293, 3.10.7.4, TIME-WAIT: nothing of the connection before is taken for this one's. */
+static void open_beyond(struct engine_conn *c, const struct engine_conn *before)
+{
+	if (!before || seq_lt(before->snd_nxt, c->iss))
+		return;
+	c->iss = before->snd_nxt + ISN_BEYOND;
+	open_from(c);
+}
+
+void open_listen(struct engine_listener *l, const struct conn_key *key, struct segment *s,
+		 const struct engine_conn *before)
 {
 	struct engine *e = l->e;
 	struct engine_conn *c;
@@ -119,10 +131,12 @@ void open_listen(struct engine_listener *l, const struct conn_key *key, struct s
 	if (s->flags & TCP_RST)
 		return;
 	if ((s->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !(s->flags & TCP_FIN)) {
-		if (e->half_open_n >= e->tune.half_open_max)
+		if (e->half_open_n >= e->tune.half_open_max) {
 			cookie_answer(e, key, s);
-		else if ((c = open_passive(l, key, s)))
+		} else if ((c = open_passive(l, key, s))) {
+			open_beyond(c, before);
 			open_send_syn(c);
+		}
 		return;
 	}
 	if (!(s->flags & TCP_ACK)) /* RFC 9293, 3.10.7.2: nothing that anybody means */

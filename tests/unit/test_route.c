@@ -218,6 +218,14 @@ static void test_neigh(void)
 	left = (struct frame_offload){.sum = byte % 2, .mss = byte == 3 ? 1400 : 0};
 	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, left, now), 1);
 	CU_ASSERT_EQUAL(asked, 2);
+	/* One that the kernel forgot (its link or address changed) is asked for again, at once. */
+	neigh_update(&t, ip, 0, NULL);
+	byte = (uint8_t)(sent % 8);
+	left = (struct frame_offload){.sum = byte % 2, .mss = byte == 3 ? 1400 : 0};
+	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, left, now), 0);
+	CU_ASSERT_EQUAL(asked, 3);
+	neigh_update(&t, ip, NUD_REACHABLE, mac);
+	CU_ASSERT_EQUAL(t.waiting, 0);
 	/* Failed by the kernel's word, and by the clock. */
 	neigh_update(&t, ip, NUD_FAILED, NULL);
 	CU_ASSERT_EQUAL(neigh_output(&t, e, iov, 2, left, now), 0);

@@ -93,6 +93,8 @@ void neigh_update(struct neigh_table *t, const dmm_u8 ip[16], uint16_t state, co
 		memcpy(e->mac, mac, 6);
 	else if (!(e->state & NUD_USABLE))
 		state &= (uint16_t)~NUD_USABLE; /* usable, but nobody knows its address */
+	if ((e->state & NUD_USABLE) && !(state & NUD_USABLE))
+		e->asked = 0; /* that was about what the kernel has forgotten */
 	e->state = state;
 	if (state & NUD_USABLE)
 		neigh_flush(t, e, true);

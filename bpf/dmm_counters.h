@@ -62,8 +62,9 @@
 	X(ICMP, "xdp_icmp_redirects", "ICMP errors about owned flows given to the instance") \
 	X(PASS_MISS, "xdp_pass_unowned", "packets of TCP and UDP of no owned flow or port") \
 	X(PASS_PROTO, "xdp_pass_protocol", "packets of protocols that no instance takes") \
-	X(PASS_FRAG, "xdp_pass_fragment", "IP fragments") \
-	X(PASS_OPTION, "xdp_pass_option", "packets with IP options or extension headers") \
+	X(PASS_FRAG, "xdp_pass_fragment", "IP fragments of no owned flow or port") \
+	X(PASS_OPTION, "xdp_pass_option", \
+	  "packets of no owned flow or port with IP options or extension headers") \
 	X(PASS_VLAN, "xdp_pass_vlan", "VLAN-tagged frames") \
 	X(PASS_SHORT, "xdp_pass_truncated", "frames too short to parse") \
 	X(PASS_NOXSK, "xdp_pass_no_socket", "owned packets on a queue without an AF_XDP socket") \
@@ -85,6 +86,9 @@
 	X(RX_BAD, "port_receive_malformed", \
 	  "packets dropped: malformed, from no possible address, or for another host") \
 	X(RX_CSUM, "port_receive_bad_checksum", "packets dropped: wrong checksum") \
+	X(REASSEMBLED, "port_receive_reassembled", "packets put together from fragments") \
+	X(FRAG_LOST, "port_receive_fragment_drops", \
+	  "fragments dropped that contradict others, and packets that lack some for too long") \
 	X(CSUM_PARTIAL, "port_receive_partial_checksum", \
 	  "packets from a local sender, checksum completed") \
 	X(NEIGH_MISS, "neighbour_misses", "packets that waited for a link-layer address") \

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Steering: gives the packets of an instance's flows and listening ports to its AF_XDP sockets.
- * Everything else goes on to the kernel: other protocols, VLAN tags, IP options, extension headers,
- * fragments, frames that cannot be parsed.
+ * Everything else goes on to the kernel: other protocols, VLAN tags, frames that cannot be parsed.
  *
  * Two ways to sit in an interface's receive path: dmm_xdp is XDP on the interface itself, where a
  * queue without a socket falls back to the kernel; dmm_tc is at its tc ingress and copies owned
@@ -14,6 +13,7 @@
  * which is then behind XDP, and into the ring of the thread that has the flow.
  */
 #include <linux/if_ether.h>
+#include <linux/in6.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
@@ -22,6 +22,9 @@
 #include "bpf/dmm_maps.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
+
+#define IP_MORE 0x2000
+#define IP_OFFSET 0x1fff
 
 #define TC_NEXT (-1) /* TCX_NEXT, and TC_ACT_UNSPEC before there was tcx */
 
@@ -49,6 +52,19 @@ struct {
 	__type(value, __u8);
 } dmm_xsyn SEC(".maps");
 
+/* Which thread has a packet whose first fragment was given to it: the others tell no ports. */
+struct xfrag_key {
+	__u8 remote[16], local[16];
+	__be32 id;
+	__u32 proto; /* 0 of IPv6 */
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct xfrag_key);
+	__type(value, __u8);
+} dmm_xfrag SEC(".maps");
+
 /* Bit p % 64 of entry p / 64: some flow or listener has the local port p; of UDP in the second
  * half. A look at it is all that packets to other ports, the kernel's, cost. */
 DMM_ARRAY(dmm_xbits, __u64, DMM_XBITS_WORDS, BPF_F_MMAPABLE);
@@ -61,6 +77,13 @@ static __always_inline void counted(enum dmm_xdp_counter what)
 static __always_inline bool is_owned(enum dmm_xdp_counter what)
 {
 	return what == DMM_X_FLOW || what == DMM_X_PORT || what == DMM_X_ICMP;
+}
+
+/* What it is if it is owned, else the other. PASS_SHORT: perhaps it is not pulled yet. */
+static __always_inline enum dmm_xdp_counter owned_or(enum dmm_xdp_counter what,
+						     enum dmm_xdp_counter other)
+{
+	return is_owned(what) || what == DMM_X_PASS_SHORT ? what : other;
 }
 
 static __always_inline void key_v4(__u8 *ret, __be32 ip)
@@ -126,11 +149,12 @@ static __always_inline __u32 thread_of_new(const struct dmm_xflow_key *k, bool s
 }
 
 /* Is this the ACK that completes a handshake of which the kernel kept nothing but a SYN cookie? */
-static __always_inline bool is_cookie(struct bpf_sock *sk, void *l3, __u32 l3_len,
-				      struct tcphdr *th)
+static __always_inline bool is_cookie(struct bpf_sock *sk, void *l3, bool v4, struct tcphdr *th)
 {
+	__u32 len = v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+
 	return th->ack && !th->syn && !th->rst &&
-	       bpf_tcp_check_syncookie(sk, l3, l3_len, th, sizeof(*th)) == 0;
+	       bpf_tcp_check_syncookie(sk, l3, len, th, sizeof(*th)) == 0;
 }
 
 /*
@@ -139,14 +163,14 @@ static __always_inline bool is_cookie(struct bpf_sock *sk, void *l3, __u32 l3_le
  * all of their packets, the next SYN too: neither side could tell its own from late ones. Only what
  * is not a flow of the instance yet pays for the look-up: SYN and last ACK of a handshake.
  */
-static __always_inline bool kernel_has(void *ctx, const struct dmm_xflow_key *k, void *l3,
-				       __u32 l3_len, struct tcphdr *th)
+static __always_inline bool kernel_has(void *ctx, const struct dmm_xflow_key *k, void *l3, bool v4,
+				       struct tcphdr *th)
 {
 	struct bpf_sock_tuple t = {};
 	struct bpf_sock *sk;
 	bool has;
 
-	if (ip_is_v4(k->local)) {
+	if (v4) {
 		__builtin_memcpy(&t.ipv4.saddr, k->remote + 12, 4);
 		__builtin_memcpy(&t.ipv4.daddr, k->local + 12, 4);
 		t.ipv4.sport = k->remote_port;
@@ -161,7 +185,7 @@ static __always_inline bool kernel_has(void *ctx, const struct dmm_xflow_key *k,
 	}
 	if (!sk)
 		return false;
-	has = sk->state != TCP_LISTEN || is_cookie(sk, l3, l3_len, th);
+	has = sk->state != TCP_LISTEN || is_cookie(sk, l3, v4, th);
 	bpf_sk_release(sk);
 	return has;
 }
@@ -172,14 +196,22 @@ struct way {
 	__u32 thread; /* if it is owned */
 };
 
-static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l3, __u32 l3_len, void *end,
+/* What is looked at of a packet. */
+struct packet {
+	void *l3, *l4, *end;
+	bool v4;
+	bool first; /* of several fragments */
+	__be32 id;  /* of all of them */
+};
+
+static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, const struct packet *p,
 						      struct dmm_xflow_key *k, struct way *way)
 {
-	struct tcphdr *th = l3 + l3_len;
+	struct tcphdr *th = p->l4;
 	enum dmm_xport port;
 	__u8 *flow;
 
-	if ((void *)(th + 1) > end)
+	if ((void *)(th + 1) > p->end)
 		return DMM_X_PASS_SHORT;
 	if (!port_concerns(IPPROTO_TCP, bpf_ntohs(th->dest)))
 		return DMM_X_PASS_MISS;
@@ -195,7 +227,7 @@ static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, void *l3, __u32
 		return DMM_X_PASS_MISS;
 	if (th->syn && !th->ack && port != DMM_XPORT_OWNED)
 		return DMM_X_PASS_MISS;
-	if (kernel_has(ctx, k, l3, l3_len, th))
+	if (kernel_has(ctx, k, p->l3, p->v4, th))
 		return DMM_X_PASS_MISS;
 	if (flow)
 		return DMM_X_FLOW;
@@ -227,15 +259,49 @@ static __always_inline enum dmm_xdp_counter steer_udp(void *l4, void *end, struc
 	return is_flow(k, way) ? DMM_X_FLOW : DMM_X_PASS_MISS;
 }
 
+static __always_inline struct xfrag_key xfrag_key(const struct packet *p,
+						  const struct dmm_xflow_key *k)
+{
+	struct xfrag_key f = {.id = p->id, .proto = p->v4 ? k->proto : 0};
+
+	__builtin_memcpy(f.remote, k->remote, 16);
+	__builtin_memcpy(f.local, k->local, 16);
+	return f;
+}
+
+/* k has addresses and, of IPv4, protocol. */
+static __always_inline enum dmm_xdp_counter
+steer_rest(const struct packet *p, const struct dmm_xflow_key *k, struct way *way)
+{
+	struct xfrag_key f = xfrag_key(p, k);
+	__u8 *thread = bpf_map_lookup_elem(&dmm_xfrag, &f);
+
+	if (!thread)
+		return DMM_X_PASS_FRAG;
+	way->thread = *thread;
+	return DMM_X_FLOW;
+}
+
 /* k has addresses and protocol. */
-static __always_inline enum dmm_xdp_counter steer_l4(void *ctx, void *l3, __u32 l3_len, void *end,
+static __always_inline enum dmm_xdp_counter steer_l4(void *ctx, const struct packet *p,
 						     struct dmm_xflow_key *k, struct way *way)
 {
+	enum dmm_xdp_counter what = DMM_X_PASS_PROTO;
+	struct xfrag_key f;
+	__u8 thread;
+
 	if (k->proto == IPPROTO_TCP)
-		return steer_tcp(ctx, l3, l3_len, end, k, way);
-	if (k->proto == IPPROTO_UDP)
-		return steer_udp(l3 + l3_len, end, k, way);
-	return DMM_X_PASS_PROTO;
+		what = steer_tcp(ctx, p, k, way);
+	else if (k->proto == IPPROTO_UDP)
+		what = steer_udp(p->l4, p->end, k, way);
+	if (!p->first)
+		return what;
+	if (!is_owned(what))
+		return owned_or(what, DMM_X_PASS_FRAG);
+	f = xfrag_key(p, k);
+	thread = way->thread;
+	bpf_map_update_elem(&dmm_xfrag, &f, &thread, BPF_ANY);
+	return what;
 }
 
 /* What an ICMP error quotes of TCP, ports and sequence number, and the header of UDP. */
@@ -305,48 +371,105 @@ static __always_inline enum dmm_xdp_counter steer_icmp6(void *l4, void *end, str
 
 static __always_inline enum dmm_xdp_counter steer4(void *ctx, void *l3, void *end, struct way *way)
 {
+	struct packet p = {.l3 = l3, .end = end, .v4 = true};
 	struct dmm_xflow_key k = {};
 	struct iphdr *ip = l3;
+	enum dmm_xdp_counter what;
 
 	if ((void *)(ip + 1) > end)
 		return DMM_X_PASS_SHORT;
 	if (ip->version != 4 || ip->ihl < 5)
 		return DMM_X_PASS_SHORT;
-	if (ip->ihl != 5)
-		return DMM_X_PASS_OPTION;
-	if (ip->frag_off & bpf_htons(0x3fff))
-		return DMM_X_PASS_FRAG;
-	if (ip->protocol == IPPROTO_ICMP)
-		return steer_icmp4(ip + 1, end, way);
+	p.l4 = l3 + ip->ihl * 4;
+	p.first = ip->frag_off & bpf_htons(IP_MORE);
+	p.id = ip->id;
 	k.proto = ip->protocol;
 	key_v4(k.remote, ip->saddr);
 	key_v4(k.local, ip->daddr);
-	return steer_l4(ctx, ip, sizeof(*ip), end, &k, way);
+	if (ip->frag_off & bpf_htons(IP_OFFSET))
+		return steer_rest(&p, &k, way);
+	if (k.proto == IPPROTO_ICMP)
+		return p.first ? DMM_X_PASS_FRAG : steer_icmp4(p.l4, end, way);
+	what = steer_l4(ctx, &p, &k, way);
+	return ip->ihl == 5 || p.first ? what : owned_or(what, DMM_X_PASS_OPTION);
+}
+
+/* The beginning of extension headers that are skipped: hop-by-hop options, destination options,
+ * and a routing header that has served. */
+struct extension {
+	__u8 next, len; /* in units of 8 bytes, but for the first */
+	__u8 type, segments_left;
+	__be32 rest;
+};
+#define EXTENSIONS 3	    /* at most, and of */
+#define EXTENSIONS_MAX 128u /* bytes */
+
+struct fragment_header {
+	__u8 next, zero;
+	__be16 offset; /* and flags */
+	__be32 id;
+};
+
+static __always_inline bool is_skipped(__u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS;
+}
+
+/* Such that are not skipped: authentication, mobility. */
+static __always_inline bool is_extension(__u8 next)
+{
+	return is_skipped(next) || next == 51 || next == 135;
 }
 
 static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *end, struct way *way)
 {
+	struct packet p = {.l3 = l3, .end = end};
 	struct dmm_xflow_key k = {};
+	struct fragment_header *fh;
 	struct ipv6hdr *ip = l3;
+	enum dmm_xdp_counter what;
+	struct extension *x;
+	__u64 at = sizeof(*ip);
+	__u8 next;
 
 	if ((void *)(ip + 1) > end || ip->version != 6)
 		return DMM_X_PASS_SHORT;
-	switch (ip->nexthdr) {
-	case IPPROTO_ICMPV6:
-		return steer_icmp6(ip + 1, end, way);
-	case 44: /* fragment */
-		return DMM_X_PASS_FRAG;
-	case 0:	  /* hop-by-hop */
-	case 43:  /* routing */
-	case 51:  /* authentication */
-	case 60:  /* destination options */
-	case 135: /* mobility */
-		return DMM_X_PASS_OPTION;
+	next = ip->nexthdr;
+#pragma unroll
+	for (int i = 0; i < EXTENSIONS; i++) {
+		if (!is_skipped(next))
+			break;
+		x = l3 + at;
+		if ((void *)(x + 1) > end)
+			return DMM_X_PASS_SHORT;
+		if (next == IPPROTO_ROUTING && x->segments_left)
+			return DMM_X_PASS_OPTION;
+		next = x->next;
+		at += 8 * ((__u64)x->len + 1);
+		if (at > sizeof(*ip) + EXTENSIONS_MAX)
+			return DMM_X_PASS_OPTION;
 	}
-	k.proto = ip->nexthdr;
 	__builtin_memcpy(k.remote, &ip->saddr, 16);
 	__builtin_memcpy(k.local, &ip->daddr, 16);
-	return steer_l4(ctx, ip, sizeof(*ip), end, &k, way);
+	p.l4 = l3 + at;
+	if (next == IPPROTO_FRAGMENT) {
+		fh = p.l4;
+		if ((void *)(fh + 1) > end)
+			return DMM_X_PASS_SHORT;
+		next = fh->next;
+		p.first = fh->offset & bpf_htons(1);
+		p.id = fh->id;
+		p.l4 = fh + 1;
+		if (fh->offset & bpf_htons(0xfff8))
+			return steer_rest(&p, &k, way);
+	}
+	if (next == IPPROTO_ICMPV6)
+		return p.first ? DMM_X_PASS_FRAG : steer_icmp6(p.l4, end, way);
+	k.proto = next;
+	what = steer_l4(ctx, &p, &k, way);
+	if (p.first || (ip->nexthdr == next && !is_extension(next)))
+		return what;
+	return owned_or(what, DMM_X_PASS_OPTION);
 }
 
 /* What a frame is to the instance: one of its own (is_owned), or why it is not. */
@@ -402,8 +525,9 @@ struct {
 
 struct dmm_asleep dmm_asleep[DMM_MAX_THREADS];
 
-/* Ethernet, IPv6, ICMPv6, IPv6, ports and sequence number: the longest that is looked at. */
-#define TC_HEADERS (14 + 40 + 8 + 40 + 8)
+/* Ethernet, IPv6, extensions, ICMPv6, IPv6, ports and sequence number: the longest that is looked
+ * at. */
+#define TC_HEADERS (14 + 40 + EXTENSIONS_MAX + 8 + 8 + 40 + 8)
 
 /* Sizes of records: full frames of an MTU of 1500; of jumbo ones; and, in steps, of whatever
  * offload puts together. What a record does not use is not touched, but nobody else has it. */

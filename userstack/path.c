@@ -15,6 +15,7 @@
 #include "lib/base/util.h"
 #include "userstack/engine/isn.h"
 #include "userstack/net/frame.h"
+#include "userstack/net/plain.h"
 #include "userstack/stack.h"
 
 #define GIVE_BACK_NS 10000000ULL
@@ -326,18 +327,58 @@ static void path_unreachable(void *ctx, const uint8_t *pkt, size_t len)
 
 /* ---- port to engine ---- */
 
-/* A frame for another host, or for everybody, is none for us (RFC 1122, 3.3.6), and nobody calls
- * over the network from our own address (RFC 9293, 3.9.2.3). */
-static enum frame_kind path_parse(struct stack *s, const uint8_t *data, size_t len,
-				  struct frame *ret)
+/* What frame_parse() says f is, but FRAME_ODD. */
+static void path_packet(struct stack *s, const uint8_t *data, const struct frame *f)
 {
-	enum frame_kind kind = frame_parse(data, len, ret);
+	switch (f->kind) {
+	case FRAME_TCP:
+	case FRAME_UDP:
+		if (frame_unsummed(data, f)) {
+			STACK_COUNT(s, CSUM_PARTIAL, 1);
+		} else if (!frame_summed(data, f)) {
+			STACK_COUNT(s, RX_CSUM, 1);
+			return;
+		}
+		/* nobody calls over the network from our own address (RFC 9293, 3.9.2.3) */
+		if (f->kind == FRAME_TCP && f->flags & FRAME_SYN &&
+		    net_is_local(s->net, f->remote.ip))
+			break;
+		s->c.engine->input(s->engine, data + f->ip_off, f->ip_len, s->now);
+		return;
+	case FRAME_ERROR:
+		if (f->proto == IPPROTO_TCP)
+			path_undeliverable(s, &f->remote, &f->local, f->seq, f->error, f->mtu);
+		else
+			udp_error(s, f);
+		return;
+	default:
+		break;
+	}
+	STACK_COUNT(s, RX_BAD, 1);
+}
 
-	if (kind != FRAME_BAD && memcmp(data, net_mac(s->net), 6) != 0)
-		return FRAME_BAD;
-	if (kind == FRAME_TCP && ret->flags & FRAME_SYN && net_is_local(s->net, ret->remote.ip))
-		return FRAME_BAD;
-	return kind;
+static void path_odd(struct stack *s, const uint8_t *pkt, size_t len)
+{
+	const uint8_t *whole;
+	struct frame f;
+
+	switch (plain_make(s->plain, pkt, len, s->now, &whole, &len)) {
+	case PLAIN_WHOLE:
+		STACK_COUNT(s, REASSEMBLED, 1);
+		/* fall through */
+	case PLAIN_PACKET:
+		frame_parse_ip(whole, len, &f);
+		path_packet(s, whole, &f);
+		return;
+	case PLAIN_WAITS:
+		return;
+	case PLAIN_LOST:
+		STACK_COUNT(s, FRAG_LOST, 1);
+		return;
+	case PLAIN_BAD:
+		STACK_COUNT(s, RX_BAD, 1);
+		return;
+	}
 }
 
 static void path_frame(void *ctx, const uint8_t *data, size_t len)
@@ -347,32 +388,21 @@ static void path_frame(void *ctx, const uint8_t *data, size_t len)
 
 	STACK_COUNT(s, RX_PACKETS, 1);
 	STACK_COUNT(s, RX_BYTES, len);
-	switch (path_parse(s, data, len, &f)) {
-	case FRAME_UDP:
-		if (f.ip_len > net_mtu(s->net)) { /* several in one, nobody knows how many */
-			STACK_COUNT(s, RX_BAD, 1);
-			return;
-		}
-		/* fall through */
-	case FRAME_TCP:
-		if (frame_unsummed(data, &f)) {
-			STACK_COUNT(s, CSUM_PARTIAL, 1);
-		} else if (!frame_summed(data, &f)) {
-			STACK_COUNT(s, RX_CSUM, 1);
-			return;
-		}
-		s->c.engine->input(s->engine, data + f.ip_off, f.ip_len, s->now);
-		return;
-	case FRAME_ERROR:
-		if (f.proto == IPPROTO_TCP)
-			path_undeliverable(s, &f.remote, &f.local, f.seq, f.error, f.mtu);
-		else
-			udp_error(s, &f);
-		return;
-	case FRAME_BAD:
+	frame_parse(data, len, &f);
+	/* A frame for another host, or for everybody, is none for us (RFC 1122, 3.3.6); and of UDP
+	 * there may be several in one, nobody knows how many. */
+	if (f.kind == FRAME_BAD || memcmp(data, net_mac(s->net), 6) != 0 ||
+	    (f.kind == FRAME_UDP && f.ip_len > net_mtu(s->net)))
 		STACK_COUNT(s, RX_BAD, 1);
-		return;
-	}
+	else if (f.kind == FRAME_ODD)
+		path_odd(s, data + f.ip_off, f.ip_len);
+	else
+		path_packet(s, data, &f);
+}
+
+void path_tick(struct stack *s)
+{
+	STACK_COUNT(s, FRAG_LOST, plain_expire(s->plain, s->now));
 }
 
 static void path_soon(void *ctx, const uint8_t *data, size_t len)
@@ -523,6 +553,9 @@ int path_open(struct stack *s)
 		return -EIO;
 	if (!s->thread)
 		hold_route_clear(s->hold); /* of an instance that died */
+	s->plain = plain_new();
+	if (!s->plain)
+		return -ENOMEM;
 	r = net_open(&s->net, s->ifindex, &s->net_host, s->now);
 	if (r < 0)
 		return r;
@@ -562,6 +595,8 @@ void path_close(struct stack *s)
 	if (s->net)
 		net_close(s->net);
 	s->net = NULL;
+	plain_free(s->plain);
+	s->plain = NULL;
 	if (s->hold)
 		hold_route_clear(s->hold);
 }

@@ -265,6 +265,7 @@ static int timeout_ms(const struct stack *s, bool more)
 static void tick(struct stack *s)
 {
 	s->tick_due = s->now - s->now % TICK_NS + TICK_NS; /* with the network's: one wake-up */
+	path_tick(s);
 	carrier_tick(s);
 	udp_tick(s);
 	listen_tick(s);

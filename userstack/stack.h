@@ -123,6 +123,7 @@ struct stack {
 	uint64_t rings_since;
 	struct net *net;
 	struct net_host net_host;
+	struct plain *plain;
 	struct engine *engine;
 	struct engine_host engine_host;
 	struct inject inject;
@@ -175,6 +176,8 @@ uint32_t path_hash(const struct dmm_addr *remote, const struct dmm_addr *local);
 void path_close(struct stack *s);
 /* The way to the network is lost: why, for the log. Ends the instance with code 3. */
 void path_gone(void *ctx, const char *why);
+/* Give up what waits for fragments too long. */
+void path_tick(struct stack *s);
 /* Take what the port received; returns how many frames. */
 unsigned path_receive(struct stack *s, unsigned budget);
 /* -EADDRINUSE: in use. Other errors: XDP does not take it. */

@@ -227,9 +227,6 @@ static void test_udp(void)
 		f.len -= 5;
 		CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
 	}
-	f = udp("192.0.2.2", "192.0.2.1", 53, 40000);
-	f.b[ETH_HLEN + 6] = 0x20; /* more fragments */
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
 	own_flow("192.0.2.2", "192.0.2.1", 80, 40002);
 	f = udp("192.0.2.2", "192.0.2.1", 80, 40002);
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_MISS));
@@ -413,19 +410,9 @@ static void test_icmp(void)
 
 static void test_pass(void)
 {
-	/* hop-by-hop, routing, authentication, destination, mobility */
-	static const unsigned char extension[] = {0, 43, 51, 60, 135};
+	static const unsigned char extension[] = {51, 135}; /* authentication, mobility */
 	struct frame owned = tcp4("192.0.2.2", "192.0.2.1", 80, 61000), f;
 
-	f = owned;
-	f.b[ETH_HLEN] = 0x46; /* a header with options */
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_OPTION));
-	f = owned;
-	f.b[ETH_HLEN + 6] = 0x20; /* more fragments */
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
-	f = owned;
-	f.b[ETH_HLEN + 7] = 0x10; /* a later fragment */
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
 	f = owned;
 	f.b[ETH_HLEN + 6] = 0x40; /* don't fragment: no fragment */
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
@@ -448,8 +435,117 @@ static void test_pass(void)
 		f.b[ETH_HLEN + 6] = extension[i];
 		CU_ASSERT(passes_as(&f, DMM_X_PASS_OPTION));
 	}
-	f.b[ETH_HLEN + 6] = 44;
+}
+
+/* A segment, owned or not, behind something that is no TCP yet. */
+static struct frame behind(bool v6, bool owned, const void *extra, unsigned len)
+{
+	struct frame f = ether(v6 ? ETH_P_IPV6 : ETH_P_IP);
+
+	if (v6) {
+		append_ip6(&f, "2001:db8::2", "2001:db8::1", *(const unsigned char *)extra);
+		append(&f, (const unsigned char *)extra + 1, len);
+	} else {
+		append_ip4(&f, "192.0.2.2", "192.0.2.1", IPPROTO_TCP);
+		f.b[ETH_HLEN] = (unsigned char)(0x45 + len / 4);
+		append(&f, extra, len);
+	}
+	append_tcp(&f, 80, owned ? 61000 : 61001);
+	return f;
+}
+
+/* Options and extension headers do not hide whose a packet is. */
+static void test_options(void)
+{
+	static const struct {
+		enum dmm_xdp_counter want;
+		unsigned len;
+		unsigned char bytes[60]; /* the type of the first, then all of them */
+	} all[] = {
+		{DMM_X_PASS_NOXSK, 8, {0, 6}},		  /* hop-by-hop */
+		{DMM_X_PASS_NOXSK, 8, {60, 6}},		  /* destination */
+		{DMM_X_PASS_NOXSK, 8, {43, 6}},		  /* routing: it has arrived */
+		{DMM_X_PASS_OPTION, 8, {43, 6, 0, 0, 1}}, /* it has not */
+		{DMM_X_PASS_NOXSK, 16, {60, 6, 1}},	  /* a longer one */
+		{DMM_X_PASS_NOXSK, 24, {0, 60, 0, 0, 0, 0, 0, 0, 0, 43, 0, 0, 0, 0, 0, 0, 0, 6}},
+		{DMM_X_PASS_OPTION, 32, {0, 60, 0, 0, 0,  0, 0, 0, 0, 60, 0, 0, 0,
+					 0, 0,	0, 0, 60, 0, 0, 0, 0, 0,  0, 0, 6}},
+		{DMM_X_PASS_OPTION, 8, {60, 6, 16}}, /* longer than anybody needs */
+		{DMM_X_PASS_OPTION, 8, {60, 51}},    /* behind it is one that is not skipped */
+	};
+	struct frame f;
+
+	own_flow("192.0.2.2", "192.0.2.1", 80, 61000);
+	own_flow("2001:db8::2", "2001:db8::1", 80, 61000);
+	for (unsigned len = 0; len <= 40; len += 4) {
+		f = behind(false, true, all[0].bytes, len);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+		f.len--;
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
+		f = behind(false, false, all[0].bytes, len);
+		CU_ASSERT(passes_as(&f, len ? DMM_X_PASS_OPTION : DMM_X_PASS_MISS));
+	}
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		f = behind(true, true, all[i].bytes, all[i].len);
+		CU_ASSERT(passes_as(&f, all[i].want));
+		f = behind(true, false, all[i].bytes, all[i].len);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_OPTION));
+	}
+	f = behind(true, true, all[0].bytes, 8);
+	f.len--;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
+}
+
+/* A fragment of a datagram between 53 and port: the header, or what comes later. */
+static struct frame piece(bool v6, unsigned id, unsigned port, bool first)
+{
+	struct frame f =
+		udp(v6 ? "2001:db8::2" : "192.0.2.2", v6 ? "2001:db8::1" : "192.0.2.1", 53, port);
+	unsigned char header[8] = {IPPROTO_UDP, 0, 0, first ? 1 : 64, [7] = (unsigned char)id};
+	unsigned l4 = ETH_HLEN + 40;
+
+	if (!v6) {
+		f.b[ETH_HLEN + 5] = (unsigned char)id;
+		f.b[ETH_HLEN + (first ? 6 : 7)] = first ? 0x20 : 8;
+		return f;
+	}
+	f.b[ETH_HLEN + 6] = IPPROTO_FRAGMENT;
+	memmove(f.b + l4 + 8, f.b + l4, f.len - l4);
+	memcpy(f.b + l4, header, 8);
+	f.len += 8;
+	return f;
+}
+
+/* Later fragments are of whoever had the first, which alone has ports. */
+static void test_fragments(void)
+{
+	struct frame f;
+
+	for (int v6 = 0; v6 < 2; v6++) {
+		set_pair(IPPROTO_UDP, v6 ? "2001:db8::2" : "192.0.2.2",
+			 v6 ? "2001:db8::1" : "192.0.2.1", 53, 40010, DMM_XFLOW_LIVE);
+		f = piece(v6, 1, 40010, false);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG)); /* too soon */
+		f = piece(v6, 1, 40010, true);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+		f = piece(v6, 1, 40011, false); /* bytes, no ports */
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+		f = piece(v6, 2, 40010, false);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+		f = piece(v6, 3, 40011, true);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+		f = piece(v6, 3, 40010, false);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+		f = piece(v6, 4, 40010, true);
+		f.len -= 5; /* half a header */
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
+	}
+	f = piece(false, 1, 40010, false);
+	f.b[ETH_HLEN + 9] = IPPROTO_TCP; /* the same number, of another protocol */
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+	f = piece(true, 5, 40010, true);
+	f.b[ETH_HLEN + 40 + 3] = 0; /* all of it (RFC 6946) */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
 }
 
 /* Mutations of good frames at every length: never lost, always counted exactly once. */
@@ -696,6 +792,8 @@ int main(void)
 		{"lingering connections", test_lingering},
 		{"ICMP errors", test_icmp},
 		{"what passes", test_pass},
+		{"options and extension headers", test_options},
+		{"fragments", test_fragments},
 		{"the ring: waking up", test_wake},
 		{"the ring: full", test_full},
 		{"garbage", test_garbage},

@@ -135,11 +135,6 @@ static uint8_t *pattern(size_t len)
 	return data;
 }
 
-static uint16_t be16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
 /* One packet, that must not be fragmented, and the datagram as it was given. */
 static void whole(bool v6, size_t len)
 {

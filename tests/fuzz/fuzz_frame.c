@@ -18,10 +18,12 @@ static void fix_ip4(uint8_t *ip, size_t len)
 {
 	uint16_t sum;
 
-	if (len < 20 || ip[0] >> 4 != 4)
+	size_t header = len ? (size_t)(ip[0] & 15) * 4 : 0;
+
+	if (len < header || header < 20 || ip[0] >> 4 != 4)
 		return;
 	memset(ip + 10, 0, 2);
-	sum = (uint16_t)~frame_fold(frame_sum(ip, 20, 0));
+	sum = (uint16_t)~frame_fold(frame_sum(ip, header, 0));
 	memcpy(ip + 10, &sum, 2);
 }
 
@@ -53,6 +55,11 @@ static void check(uint8_t *data, size_t size, const struct frame *f)
 {
 	if (f->kind == FRAME_BAD)
 		return;
+	if (f->kind == FRAME_ODD) {
+		if (f->ip_off + f->ip_len > size)
+			abort();
+		return;
+	}
 	if (f->ip_off + f->ip_len > size || f->l4_off + f->l4_len > size || f->l4_len < 8)
 		abort();
 	if (f->kind == FRAME_ERROR && !f->error && !f->mtu)

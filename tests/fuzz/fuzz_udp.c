@@ -43,11 +43,6 @@ static uint16_t take16(void)
 	return (uint16_t)(hi << 8 | take8());
 }
 
-static size_t be16(const uint8_t *p)
-{
-	return (size_t)(p[0] << 8 | p[1]);
-}
-
 static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 {
 	uint8_t p[MTU];

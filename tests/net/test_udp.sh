@@ -88,6 +88,25 @@ for way in "" -R; do
 	check "iperf3 -u $way" at_least "$packets" 1000
 	check_dmm "iperf3 -u $way: through the instance" at_least "$(since $name)" "$packets"
 done
+
+# ---- datagrams that come in fragments ----
+for far in $FAR4 $FAR6; do
+	mark
+	check "$far: long datagrams come back" equal "$(run_managed web python3 -c "
+import os, socket
+s = socket.socket(socket.AF_INET6 if ':' in '$far' else socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+s.settimeout(3)
+s.connect(('$far', 7007))
+right = 0
+for n in (1400, 1473, 4000, 30000, 65000, 65507):
+    data = os.urandom(n)
+    s.send(data)
+    right += s.recv(70000) == data
+print(right)" 2>&1)" 6
+	check_dmm "$far: put together by the instance" at_least "$(since port_receive_reassembled)" 5
+	check_dmm "$far: nothing went astray" equal "$(since port_receive_fragment_drops)" 0
+done
 [ "$DMM_BASELINE" = 1 ] && finish
 
 # ---- what is said of it ----

@@ -141,8 +141,7 @@ static void test_parse(void)
 
 static void test_malformed(void)
 {
-	/* hop-by-hop, routing, fragment, authentication, destination, mobility */
-	static const uint8_t extension[] = {0, 43, 44, 51, 60, 135};
+	static const uint8_t extension[] = {51, 135}; /* authentication, mobility */
 	uint8_t p[600];
 	struct frame f;
 	size_t len = make(p, false, 0);
@@ -151,10 +150,8 @@ static void test_malformed(void)
 		uint8_t value;
 	} bad[] = {
 		{12, 0x81},		    /* no IP */
-		{FRAME_ETH_LEN, 0x46},	    /* options */
+		{FRAME_ETH_LEN, 0x44},	    /* a header shorter than the shortest */
 		{FRAME_ETH_LEN, 0x55},	    /* version */
-		{FRAME_ETH_LEN + 6, 0x20},  /* a fragment */
-		{FRAME_ETH_LEN + 7, 0x10},  /* a later one */
 		{FRAME_ETH_LEN + 9, 132},   /* neither TCP nor UDP */
 		{FRAME_ETH_LEN + 10, 0x13}, /* header checksum */
 		{FRAME_ETH_LEN + 32, 0x40}, /* data offset too small */
@@ -217,6 +214,41 @@ static void test_from_nowhere(void)
 		sum = (uint16_t)~frame_fold(frame_sum(p + FRAME_ETH_LEN, 20, 0));
 		memcpy(p + FRAME_ETH_LEN + 10, &sum, v6 ? 0 : 2);
 		CU_ASSERT_EQUAL(frame_parse(p, len, &f), rows[i].good ? FRAME_TCP : FRAME_BAD);
+	}
+}
+
+/* What plain.h is for. */
+static void test_odd(void)
+{
+	/* hop-by-hop, routing, fragment, destination */
+	static const uint8_t extension[] = {0, 43, 44, 60};
+	static const struct {
+		unsigned at;
+		uint8_t value;
+	} odd[] = {{0, 0x46}, {6, 0x20}, {7, 0x10}}; /* options, a fragment, a later one */
+	uint8_t p[600], *ip = p + FRAME_ETH_LEN;
+	struct frame f;
+	size_t len;
+	uint16_t sum;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(odd); i++) {
+		len = make(p, false, 0);
+		ip[odd[i].at] = odd[i].value;
+		CU_ASSERT_EQUAL(frame_parse(p, len, &f), FRAME_BAD); /* the header's checksum */
+		memset(ip + 10, 0, 2);
+		sum = (uint16_t)~frame_fold(frame_sum(ip, (size_t)(ip[0] & 15) * 4, 0));
+		memcpy(ip + 10, &sum, 2);
+		CU_ASSERT_EQUAL(frame_parse(p, len + 30, &f), FRAME_ODD);
+		CU_ASSERT_EQUAL(f.ip_off, FRAME_ETH_LEN);
+		CU_ASSERT_EQUAL(f.ip_len, len - FRAME_ETH_LEN);
+		CU_ASSERT_EQUAL(frame_parse(p, len - 1, &f), FRAME_BAD);
+	}
+	for (unsigned i = 0; i < sizeof(extension); i++) {
+		len = make(p, true, 0);
+		ip[6] = extension[i];
+		CU_ASSERT_EQUAL(frame_parse(p, len + 30, &f), FRAME_ODD);
+		CU_ASSERT_EQUAL(f.ip_len, len - FRAME_ETH_LEN);
+		CU_ASSERT_EQUAL(frame_parse(p, len - 1, &f), FRAME_BAD);
 	}
 }
 
@@ -398,6 +430,7 @@ int main(void)
 		{"TCP over IPv4 and IPv6, cut anywhere", test_parse},
 		{"malformed", test_malformed},
 		{"sources that cannot be", test_from_nowhere},
+		{"what is not plain", test_odd},
 		{"TCP checksum: right, partial, wrong", test_csum},
 		{"UDP: lengths and checksums", test_udp},
 		{"ICMP errors", test_errors},

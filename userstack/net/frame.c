@@ -10,20 +10,11 @@
 #include <string.h>
 
 #include "lib/base/addr.h"
+#include "lib/base/util.h"
 #include "userstack/net/frame.h"
 
 #define MTU_UNSAID 576u /* for routers that only say that it is less: RFC 1191, section 5 */
 #define IPV6_MTU_MIN 1280u
-
-static uint16_t be16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static uint32_t be32(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
 
 uint64_t frame_sum(const void *data, size_t len, uint64_t sum)
 {
@@ -217,8 +208,16 @@ static enum frame_kind frame_udp(const uint8_t *p, struct frame *f)
 	return FRAME_UDP;
 }
 
+/* The next header of IPv6 is one of extensions that plain.h can do without. */
+static bool is_extension(uint8_t next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_FRAGMENT ||
+	       next == IPPROTO_DSTOPTS;
+}
+
 static enum frame_kind frame_ip(const uint8_t *p, size_t len, struct frame *f)
 {
+	bool odd;
 	size_t hdr;
 
 	if (len < 1)
@@ -230,22 +229,24 @@ static enum frame_kind frame_ip(const uint8_t *p, size_t len, struct frame *f)
 		hdr = 40;
 		f->proto = p[6];
 		f->ip_len = 40u + be16(p + 4);
-	} else if (p[0] == 0x45) {
-		if (len < 20 || (be16(p + 6) & 0x3fff)) /* fragments */
+		odd = is_extension(f->proto);
+	} else if (p[0] >> 4 == 4) {
+		hdr = (size_t)(p[0] & 15) * 4;
+		if (hdr < 20 || len < hdr || frame_fold(frame_sum(p, hdr, 0)) != 0xffff)
 			return FRAME_BAD;
-		hdr = 20;
 		f->proto = p[9];
 		f->ip_len = be16(p + 2);
-		if (frame_fold(frame_sum(p, hdr, 0)) != 0xffff)
-			return FRAME_BAD;
+		odd = hdr > 20 || be16(p + 6) & 0x3fff; /* fragments */
 	} else {
 		return FRAME_BAD;
 	}
 	if (f->ip_len < hdr || f->ip_len > len)
 		return FRAME_BAD;
+	frame_addrs(f, p, false);
+	if (odd)
+		return FRAME_ODD;
 	f->l4_off = f->ip_off + hdr;
 	f->l4_len = f->ip_len - hdr;
-	frame_addrs(f, p, false);
 	if (f->proto == IPPROTO_TCP)
 		return frame_tcp(p + hdr, f);
 	if (f->proto == IPPROTO_UDP)

@@ -19,6 +19,8 @@ enum frame_kind {
 	FRAME_TCP,   /* a TCP segment */
 	FRAME_UDP,   /* a UDP datagram */
 	FRAME_ERROR, /* an ICMP or ICMPv6 error about one of them */
+	FRAME_ODD,   /* perhaps one of these, as plain.h finds out: a fragment, or there are options
+		      * or extension headers. It has no l4_off, ports and the like yet */
 };
 
 /* For FRAME_TCP and FRAME_UDP: from remote to local. For FRAME_ERROR: what is quoted, which local

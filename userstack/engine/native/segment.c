@@ -1,24 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <arpa/inet.h>
 #include <string.h>
 
+#include "lib/base/util.h"
 #include "userstack/engine/native/segment.h"
 
 enum { OPT_END, OPT_NOP, OPT_MSS, OPT_SCALE, OPT_SACK_OK, OPT_SACK, OPT_TS = 8 };
 #define TS_ALONE 0x0101080au /* NOP, NOP, timestamps: what almost every segment has */
-
-static uint32_t be32(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, 4);
-	return ntohl(v);
-}
-
-static uint16_t be16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
 
 static void segment_sack(const uint8_t *p, uint8_t len, struct segment *ret)
 {

@@ -10,11 +10,6 @@
 
 #define EXPECT_FROM 256 /* connections: fewer are in the cache anyway */
 
-static uint16_t be16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
 /* Addresses and ports. Returns the length of the IP header; 0: this is nothing for us. */
 static size_t input_key(const uint8_t *p, size_t len, struct conn_key *ret, uint8_t *ret_proto,
 			uint8_t *ret_ecn)

@@ -320,10 +320,15 @@ static void test_delayed_ack(void)
 	peer_quiet();
 	peer_data(1 + 2 * MSS, MSS);
 	peer_expect_ack(1 + 3 * MSS);
+	/* Two that offload put together are two, also of a peer that has small ones. */
+	peer_data(1 + 3 * MSS, 2 * MSS);
+	peer_expect_ack(1 + 5 * MSS);
+	peer_data(1 + 5 * MSS, 2 * 1000);
+	peer_expect_ack(1 + 5 * MSS + 2000);
 	/* It goes with data. */
-	peer_data(1 + 3 * MSS, 10);
+	peer_data(1 + 5 * MSS + 2000, 10);
 	peer_send(5);
-	CU_ASSERT_EQUAL(peer_take()->ack, 1 + 3 * MSS + 10);
+	CU_ASSERT_EQUAL(peer_take()->ack, 1 + 5 * MSS + 2010);
 	peer_pass(100 * MS);
 	CU_ASSERT(peer.head - peer.tail <= 1); /* the tail probe of that */
 	peer_stop();

@@ -320,10 +320,16 @@ static inline uint32_t conn_payload(const struct engine_conn *c)
 	return c->mss - (c->timestamps ? TCP_OPTIONS_TS : 0);
 }
 
+/* Of IP and TCP, without options: what an MSS is told without (RFC 6691). */
+static inline uint32_t conn_plain_headers(const struct engine_conn *c)
+{
+	return c->v6 ? 60 : 40;
+}
+
 /* All that a full segment has beside its payload. */
 static inline uint32_t conn_headers(const struct engine_conn *c)
 {
-	return (c->v6 ? 60 : 40) + (c->timestamps ? TCP_OPTIONS_TS : 0);
+	return conn_plain_headers(c) + (c->timestamps ? TCP_OPTIONS_TS : 0);
 }
 
 /* The clock that our timestamps tell. */

@@ -54,12 +54,16 @@ static bool input_usual(struct engine_conn *c, const struct segment *s)
 
 /*
  * Every second segment is acknowledged at once, in the turn that it came in; a single one when the
- * timer says so, or with what the host sends. A sender that has just begun needs every ACK.
+ * timer says so, or with what the host sends. A sender that has just begun needs every ACK. What is
+ * longer than a segment can be is several that came as one.
  */
 static void receive_ack(struct engine_conn *c, uint32_t len)
 {
-	c->rcv_mss = MAX(c->rcv_mss, MIN(len, c->mtu));
-	if (c->quick || c->rcv_nxt - c->rcv_acked >= 2 * c->rcv_mss || c->gaps) {
+	bool several = len > c->e->c.mtu - conn_plain_headers(c);
+
+	if (!several)
+		c->rcv_mss = MAX(c->rcv_mss, len);
+	if (several || c->quick || c->rcv_nxt - c->rcv_acked >= 2 * c->rcv_mss || c->gaps) {
 		c->quick = (uint8_t)(c->quick - !!c->quick);
 		c->ack_now = true;
 		conn_queue(c);

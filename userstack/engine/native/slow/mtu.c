@@ -17,14 +17,9 @@
 #define MTU_TRIES 2	      /* a probe may be lost like any other */
 #define BLACK_HOLE_TIMEOUTS 2 /* in a row */
 
-static uint32_t mtu_headers(const struct engine_conn *c)
-{
-	return c->v6 ? 60 : 40;
-}
-
 static uint32_t mtu_max(const struct engine_conn *c)
 {
-	return MIN(c->e->c.mtu, c->mss_peer + mtu_headers(c));
+	return MIN(c->e->c.mtu, c->mss_peer + conn_plain_headers(c));
 }
 
 static uint32_t sent_payload(const struct sent *t)
@@ -51,7 +46,7 @@ static void mtu_remember(struct engine_conn *c)
 static void mtu_set(struct engine_conn *c, uint32_t mtu, uint32_t high)
 {
 	c->mtu = mtu;
-	c->mss = MIN(c->mss_peer, mtu - mtu_headers(c));
+	c->mss = MIN(c->mss_peer, mtu - conn_plain_headers(c));
 	c->mtu_high = high - mtu < MTU_CLOSE ? mtu : high;
 	c->mtu_probe = 0;
 	c->mtu_tries = 0;

@@ -228,6 +228,13 @@ static void test_early_fin(void)
 	peer_data(101, 100);
 	CU_ASSERT_EQUAL(peer_unread(), 200);
 	CU_ASSERT_FALSE(peer.eof);
+	peer_data(301, 100); /* the same out of order */
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 350, .ack = 1);
+	peer_data(201, 100);
+	CU_ASSERT_EQUAL(peer_unread(), 400);
+	CU_ASSERT_FALSE(peer.eof);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 401, .ack = 1);
+	CU_ASSERT(peer.eof);
 	peer_stop();
 }
 

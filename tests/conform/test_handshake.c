@@ -99,6 +99,26 @@ static void test_window_of_syn(void)
 	peer_stop();
 }
 
+/* RFC 3168, 6.1.1: a peer that asks again without ECN had better not get packets that are to be
+ * marked. */
+static void test_ecn_taken_back(void)
+{
+	const struct segment *s;
+
+	peer_start();
+	GIVE(.flags = TCP_SYN | TCP_ECE | TCP_CWR, .mss = MSS);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == (TCP_SYN | TCP_ACK | TCP_ECE));
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == (TCP_SYN | TCP_ACK));
+	peer_ack(1);
+	peer_send(100);
+	s = peer_take();
+	CU_ASSERT(s && s->len == 100 && !s->ecn);
+	peer_stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -106,6 +126,7 @@ int main(void)
 		{"a SYN lost twice", test_syn_lost},
 		{"a SYN that is echoed", test_syn_echoed},
 		{"the window of a SYN", test_window_of_syn},
+		{"a SYN that no longer asks for ECN", test_ecn_taken_back},
 		CU_TEST_INFO_NULL,
 	};
 

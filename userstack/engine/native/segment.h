@@ -43,6 +43,12 @@ static inline uint32_t segment_space(const struct segment *s)
 	return s->len + !!(s->flags & TCP_SYN) + (s->flags & TCP_FIN);
 }
 
+/* A SYN: would its sender use ECN? */
+static inline bool segment_asks_ecn(const struct segment *s)
+{
+	return (s->flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR);
+}
+
 /* tcp: the header, len: with the data. False: malformed. */
 bool segment_parse(const uint8_t *tcp, size_t len, struct segment *ret);
 

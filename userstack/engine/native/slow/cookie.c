@@ -43,9 +43,8 @@ static uint32_t cookie_ts(const struct engine *e, const struct conn_key *key,
 			  const struct segment *s)
 {
 	uint32_t ts = (uint32_t)(e->now / MS) + engine_ts_offset(e, key);
-	bool ecn = (s->flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR);
 	uint32_t said = (s->has_scale ? s->scale : NO_SCALE) | (s->sack_ok ? TS_SACK : 0) |
-			(ecn ? TS_ECN : 0);
+			(segment_asks_ecn(s) ? TS_ECN : 0);
 
 	return ((ts & ~TS_BITS) - (TS_BITS + 1)) | said;
 }
@@ -66,7 +65,7 @@ void cookie_answer(struct engine *e, const struct conn_key *key, const struct se
 		packet_option_ts(&k, cookie_ts(e, key, s), s->ts);
 		if (s->has_scale)
 			packet_option_scale(&k);
-		if ((s->flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR))
+		if (segment_asks_ecn(s))
 			k.flags |= TCP_ECE;
 	}
 	e->cookie_at = e->now;

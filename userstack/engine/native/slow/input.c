@@ -139,6 +139,13 @@ static void input_trim(struct engine_conn *c, struct segment *s)
 		s->len = seq_lt(s->seq, c->fin_seq) ? c->fin_seq - s->seq : 0;
 }
 
+/* One that would be before bytes that are here is none. */
+static bool input_is_end(const struct engine_conn *c, uint32_t seq)
+{
+	return seq_le(c->rcv_nxt, seq) &&
+	       (!c->gaps || seq_le(c->gaps->range[c->gaps->n - 1].to, seq));
+}
+
 static void input_data(struct engine_conn *c, struct segment *s)
 {
 	if (c->state > TCP_FIN_WAIT_2)
@@ -148,8 +155,7 @@ static void input_data(struct engine_conn *c, struct segment *s)
 		return;
 	}
 	input_trim(c, s);
-	/* One that would be before bytes that are here is none. */
-	if ((s->flags & TCP_FIN) && !c->fin_seen && seq_le(c->rcv_nxt, s->seq + s->len)) {
+	if ((s->flags & TCP_FIN) && !c->fin_seen && input_is_end(c, s->seq + s->len)) {
 		c->fin_seen = true;
 		c->fin_seq = s->seq + s->len;
 	}
@@ -173,6 +179,8 @@ bool slow_input(struct engine_conn *c, struct segment *s)
 		return close_time_wait_input(c, s);
 	if (c->state == TCP_SYN_RCVD && (s->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
 	    s->seq == c->irs) { /* our SYN-ACK was lost */
+		/* or did not come because of what was asked for: RFC 3168, 6.1.1 */
+		c->ecn &= segment_asks_ecn(s);
 		open_send_syn_again(c);
 		return false;
 	}

@@ -108,7 +108,7 @@ static struct engine_conn *open_passive(struct engine_listener *l, const struct 
 	conn_move(c, &l->e->half_open);
 	open_number(c);
 	open_negotiate(c, syn);
-	c->ecn = (syn->flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR);
+	c->ecn = segment_asks_ecn(syn);
 	return c;
 }
 

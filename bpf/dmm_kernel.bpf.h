@@ -201,6 +201,7 @@ enum sock_flags { SOCK_ZEROCOPY = 1 };
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
 #define TCP_CLOSE 7
+#define TCP_CLOSE_WAIT 8
 #define TCP_LISTEN 10
 #define O_NONBLOCK 04000
 #define EPERM 1

@@ -64,13 +64,26 @@ static __always_inline bool listener_alive(struct bpf_sock_addr *ctx, bool v4, _
 	return ok;
 }
 
+/* Does this end of a carrier belong to an open connection between the two ends of sel? */
+static __always_inline bool same_connection(struct bpf_sock *sk, const struct selector *sel)
+{
+	struct dmm_sock *st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);
+
+	return st && addr_same(&st->remote, &sel->remote) &&
+	       (sk->state == TCP_ESTABLISHED || sk->state == TCP_CLOSE_WAIT ||
+		sk->state == TCP_SYN_SENT);
+}
+
 /*
  * A socket that was bound to a port can have one carrier at a time from there to each listener,
- * while its connections go to many addresses. Is there one, or its TIME-WAIT?
+ * while its connections go to many addresses. Is there one, or its TIME-WAIT? That of the very
+ * connection that is asked for does not count: at the carrier, too, connect() gets EADDRNOTAVAIL,
+ * while the kernel's stack would send a SYN to a far side that has the connection.
  */
 static __always_inline bool carrier_taken(struct bpf_sock_addr *ctx, bool v4,
-					  const struct dmm_addr *local, __u16 port)
+					  const struct selector *sel, __u16 port)
 {
+	const struct dmm_addr *local = &sel->local;
 	const __u32 *ip = (const __u32 *)local->ip;
 	struct bpf_sock_tuple t = {};
 	struct bpf_sock *other;
@@ -93,7 +106,7 @@ static __always_inline bool carrier_taken(struct bpf_sock_addr *ctx, bool v4,
 	}
 	if (!other)
 		return false;
-	taken = other->state != TCP_LISTEN;
+	taken = other->state != TCP_LISTEN && !same_connection(other, sel);
 	bpf_sk_release(other);
 	return taken;
 }
@@ -126,14 +139,14 @@ __noinline int addr_class(const struct dmm_addr *a)
 static __always_inline __u32 try_tcp(struct walk *k, __u32 id, const struct dmm_stack_rt *rt,
 				     bool v4)
 {
-	const struct dmm_addr *local = &k->w->sel.local;
+	const struct selector *sel = &k->w->sel;
 	__u16 port = carrier_port(k, rt, v4);
 
 	if (!port)
 		return DMM_REASON_NO_LISTENER;
 	if (!listener_alive(k->ctx, v4, port, id))
 		return DMM_REASON_STACK_DOWN;
-	if (local->port && carrier_taken(k->ctx, v4, local, port))
+	if (sel->local.port && carrier_taken(k->ctx, v4, sel, port))
 		return DMM_REASON_UNSUPPORTED;
 	if (v4)
 		addr_set_v4(&k->via, bpf_htonl(0x7f000001), port);

@@ -23,12 +23,13 @@ for row in readv half-close splice-in recv-to-close send-close early-data reset-
 	done
 done
 
-# from_one_port: connections to two servers at once, and at once again when they are closed
+# from_one_port: connections to two servers at once, not one more to the same, and at once again when
+# they are closed
 from_one_port() { # from_one_port PORT COMMAND...
 	local port=$1
 	shift
 	"$@" python3 - "$port" $NEAR4 $FAR4 <<-'PYTHON'
-		import socket, sys
+		import errno, socket, sys
 		port, near, far = int(sys.argv[1]), *sys.argv[2:]
 		def connect(to):
 		    s = socket.socket()
@@ -40,6 +41,10 @@ from_one_port() { # from_one_port PORT COMMAND...
 		for turn in range(2):
 		    both = [connect(7300), connect(7301)]
 		    print([s.getsockname()[1] - port for s in both], [s.getpeername()[1] for s in both])
+		    try:
+		        connect(7300)
+		    except OSError as e:
+		        print(errno.errorcode.get(e.errno, e))
 		    for s in both:
 		        s.shutdown(socket.SHUT_WR)
 		        s.close()
@@ -49,6 +54,6 @@ for port in 7300 7301; do
 	spawn far-$port in_far "$HAZARD" serve -b 0.0.0.0 $port
 	wait_for grep -q ready "$TMP/far-$port.log"
 done
-one=$(printf '[0, 0] [7300, 7301]\n[0, 0] [7300, 7301]')
+one=$(printf '[0, 0] [7300, 7301]\nEADDRNOTAVAIL\n%.0s' 1 2)
 check "one port for all connections" equal "$(from_one_port 21000 run_managed web 2>&1)" "$one"
 finish

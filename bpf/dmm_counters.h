@@ -149,9 +149,12 @@ enum dmm_ring { DMM_RINGS(DMM_ENUM_RING) DMM_RING_COUNT };
 /* Rows of one thread of an instance in dmm_instctr, from DMM_INSTANCE_ROW on: room for each kind,
  * so that a row may be added in place. Rings come from the end. */
 #define DMM_INSTANCE_ROW(stack, thread) (((stack)*DMM_MAX_THREADS + (thread)) * DMM_INSTANCE_SPACE)
-#define DMM_INSTANCE_SPACE 40
+#define DMM_INSTANCE_SPACE 64
 #define DMM_INSTANCE_RING(ring) (DMM_INSTANCE_SPACE - 1 - (ring))
 #define DMM_HOLD_SPACE 8
 #define DMM_XDP_SPACE 16
+_Static_assert((int)DMM_I_COUNT + (int)DMM_RING_COUNT <= DMM_INSTANCE_SPACE, "they have room");
+_Static_assert((int)DMM_H_COUNT <= DMM_HOLD_SPACE, "they have room");
+_Static_assert((int)DMM_X_COUNT <= DMM_XDP_SPACE, "they have room");
 
 #endif

@@ -58,12 +58,17 @@ struct xfrag_key {
 	__be32 id;
 	__u32 proto; /* 0 of IPv6 */
 };
+struct xfrag {
+	__u64 since; /* ns */
+	__u64 thread;
+};
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 8192);
 	__type(key, struct xfrag_key);
-	__type(value, __u8);
+	__type(value, struct xfrag);
 } dmm_xfrag SEC(".maps");
+#define XFRAG_NS 2000000000ULL /* then another packet may have its number */
 
 /* Bit p % 64 of entry p / 64: some flow or listener has the local port p; of UDP in the second
  * half. A look at it is all that packets to other ports, the kernel's, cost. */
@@ -273,13 +278,31 @@ static __always_inline struct xfrag_key xfrag_key(const struct packet *p,
 static __always_inline enum dmm_xdp_counter
 steer_rest(const struct packet *p, const struct dmm_xflow_key *k, struct way *way)
 {
-	struct xfrag_key f = xfrag_key(p, k);
-	__u8 *thread = bpf_map_lookup_elem(&dmm_xfrag, &f);
+	struct xfrag_key key = xfrag_key(p, k);
+	struct xfrag *first = bpf_map_lookup_elem(&dmm_xfrag, &key);
 
-	if (!thread)
+	if (!first || bpf_ktime_get_ns() - first->since > XFRAG_NS)
 		return DMM_X_PASS_FRAG;
-	way->thread = *thread;
+	way->thread = first->thread;
 	return DMM_X_FLOW;
+}
+
+/* It is this, were it all of its packet. Nobody cuts a SYN: what is of no flow is the kernel's, and
+ * so is what follows, whoever had this number before. */
+static __always_inline enum dmm_xdp_counter steer_first(const struct packet *p,
+							const struct dmm_xflow_key *k,
+							const struct way *way,
+							enum dmm_xdp_counter what)
+{
+	struct xfrag_key key = xfrag_key(p, k);
+	struct xfrag first = {bpf_ktime_get_ns(), way->thread};
+
+	if (what != DMM_X_FLOW) {
+		bpf_map_delete_elem(&dmm_xfrag, &key);
+		return DMM_X_PASS_FRAG;
+	}
+	bpf_map_update_elem(&dmm_xfrag, &key, &first, BPF_ANY);
+	return what;
 }
 
 /* k has addresses and protocol. */
@@ -287,21 +310,12 @@ static __always_inline enum dmm_xdp_counter steer_l4(void *ctx, const struct pac
 						     struct dmm_xflow_key *k, struct way *way)
 {
 	enum dmm_xdp_counter what = DMM_X_PASS_PROTO;
-	struct xfrag_key f;
-	__u8 thread;
 
 	if (k->proto == IPPROTO_TCP)
 		what = steer_tcp(ctx, p, k, way);
 	else if (k->proto == IPPROTO_UDP)
 		what = steer_udp(p->l4, p->end, k, way);
-	if (!p->first)
-		return what;
-	if (!is_owned(what))
-		return owned_or(what, DMM_X_PASS_FRAG);
-	f = xfrag_key(p, k);
-	thread = way->thread;
-	bpf_map_update_elem(&dmm_xfrag, &f, &thread, BPF_ANY);
-	return what;
+	return p->first && what != DMM_X_PASS_SHORT ? steer_first(p, k, way, what) : what;
 }
 
 /* What an ICMP error quotes of TCP, ports and sequence number, and the header of UDP. */
@@ -366,6 +380,8 @@ static __always_inline enum dmm_xdp_counter steer_icmp6(void *l4, void *end, str
 		return DMM_X_PASS_PROTO;
 	__builtin_memcpy(k.remote, &in->daddr, 16);
 	__builtin_memcpy(k.local, &in->saddr, 16);
+	if (ip_is_v4(k.local)) /* one of IPv6 cannot be about those */
+		return DMM_X_PASS_PROTO;
 	return steer_quoted(in + 1, end, &k, way);
 }
 
@@ -418,7 +434,7 @@ static __always_inline bool is_skipped(__u8 next)
 /* Such that are not skipped: authentication, mobility. */
 static __always_inline bool is_extension(__u8 next)
 {
-	return is_skipped(next) || next == 51 || next == 135;
+	return is_skipped(next) || next == 51 /* authentication */ || next == IPPROTO_MH;
 }
 
 static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *end, struct way *way)
@@ -525,8 +541,8 @@ struct {
 
 struct dmm_asleep dmm_asleep[DMM_MAX_THREADS];
 
-/* Ethernet, IPv6, extensions, ICMPv6, IPv6, ports and sequence number: the longest that is looked
- * at. */
+/* Ethernet, IPv6, extensions, fragment, ICMPv6, IPv6, ports and sequence number: the longest that
+ * is looked at. */
 #define TC_HEADERS (14 + 40 + EXTENSIONS_MAX + 8 + 8 + 40 + 8)
 
 /* Sizes of records: full frames of an MTU of 1500; of jumbo ones; and, in steps, of whatever

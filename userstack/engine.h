@@ -140,10 +140,10 @@ struct engine_ops {
 	/* Listeners are gone before; connections that are left are reset. */
 	void (*stop)(struct engine *e);
 
-	/* One received packet, from the IP header on, len bytes without link-layer padding, for an
-	 * address of the interface; IPv4 or IPv6 without options, TCP or UDP, checksums verified:
-	 * their field may hold the sum of the pseudo header alone, and that of UDP over IPv4 zero.
-	 * The bytes are there only during the call. */
+	/* One received packet, from the IP header on, len bytes (IPv6: up to 40 + 65535) without
+	 * link-layer padding, for an address of the interface; IPv4 or IPv6 without options, TCP or
+	 * UDP, checksums verified: their field may hold the sum of the pseudo header alone, and
+	 * that of UDP over IPv4 zero. The bytes are there only during the call. */
 	void (*input)(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now);
 	/* Do what is due, report events. *ret_next: when to call again at the latest; UINT64_MAX:
 	 * not before the next input() or other call. */

@@ -357,28 +357,26 @@ static void path_packet(struct stack *s, const uint8_t *data, const struct frame
 	STACK_COUNT(s, RX_BAD, 1);
 }
 
+/* Datagrams in one packet, nobody knows how many. */
+static bool path_is_several(const struct stack *s, const struct frame *f)
+{
+	return f->kind == FRAME_UDP && f->ip_len > net_mtu(s->net);
+}
+
 static void path_odd(struct stack *s, const uint8_t *pkt, size_t len)
 {
-	const uint8_t *whole;
-	struct frame f;
+	const uint8_t *whole = pkt;
+	struct frame f = {0};
+	enum plain_is is = plain_make(s->plain, pkt, len, s->now, &whole, &len);
 
-	switch (plain_make(s->plain, pkt, len, s->now, &whole, &len)) {
-	case PLAIN_WHOLE:
-		STACK_COUNT(s, REASSEMBLED, 1);
-		/* fall through */
-	case PLAIN_PACKET:
-		frame_parse_ip(whole, len, &f);
-		path_packet(s, whole, &f);
+	STACK_COUNT(s, FRAG_LOST, plain_lost(s->plain));
+	STACK_COUNT(s, REASSEMBLED, is == PLAIN_WHOLE);
+	if (is == PLAIN_NONE)
 		return;
-	case PLAIN_WAITS:
-		return;
-	case PLAIN_LOST:
-		STACK_COUNT(s, FRAG_LOST, 1);
-		return;
-	case PLAIN_BAD:
-		STACK_COUNT(s, RX_BAD, 1);
-		return;
-	}
+	f.kind = is == PLAIN_BAD ? FRAME_BAD : frame_parse_ip(whole, len, &f);
+	if (frame_from_nowhere(&f) || (is == PLAIN_PACKET && path_is_several(s, &f)))
+		f.kind = FRAME_BAD;
+	path_packet(s, whole, &f);
 }
 
 static void path_frame(void *ctx, const uint8_t *data, size_t len)
@@ -389,10 +387,8 @@ static void path_frame(void *ctx, const uint8_t *data, size_t len)
 	STACK_COUNT(s, RX_PACKETS, 1);
 	STACK_COUNT(s, RX_BYTES, len);
 	frame_parse(data, len, &f);
-	/* A frame for another host, or for everybody, is none for us (RFC 1122, 3.3.6); and of UDP
-	 * there may be several in one, nobody knows how many. */
-	if (f.kind == FRAME_BAD || memcmp(data, net_mac(s->net), 6) != 0 ||
-	    (f.kind == FRAME_UDP && f.ip_len > net_mtu(s->net)))
+	/* A frame for another host, or for everybody, is none for us (RFC 1122, 3.3.6). */
+	if (f.kind == FRAME_BAD || memcmp(data, net_mac(s->net), 6) != 0 || path_is_several(s, &f))
 		STACK_COUNT(s, RX_BAD, 1);
 	else if (f.kind == FRAME_ODD)
 		path_odd(s, data + f.ip_off, f.ip_len);
@@ -402,7 +398,8 @@ static void path_frame(void *ctx, const uint8_t *data, size_t len)
 
 void path_tick(struct stack *s)
 {
-	STACK_COUNT(s, FRAG_LOST, plain_expire(s->plain, s->now));
+	plain_expire(s->plain, s->now);
+	STACK_COUNT(s, FRAG_LOST, plain_lost(s->plain));
 }
 
 static void path_soon(void *ctx, const uint8_t *data, size_t len)

@@ -249,8 +249,7 @@ static void take_part(void *ctx, const uint8_t *data, size_t len)
 }
 static const struct port_sink in_parts = {.frame = take_part};
 
-/* A sender on this host puts datagrams together: they are single ones again. */
-static void test_udp_segments(void)
+static void udp_segments(bool options)
 {
 	struct frame f = udp("192.0.2.2", "192.0.2.1", 53, 40000);
 	struct __sk_buff skb = {.gso_size = 3, .gso_segs = 3};
@@ -261,10 +260,16 @@ static void test_udp_segments(void)
 
 	if (!tc)
 		return;
+	if (options) { /* one that does nothing, and an end */
+		memmove(f.b + ETH_HLEN + 24, f.b + ETH_HLEN + 20, f.len - ETH_HLEN - 20);
+		memcpy(f.b + ETH_HLEN + 20, "\1\1\1\0", 4);
+		f.len += 4;
+		ip->ihl = 6;
+	}
 	append(&f, "xyz", 3);
-	f.b[ETH_HLEN + 20 + 5] = 8 + 7;
-	ip->tot_len = htons(20 + 8 + 7);
-	for (int i = 0; i < 20; i += 2)
+	f.b[ETH_HLEN + ip->ihl * 4 + 5] = 8 + 7;
+	ip->tot_len = htons((unsigned short)(ip->ihl * 4 + 8 + 7));
+	for (int i = 0; i < ip->ihl * 4; i += 2)
 		sum += (uint32_t)(f.b[ETH_HLEN + i] << 8 | f.b[ETH_HLEN + i + 1]);
 	ip->check = htons((uint16_t) ~(sum + (sum >> 16)));
 	o.data_size_in = f.len;
@@ -274,11 +279,23 @@ static void test_udp_segments(void)
 	CU_ASSERT_EQUAL(bpf_prog_test_run_opts(bpf_program__fd(skel->progs.dmm_tc), &o), 0);
 	parts.n = 0;
 	CU_ASSERT_EQUAL(frames_rx(frames, 64, &in_parts), 1);
+	if (options) {
+		CU_ASSERT(parts.n == 1 && parts.len[0] == ETH_HLEN);
+		return;
+	}
 	CU_ASSERT_EQUAL(parts.n, 3);
 	for (int i = 0; i < 3; i++) {
 		CU_ASSERT_EQUAL(parts.len[i], ETH_HLEN + 28u + (i < 2 ? 3 : 1));
 		CU_ASSERT_EQUAL(parts.first[i], "tyz"[i]);
 	}
+}
+
+/* A sender on this host puts datagrams together: they are single ones again. Behind options of IP
+ * nobody can tell, and none is taken. */
+static void test_udp_segments(void)
+{
+	udp_segments(false);
+	udp_segments(true);
 }
 
 static void test_ports(void)
@@ -401,6 +418,13 @@ static void test_icmp(void)
 	append_ip6(&f, "2001:db8::1", "2001:db8::2", IPPROTO_TCP);
 	append_tcp(&f, 61000, 80);
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+
+	f = ether(ETH_P_IPV6); /* about a flow of IPv4: nobody sent that */
+	append_ip6(&f, "2001:db8::ff", "2001:db8::1", IPPROTO_ICMPV6);
+	append(&f, unreachable6, 8);
+	append_ip6(&f, "::ffff:192.0.2.1", "::ffff:192.0.2.2", IPPROTO_TCP);
+	append_tcp(&f, 61000, 80);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
 
 	f = ether(ETH_P_IPV6);
 	append_ip6(&f, "2001:db8::ff", "2001:db8::1", IPPROTO_ICMPV6);
@@ -536,10 +560,29 @@ static void test_fragments(void)
 		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
 		f = piece(v6, 3, 40010, false);
 		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+		f = piece(v6, 1, 40011, true); /* the kernel's, of the same number */
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+		f = piece(v6, 1, 40010, false);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+		f = piece(v6, 1, 40010, true);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+		f = piece(v6, 1, 40010, false);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+		if (v6)
+			continue;
+		sleep(3); /* there can be another by now */
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
 		f = piece(v6, 4, 40010, true);
 		f.len -= 5; /* half a header */
 		CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
 	}
+	f = piece(false, 1, 40010, true);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	own_port("192.0.2.1", 8080); /* nobody cuts a SYN */
+	f = tcp4("192.0.2.2", "192.0.2.1", 5000, 8080);
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f.b[ETH_HLEN + 6] = 0x20;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
 	f = piece(false, 1, 40010, false);
 	f.b[ETH_HLEN + 9] = IPPROTO_TCP; /* the same number, of another protocol */
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));

@@ -5,6 +5,8 @@
  */
 #include <CUnit/CUnit.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/addr.h"
@@ -575,6 +577,41 @@ static void test_refused(void)
 	stop();
 }
 
+/* A packet as long as fragments can make one, which no buffer of ours would hold. */
+static void test_longest(void)
+{
+	struct dmm_addr from = addr("fd00::9", 61000), to = addr("fd00::1", 80);
+
+	start(0);
+	listen_on("fd00::1");
+	listen_on("fd00::2");
+	for (size_t l4 = 65533; l4 <= 65535; l4++) {
+		uint8_t *p = calloc(1, 40 + l4), *tcp = p + 40;
+		uint16_t sum;
+
+		p[0] = 0x60;
+		put16(p + 4, (uint32_t)l4);
+		p[6] = IPPROTO_TCP;
+		memcpy(p + 8, from.ip, 16);
+		memcpy(p + 24, to.ip, 16);
+		put16(tcp, (uint32_t)(from.port + l4));
+		put16(tcp + 2, to.port);
+		tcp[12] = 5 << 4;
+		tcp[13] = FRAME_SYN;
+		sum = (uint16_t)~frame_fold(
+			frame_sum(tcp, l4, frame_pseudo(from.ip, to.ip, IPPROTO_TCP, l4)));
+		memcpy(tcp + 16, &sum, 2);
+		ops->input(engine, p, 40 + l4, now);
+		free(p);
+		step();
+	}
+	join("fd00::1", "fd00::2");
+	ops->abort(end[0].conn);
+	step();
+	ops->abort(end[1].conn);
+	stop();
+}
+
 static void test_timeout(void)
 {
 	unsigned ms = 0;
@@ -760,6 +797,7 @@ int main(int argc, char **argv)
 		{"half-close by the client", test_half_close_client},
 		{"half-close by the server", test_half_close_server},
 		{"refused", test_refused},
+		{"the longest packet", test_longest},
 		{"timed out", test_timeout},
 		{"unreachable", test_unreachable},
 		{"reset by the client", test_reset_client},

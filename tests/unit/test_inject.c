@@ -222,7 +222,9 @@ int main(void)
 		return 77;
 	}
 	r = loopback_up();
-	if (r < 0 || inject_open(&inject) < 0) {
+	if (!r)
+		r = inject_open(&inject);
+	if (r < 0) {
 		printf("no loopback: %s\n", strerror(-r));
 		return EXIT_FAILURE;
 	}

@@ -239,12 +239,13 @@ static void test_fragments(void)
 			is = give(&a, 0);
 			left -= !done[i];
 			done[i] = true;
-			CU_ASSERT_EQUAL(is, left ? PLAIN_WAITS : PLAIN_WHOLE);
+			CU_ASSERT_EQUAL(is, left ? PLAIN_NONE : PLAIN_WHOLE);
 			if (is == PLAIN_WHOLE)
 				CU_ASSERT(is_plain(&a, len));
 		}
 	}
-	CU_ASSERT_EQUAL(plain_expire(plain, UINT64_MAX), 0); /* none is left */
+	plain_expire(plain, UINT64_MAX);
+	CU_ASSERT_EQUAL(plain_lost(plain), 0); /* none is left */
 }
 
 static enum plain_is part(bool v6, uint32_t id, size_t at, size_t len, bool more, uint64_t now)
@@ -255,46 +256,81 @@ static enum plain_is part(bool v6, uint32_t id, size_t at, size_t len, bool more
 	return give(&a, now);
 }
 
+/* Is kept, for what comes later. */
+static bool waits(bool v6, uint32_t id, size_t at, size_t len, bool more, uint64_t now)
+{
+	return part(v6, id, at, len, more, now) == PLAIN_NONE && !plain_lost(plain);
+}
+
+/* This one is lost, or one for it. */
+static bool costs(bool v6, uint32_t id, size_t at, size_t len, bool more, uint64_t now)
+{
+	return part(v6, id, at, len, more, now) == PLAIN_NONE && plain_lost(plain) == 1;
+}
+
+static unsigned expired(uint64_t now)
+{
+	plain_expire(plain, now);
+	return plain_lost(plain);
+}
+
 /* What contradicts itself is dropped whole, and so is what comes of it later. */
 static void test_overlap(void)
 {
 	for (unsigned v6 = 0; v6 < 2; v6++) {
-		CU_ASSERT_EQUAL(part(v6, 1, 0, 80, true, 0), PLAIN_WAITS);
-		CU_ASSERT_EQUAL(part(v6, 1, 0, 80, true, 0), PLAIN_WAITS); /* the same again */
-		CU_ASSERT_EQUAL(part(v6, 1, 72, 80, true, 0), PLAIN_LOST);
-		CU_ASSERT_EQUAL(part(v6, 1, 80, 80, false, 0), PLAIN_LOST);
+		CU_ASSERT(waits(v6, 1, 0, 80, true, 0));
+		CU_ASSERT(waits(v6, 1, 0, 80, true, 0)); /* the same again */
+		CU_ASSERT(costs(v6, 1, 72, 80, true, 0));
+		CU_ASSERT(costs(v6, 1, 80, 80, false, 0));
 		/* the same place, other bytes */
-		CU_ASSERT_EQUAL(part(v6, 2, 0, 80, true, 0), PLAIN_WAITS);
+		CU_ASSERT(waits(v6, 2, 0, 80, true, 0));
 		data[7] ^= 1;
-		CU_ASSERT_EQUAL(part(v6, 2, 0, 80, true, 0), PLAIN_LOST);
+		CU_ASSERT(costs(v6, 2, 0, 80, true, 0));
 		data[7] ^= 1;
 		/* two ends; and something behind the end */
-		CU_ASSERT_EQUAL(part(v6, 3, 80, 80, false, 0), PLAIN_WAITS);
-		CU_ASSERT_EQUAL(part(v6, 3, 160, 80, false, 0), PLAIN_LOST);
-		CU_ASSERT_EQUAL(part(v6, 4, 80, 80, false, 0), PLAIN_WAITS);
-		CU_ASSERT_EQUAL(part(v6, 4, 160, 80, true, 0), PLAIN_LOST);
-		CU_ASSERT_EQUAL(part(v6, 5, 160, 80, true, 0), PLAIN_WAITS);
-		CU_ASSERT_EQUAL(part(v6, 5, 80, 80, false, 0), PLAIN_LOST);
+		CU_ASSERT(waits(v6, 3, 80, 80, false, 0));
+		CU_ASSERT(costs(v6, 3, 160, 80, false, 0));
+		CU_ASSERT(waits(v6, 4, 80, 80, false, 0));
+		CU_ASSERT(costs(v6, 4, 160, 80, true, 0));
+		CU_ASSERT(waits(v6, 5, 160, 80, true, 0));
+		CU_ASSERT(costs(v6, 5, 80, 80, false, 0));
 		/* an odd length in the middle; nothing; beyond the longest packet */
 		CU_ASSERT_EQUAL(part(v6, 6, 0, 81, true, 0), PLAIN_BAD);
 		CU_ASSERT_EQUAL(part(v6, 6, 80, 0, true, 0), PLAIN_BAD);
 		CU_ASSERT_EQUAL(part(v6, 6, 65528, v6 ? 8 : 7, false, 0), PLAIN_BAD);
-		CU_ASSERT_EQUAL(plain_expire(plain, PLAIN_WAIT_NS - 1), 0);
-		CU_ASSERT_EQUAL(plain_expire(plain, PLAIN_WAIT_NS), 5);
+		/* nothing but its end is new */
+		CU_ASSERT(waits(v6, 7, 0, 80, true, 0));
+		CU_ASSERT_EQUAL(part(v6, 7, 72, 8, false, 0), PLAIN_WHOLE);
+		/* what is given up was counted; one that only waits was not */
+		CU_ASSERT(waits(v6, 8, 0, 80, true, 0));
+		CU_ASSERT_EQUAL(expired(PLAIN_WAIT_NS - 1), 0);
+		CU_ASSERT_EQUAL(expired(PLAIN_WAIT_NS), 1);
+		CU_ASSERT(waits(v6, 1, 80, 80, false, 0)); /* of another packet by now */
+		CU_ASSERT_EQUAL(expired(PLAIN_WAIT_NS), 1);
 	}
 }
 
 /* Memory is bounded, and what waits too long is forgotten. */
 static void test_bounds(void)
 {
+	unsigned n = 0;
+
 	for (uint32_t id = 1; id <= PLAIN_MAX; id++)
-		CU_ASSERT_EQUAL(part(false, id, 0, 80, true, id), PLAIN_WAITS);
-	CU_ASSERT_EQUAL(part(false, 1000, 0, 80, true, 1000), PLAIN_LOST); /* number 1 */
+		CU_ASSERT(waits(false, id, 0, 80, true, id));
+	CU_ASSERT(costs(false, 1000, 0, 80, true, 1000)); /* number 1 */
 	CU_ASSERT_EQUAL(part(false, 1000, 80, 80, false, 1000), PLAIN_WHOLE);
 	CU_ASSERT_EQUAL(part(false, 2, 80, 80, false, 1000), PLAIN_WHOLE);
-	CU_ASSERT_EQUAL(plain_expire(plain, PLAIN_WAIT_NS + 3), 1);
-	CU_ASSERT_EQUAL(part(false, 3, 80, 80, false, 0), PLAIN_WAITS); /* of nothing now */
-	CU_ASSERT_EQUAL(plain_expire(plain, UINT64_MAX), PLAIN_MAX - 2);
+	CU_ASSERT_EQUAL(expired(PLAIN_WAIT_NS + 3), 1);
+	CU_ASSERT(waits(false, 3, 80, 80, false, 0)); /* of nothing now */
+	CU_ASSERT_EQUAL(expired(UINT64_MAX), PLAIN_MAX - 2);
+	/* what takes 64 KiB each */
+	for (uint32_t id = 1; id <= PLAIN_MAX; id++) {
+		CU_ASSERT_EQUAL(part(true, id, 65000, 80, true, 0), PLAIN_NONE);
+		n += plain_lost(plain);
+	}
+	CU_ASSERT(n > PLAIN_MAX - PLAIN_BYTES / 65536 - 2 &&
+		  n < PLAIN_MAX - PLAIN_BYTES / 2 / 65536);
+	CU_ASSERT_EQUAL(expired(UINT64_MAX), PLAIN_MAX - n);
 }
 
 static int with_ecn(bool v6, unsigned a, unsigned b)
@@ -302,7 +338,7 @@ static int with_ecn(bool v6, unsigned a, unsigned b)
 	struct about x = {
 		.v6 = v6, .proto = IPPROTO_UDP, .id = 5, .len = 80, .more = true, .ecn = a};
 
-	CU_ASSERT_EQUAL(give(&x, 0), PLAIN_WAITS);
+	CU_ASSERT_EQUAL(give(&x, 0), PLAIN_NONE);
 	x.ecn = b;
 	x.more = false;
 	x.at = 80;

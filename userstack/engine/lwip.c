@@ -282,6 +282,8 @@ static void lw_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t 
 	hdr = lw_set_current(e, pkt);
 	if (!hdr || len < hdr + 20)
 		goto out;
+	if (len - hdr >= UINT16_MAX) /* longer than its buffers */
+		goto out;
 	flags = pkt[hdr + 13];
 	if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
 		if (++e->half_open > LW_HALF_OPEN_MAX)

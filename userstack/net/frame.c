@@ -115,9 +115,7 @@ static int frame_error4(uint8_t type, uint8_t code)
 	return type == ICMP_PARAMETERPROB ? EPROTO : 0;
 }
 
-/* Addresses that no packet comes from, and no error is about: RFC 1122, 3.2.1.3; RFC 4291, 2.5.2,
- * 2.5.3, 2.7. Nor has one of IPv6 IPv4 addresses: it would be taken for one of IPv4. */
-static bool frame_from_nowhere(const struct frame *f)
+bool frame_from_nowhere(const struct frame *f)
 {
 	const dmm_u8 *ip = f->remote.ip, *v4 = ip + 12;
 	static const dmm_u8 loopback[16] = {[15] = 1};
@@ -208,8 +206,7 @@ static enum frame_kind frame_udp(const uint8_t *p, struct frame *f)
 	return FRAME_UDP;
 }
 
-/* The next header of IPv6 is one of extensions that plain.h can do without. */
-static bool is_extension(uint8_t next)
+bool frame_is_extension(uint8_t next)
 {
 	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_FRAGMENT ||
 	       next == IPPROTO_DSTOPTS;
@@ -229,7 +226,7 @@ static enum frame_kind frame_ip(const uint8_t *p, size_t len, struct frame *f)
 		hdr = 40;
 		f->proto = p[6];
 		f->ip_len = 40u + be16(p + 4);
-		odd = is_extension(f->proto);
+		odd = frame_is_extension(f->proto);
 	} else if (p[0] >> 4 == 4) {
 		hdr = (size_t)(p[0] & 15) * 4;
 		if (hdr < 20 || len < hdr || frame_fold(frame_sum(p, hdr, 0)) != 0xffff)

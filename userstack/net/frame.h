@@ -47,7 +47,14 @@ struct frame {
  * has, FRAME_BAD. */
 enum frame_kind frame_parse(const uint8_t *data, size_t len, struct frame *ret);
 
-/* The same for what starts at the IP header, whoever sent it. */
+/* The remote address is one that no packet comes from, and no error is about: RFC 1122, 3.2.1.3;
+ * RFC 4291, 2.5.2, 2.5.3, 2.7. Or a packet of IPv6 has IPv4 addresses: it would be taken for one of
+ * IPv4. */
+bool frame_from_nowhere(const struct frame *f);
+/* The next header of IPv6 is one of extensions that plain.h can do without. */
+bool frame_is_extension(uint8_t next);
+
+/* The same as frame_parse() for what starts at the IP header, whoever sent it. */
 enum frame_kind frame_parse_ip(const uint8_t *pkt, size_t len, struct frame *ret);
 
 /* Is the checksum of a FRAME_TCP or FRAME_UDP right? UDP over IPv4 may have none (RFC 768), over

@@ -40,18 +40,20 @@ struct part_packet {
 	struct key key;
 	uint64_t begun;
 	uint8_t *buf;	     /* header and data; NULL: fragments contradict each other */
+	size_t room;	     /* bytes of it */
 	size_t got, end;     /* bytes of data: that are there; behind the last of them */
 	size_t total;	     /* 0: not known yet */
 	uint8_t proto, seen; /* bits 1 << ECN */
-	bool first;	     /* is there */
 	uint64_t units[DATA_MAX / UNIT / 64 + 1];
 	TAILQ_ENTRY(part_packet) entry;
 };
 
 struct plain {
 	TAILQ_HEAD(, part_packet) waiting; /* the oldest first */
-	unsigned n;
-	uint8_t *out; /* what was made last */
+	unsigned n, lost;
+	size_t bytes;
+	uint8_t *out; /* what was made last; of PLAIN_PACKET with all the room there can be */
+	size_t out_room;
 };
 
 /* ---- headers ---- */
@@ -111,9 +113,7 @@ static bool parts6(const uint8_t *p, size_t len, struct parts *ret)
 	size_t at = 40, n;
 
 	*ret = (struct parts){.v6 = true};
-	for (; next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
-	       next == IPPROTO_FRAGMENT;
-	     at += n) {
+	for (; frame_is_extension(next); at += n) {
 		if (len - at < UNIT || (next == IPPROTO_HOPOPTS && at != 40))
 			return false;
 		n = next == IPPROTO_FRAGMENT ? UNIT : (p[at + 1] + 1u) * UNIT;
@@ -180,18 +180,28 @@ static void part_free(struct plain *p, struct part_packet *w)
 {
 	TAILQ_REMOVE(&p->waiting, w, entry);
 	p->n--;
+	p->bytes -= sizeof(*w) + w->room;
 	free(w->buf);
 	free(w);
 }
 
-/* Its time is not over for what is still to come. */
-static enum plain_is part_spoil(struct part_packet *w)
+static void part_give_up(struct plain *p, struct part_packet *w)
 {
-	free(w->buf);
-	w->buf = NULL;
-	return PLAIN_LOST;
+	p->lost += w->buf != NULL;
+	part_free(p, w);
 }
 
+/* Its time is not over for what is still to come. */
+static void part_spoil(struct plain *p, struct part_packet *w)
+{
+	p->lost++;
+	p->bytes -= w->room;
+	free(w->buf);
+	w->buf = NULL;
+	w->room = 0;
+}
+
+/* NULL: no memory. */
 static struct part_packet *part_get(struct plain *p, const struct key *k, uint64_t now)
 {
 	struct part_packet *w;
@@ -201,16 +211,50 @@ static struct part_packet *part_get(struct plain *p, const struct key *k, uint64
 		return w;
 	w = calloc(1, sizeof(*w));
 	if (w)
-		w->buf = malloc(HEADER_MAX + DATA_MAX);
+		w->buf = malloc(HEADER_MAX);
 	if (!w || !w->buf) {
 		free(w);
 		return NULL;
 	}
 	w->key = *k;
 	w->begun = now;
+	w->room = HEADER_MAX;
 	TAILQ_INSERT_TAIL(&p->waiting, w, entry);
 	p->n++;
+	p->bytes += sizeof(*w) + w->room;
 	return w;
+}
+
+/* For so many bytes of data. */
+static bool part_grow(struct plain *p, struct part_packet *w, size_t end)
+{
+	size_t room = w->room;
+	uint8_t *buf;
+
+	while (room < HEADER_MAX + end)
+		room *= 2;
+	if (room == w->room)
+		return true;
+	buf = realloc(w->buf, room);
+	if (!buf)
+		return false;
+	w->buf = buf;
+	p->bytes += room - w->room;
+	w->room = room;
+	return true;
+}
+
+/* The oldest give way, but for this one. */
+static void make_room(struct plain *p, const struct part_packet *but)
+{
+	struct part_packet *w, *next;
+
+	for (w = TAILQ_FIRST(&p->waiting); w && (p->n > PLAIN_MAX || p->bytes > PLAIN_BYTES);
+	     w = next) {
+		next = TAILQ_NEXT(w, entry);
+		if (w != but)
+			part_give_up(p, w);
+	}
 }
 
 /* How many of the units from first to last are there; they are from now on. */
@@ -225,19 +269,21 @@ static size_t units_take(struct part_packet *w, size_t first, size_t last)
 	return had;
 }
 
-/* Its data are not there yet, or not all of them. False: it contradicts what is. */
+/* False: it contradicts what is there. */
 static bool part_add(struct part_packet *w, const uint8_t *data, const struct parts *a)
 {
-	size_t end = a->offset + a->len, first = a->offset / UNIT, had;
+	size_t end = a->offset + a->len, units = (end - 1) / UNIT - a->offset / UNIT + 1, had;
 	uint8_t *to = w->buf + HEADER_MAX + a->offset;
 
 	if (a->more ? w->total && end > w->total : (w->total && end != w->total) || end < w->end)
 		return false;
-	had = units_take(w, first, (end - 1) / UNIT);
-	if (had)
-		return had == (end - 1) / UNIT - first + 1 && !memcmp(to, data, a->len);
-	memcpy(to, data, a->len);
-	w->got += a->len;
+	had = units_take(w, a->offset / UNIT, (end - 1) / UNIT);
+	if (had && (had != units || memcmp(to, data, a->len)))
+		return false;
+	if (!had) {
+		memcpy(to, data, a->len);
+		w->got += a->len;
+	}
 	w->end = MAX(w->end, end);
 	if (!a->more)
 		w->total = end;
@@ -253,11 +299,12 @@ static enum plain_is part_done(struct plain *p, struct part_packet *w, const uin
 
 	/* congestion, told to a sender that did not ask for it: nobody knows what that means */
 	if (w->seen & 1 << 3 && w->seen & 1 << 0) {
-		part_free(p, w);
-		return PLAIN_LOST;
+		part_give_up(p, w);
+		return PLAIN_NONE;
 	}
 	free(p->out);
 	p->out = w->buf;
+	p->out_room = w->room;
 	w->buf = NULL;
 	pkt = p->out + HEADER_MAX - header;
 	if (w->seen & 1 << 3)
@@ -275,29 +322,28 @@ static enum plain_is fragment(struct plain *p, const uint8_t *pkt, const struct 
 	size_t header = a->v6 ? 40 : 20;
 	const struct key k = key_of(pkt, a);
 	struct part_packet *w;
-	bool room = true;
 
 	if (!a->len || (a->more && a->len % UNIT) ||
 	    a->offset + a->len > DATA_MAX - (a->v6 ? 0 : header))
 		return PLAIN_BAD;
 	w = part_get(p, &k, now);
-	if (!w || !w->buf)
-		return PLAIN_LOST;
-	if (p->n > PLAIN_MAX) {
-		part_free(p, TAILQ_FIRST(&p->waiting));
-		room = false;
+	if (!w || !w->buf) {
+		p->lost++;
+		return PLAIN_NONE;
 	}
-	if (!part_add(w, pkt + a->at, a))
-		return part_spoil(w);
+	if (!part_grow(p, w, a->offset + a->len) || !part_add(w, pkt + a->at, a)) {
+		part_spoil(p, w);
+		return PLAIN_NONE;
+	}
 	w->seen |= (uint8_t)(1u << ecn_of(pkt));
 	if (!a->offset) {
 		memcpy(w->buf + HEADER_MAX - header, pkt, header);
 		w->proto = a->proto;
-		w->first = true;
 	}
-	if (w->first && w->total && w->got == w->total)
+	if (w->got == w->total) /* nothing overlaps: the first is there, too */
 		return part_done(p, w, ret, ret_len);
-	return room ? PLAIN_WAITS : PLAIN_LOST;
+	make_room(p, w);
+	return PLAIN_NONE;
 }
 
 /* ---- for all ---- */
@@ -331,8 +377,11 @@ enum plain_is plain_make(struct plain *p, const uint8_t *pkt, size_t len, uint64
 		return PLAIN_BAD;
 	if (a.fragment)
 		return fragment(p, pkt, &a, now, ret, ret_len);
-	if (!p->out)
+	if (p->out_room < HEADER_MAX + DATA_MAX) {
+		free(p->out);
 		p->out = malloc(HEADER_MAX + DATA_MAX);
+		p->out_room = p->out ? HEADER_MAX + DATA_MAX : 0;
+	}
 	if (!p->out)
 		return PLAIN_BAD;
 	memcpy(p->out, pkt, header);
@@ -343,14 +392,18 @@ enum plain_is plain_make(struct plain *p, const uint8_t *pkt, size_t len, uint64
 	return PLAIN_PACKET;
 }
 
-unsigned plain_expire(struct plain *p, uint64_t now)
+void plain_expire(struct plain *p, uint64_t now)
 {
 	struct part_packet *w;
-	unsigned n = 0;
 
-	while ((w = TAILQ_FIRST(&p->waiting)) && now - w->begun >= PLAIN_WAIT_NS) {
-		part_free(p, w);
-		n++;
-	}
-	return n;
+	while ((w = TAILQ_FIRST(&p->waiting)) && now - w->begun >= PLAIN_WAIT_NS)
+		part_give_up(p, w);
+}
+
+unsigned plain_lost(struct plain *p)
+{
+	unsigned lost = p->lost;
+
+	p->lost = 0;
+	return lost;
 }

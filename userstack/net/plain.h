@@ -9,7 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PLAIN_MAX 64		     /* packets that wait for fragments, each of 64 KiB at most */
+#define PLAIN_MAX 256		     /* packets that wait for fragments, */
+#define PLAIN_BYTES (4u << 20)	     /* in so much memory, */
 #define PLAIN_WAIT_NS 30000000000ULL /* and so long */
 
 struct plain;
@@ -17,9 +18,7 @@ struct plain;
 enum plain_is {
 	PLAIN_PACKET, /* *ret is one */
 	PLAIN_WHOLE,  /* of fragments, the last of which this was */
-	PLAIN_WAITS,  /* a fragment; the others are to come */
-	PLAIN_LOST,   /* one fragment is lost: this one, as it contradicts others or comes after one
-			 that did, or that of another packet, to make room for it */
+	PLAIN_NONE,   /* a fragment: the others are to come, or it was given up */
 	PLAIN_BAD,    /* malformed, or with options that nobody is to act on unasked: a route
 			 that the sender prescribes (LSRR, SSRR), and what is unknown and says of
 			 itself that whoever does not know it shall drop the packet (RFC 8200, 4.2) */
@@ -34,7 +33,11 @@ void plain_free(struct plain *p);
 enum plain_is plain_make(struct plain *p, const uint8_t *pkt, size_t len, uint64_t now,
 			 const uint8_t **ret, size_t *ret_len);
 
-/* Forget those that have waited too long; returns how many. */
-unsigned plain_expire(struct plain *p, uint64_t now);
+/* Forget those that have waited too long. */
+void plain_expire(struct plain *p, uint64_t now);
+
+/* Since it was asked last: fragments that contradict others or come after some that did, and
+ * packets given up that waited too long, or as there was no room. */
+unsigned plain_lost(struct plain *p);
 
 #endif

@@ -99,8 +99,13 @@ static void frames_give(struct frames *f, const struct dmm_frame *frame,
 	size_t headers, end, n;
 	struct frame h;
 
-	if (!frame->segment || frame_parse(frame->data, frame->len, &h) != FRAME_UDP) {
-		sink->frame(sink->ctx, frame->data, frame->len);
+	enum frame_kind kind = frame->segment ? frame_parse(frame->data, frame->len, &h)
+					      : FRAME_TCP;
+
+	if (kind != FRAME_UDP) { /* several datagrams behind IP options: malformed, for all we do */
+		bool several = kind == FRAME_ODD && h.proto == IPPROTO_UDP;
+
+		sink->frame(sink->ctx, frame->data, several ? FRAME_ETH_LEN : frame->len);
 		return;
 	}
 	headers = h.l4_off + 8;

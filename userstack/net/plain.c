@@ -2,7 +2,7 @@
 /*
  * Fragments are put together as RFC 791 and RFC 8200 (4.5) say. Of those that overlap, none is
  * taken (RFC 5722; of IPv4, too): all that comes of such a packet is dropped until its time is
- * over. An exact duplicate is no overlap.
+ * over. What is there already, byte by byte, is no overlap.
  */
 #include <netinet/in.h>
 #include <netinet/ip.h>
@@ -204,10 +204,11 @@ static void part_spoil(struct plain *p, struct part_packet *w)
 /* NULL: no memory. */
 static struct part_packet *part_get(struct plain *p, const struct key *k, uint64_t now)
 {
-	struct part_packet *w;
+	struct part_packet *w = TAILQ_FIRST(&p->waiting);
 
-	TAILQ_FOREACH(w, &p->waiting, entry)
-	if (same(&w->key, k))
+	while (w && !same(&w->key, k))
+		w = TAILQ_NEXT(w, entry);
+	if (w)
 		return w;
 	w = calloc(1, sizeof(*w));
 	if (w)

@@ -20,7 +20,7 @@ struct wire {
 };
 
 static struct plain *plain;
-static uint8_t data[65535];
+static uint8_t data[65536]; /* a little more than fits */
 static const uint8_t *got;
 static size_t got_len;
 

@@ -208,6 +208,49 @@ static void test_orphan(void)
 	peer_stop();
 }
 
+/* Nobody is left who would wait for a peer that has no room, or says so: it has as long as one that
+ * says nothing. */
+static void test_orphan_without_room(void)
+{
+	for (unsigned flying = 0; flying < 2; flying++)
+		for (unsigned answers = 0; answers < 2; answers++) {
+			peer_meet(&peer_usual);
+			if (flying)
+				peer_send(3000);
+			GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+			if (!flying)
+				peer_send(3000);
+			for (unsigned i = 0; i < 10; i++) { /* the application can wait */
+				peer_pass(20 * SECOND);
+				GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+			}
+			engine_native.close(peer.conn);
+			for (unsigned i = 0; i < 99; i++) {
+				CU_ASSERT_EQUAL_FATAL(peer.released, 0);
+				peer_pass(SECOND);
+				if (answers)
+					GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1,
+					     .no_window = true);
+			}
+			CU_ASSERT_EQUAL(peer.released, 0);
+			peer_pass(2 * SECOND);
+			CU_ASSERT_EQUAL(peer.released, 1);
+			peer_stop();
+		}
+	/* As long as it takes something, it may go on. */
+	peer_meet(&peer_usual);
+	peer_send(3000);
+	engine_native.close(peer.conn);
+	for (unsigned i = 1; i <= 20; i++) {
+		peer_pass(50 * SECOND);
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1 + 10 * i, .no_window = true);
+	}
+	CU_ASSERT_EQUAL(peer.released, 0);
+	peer_pass(101 * SECOND);
+	CU_ASSERT_EQUAL(peer.released, 1);
+	peer_stop();
+}
+
 /* A FIN out of order waits for what is before it; what is behind it is nothing. */
 static void test_early_fin(void)
 {
@@ -249,6 +292,7 @@ int main(void)
 		{"the clock in a reset", test_reset_clock},
 		{"the last words before a reset", test_last_words},
 		{"a FIN that never comes", test_orphan},
+		{"no room for the last bytes", test_orphan_without_room},
 		{"a FIN that comes early", test_early_fin},
 		CU_TEST_INFO_NULL,
 	};

@@ -21,14 +21,12 @@ static int native_tune(struct native_tune *t, const struct engine_config *c)
 		.cc = c->congestion[0] ? cc_find(c->congestion) : &cc_cubic,
 		.pacing = true,
 		.delayed_ack = 10 * MS,
-		.user_timeout = 900 * SECOND,
 		.half_open_max = 1024,
 		.time_wait_max = 65536,
 		.keepalive = c->keepalive_s * SECOND,
+		.user_timeout = c->user_timeout_ms * MS,
 		.ecn = c->ecn,
 	};
-	if (c->user_timeout_ms)
-		t->user_timeout = c->user_timeout_ms * MS;
 	return t->cc ? 0 : -EOPNOTSUPP;
 }
 

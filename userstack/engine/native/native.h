@@ -195,7 +195,7 @@ struct engine_conn {
 	uint64_t min_rtt_at;
 	uint64_t sent_at;     /* when data was sent last */
 	uint64_t received_at; /* any segment */
-	uint64_t progress_at; /* when something was acknowledged last, or sending began */
+	uint64_t progress_at; /* when something was acknowledged last, or began to wait */
 	uint64_t rto_from;    /* what the retransmission timer counts from */
 	uint64_t pace_at;     /* earliest next transmission */
 	uint64_t ts_recent_at;
@@ -256,7 +256,8 @@ struct native_tune {
 	bool ecn;   /* ask for it; it is accepted anyway */
 	bool nagle; /* the application's own kernel does that, on the carrier */
 	bool pacing;
-	uint64_t delayed_ack, keepalive, user_timeout;
+	uint64_t delayed_ack, keepalive;
+	uint64_t user_timeout;	/* 0: nobody asks for one */
 	unsigned half_open_max; /* beyond: SYN cookies */
 	unsigned time_wait_max;
 };
@@ -318,6 +319,13 @@ static inline bool conn_synchronized(const struct engine_conn *c)
 static inline uint32_t conn_payload(const struct engine_conn *c)
 {
 	return c->mss - (c->timestamps ? TCP_OPTIONS_TS : 0);
+}
+
+/* A peer that answers may take its time (RFC 9293, 3.8.6.1), unless the application has left or has
+ * said how long (RFC 5482): then only an ACK of bytes is progress. */
+static inline bool conn_patient(const struct engine_conn *c)
+{
+	return !c->closed && !c->e->tune.user_timeout;
 }
 
 /* Of IP and TCP, without options: what an MSS is told without (RFC 6691). */
@@ -515,6 +523,8 @@ void close_challenge(struct engine_conn *c);
 
 /* slow/timer.c */
 void timer_run(struct engine *e);
+/* When bytes that nobody acknowledges have waited long enough. */
+uint64_t timer_end(const struct engine_conn *c);
 
 /* udp.c */
 extern const struct engine_udp_ops native_udp;

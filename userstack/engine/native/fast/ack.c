@@ -171,9 +171,8 @@ void ack_receive(struct engine_conn *c, const struct segment *s)
 	bool window = ack_window(c, s);
 
 	c->keepalives = 0;
-	/* Nothing to acknowledge, or no room for it: a peer that says so is there (RFC 9293, 3.8.6)
-	 */
-	if (!outstanding || !c->snd_wnd)
+	/* Nothing to acknowledge, or no room for it: a peer that says so is there */
+	if (conn_patient(c) && (!outstanding || !c->snd_wnd))
 		c->progress_at = c->e->now;
 	if (!outstanding) { /* a window that opens lets bytes go */
 		if (window && seq_lt(c->snd_nxt, c->snd_end))

@@ -258,6 +258,22 @@ static bool tail_may_probe(const struct engine_conn *c)
 	       !c->lost && c->flying && c->srtt_us;
 }
 
+/* Nothing is under way. */
+static void loss_arm_window(struct engine_conn *c, uint64_t rto)
+{
+	if (!seq_lt(c->snd_nxt, c->snd_end) || c->due[DUE_PACE] != NEVER) {
+		c->probe = PROBE_NONE;
+		c->due[DUE_RETRANSMIT] = NEVER;
+		return;
+	}
+	if (c->probe != PROBE_WINDOW)
+		c->progress_at = c->e->now;
+	else if (c->due[DUE_RETRANSMIT] != NEVER)
+		return;
+	c->probe = PROBE_WINDOW;
+	conn_set_due(c, DUE_RETRANSMIT, MIN(c->e->now + rto, timer_end(c)));
+}
+
 /* Set the timer for what is under way, or what cannot go. */
 void loss_arm(struct engine_conn *c)
 {
@@ -266,15 +282,7 @@ void loss_arm(struct engine_conn *c)
 	if (c->state == TCP_CLOSED)
 		return;
 	if (TAILQ_EMPTY(&c->sent)) {
-		bool stuck = seq_lt(c->snd_nxt, c->snd_end) && c->due[DUE_PACE] == NEVER;
-
-		if (!stuck)
-			c->probe = PROBE_NONE;
-		else if (c->probe == PROBE_WINDOW && c->due[DUE_RETRANSMIT] != NEVER)
-			return;
-		else
-			c->probe = PROBE_WINDOW;
-		conn_set_due(c, DUE_RETRANSMIT, stuck ? c->e->now + rto : NEVER);
+		loss_arm_window(c, rto);
 		return;
 	}
 	due = c->rto_from + rto;
@@ -288,7 +296,7 @@ void loss_arm(struct engine_conn *c)
 			c->probe = PROBE_TAIL;
 		}
 	}
-	conn_set_due(c, DUE_RETRANSMIT, due);
+	conn_set_due(c, DUE_RETRANSMIT, MIN(due, timer_end(c)));
 }
 
 /* RFC 8985, 7.4.2: was the probe the repair of a loss? Then congestion control is to know. */

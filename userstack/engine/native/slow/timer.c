@@ -5,6 +5,7 @@
 #include "lib/base/util.h"
 #include "userstack/engine/native/native.h"
 
+#define SILENCE_TIMEOUT (900 * SECOND) /* for bytes that nobody answers: R2 of RFC 9293, 3.8.3 */
 #define ORPHAN_TIMEOUT \
 	(100 * SECOND) /* for the last bytes of a connection that the host closed \
 			*/
@@ -42,17 +43,20 @@ static void timer_window(struct engine_conn *c)
 		output_window_probe(c);
 }
 
+uint64_t timer_end(const struct engine_conn *c)
+{
+	uint64_t asked = c->e->tune.user_timeout, limit = asked ? asked : SILENCE_TIMEOUT;
+
+	return c->progress_at + (c->closed ? MIN(limit, ORPHAN_TIMEOUT) : limit);
+}
+
 static void timer_retransmit(struct engine_conn *c)
 {
-	uint64_t limit = c->e->tune.user_timeout;
-
 	if (c->state == TCP_SYN_SENT || c->state == TCP_SYN_RCVD) {
 		timer_syn(c);
 		return;
 	}
-	if (c->closed)
-		limit = MIN(limit, ORPHAN_TIMEOUT);
-	if (c->e->now - c->progress_at >= limit) {
+	if (c->e->now >= timer_end(c)) {
 		conn_fail(c, ETIMEDOUT);
 		return;
 	}

@@ -404,8 +404,8 @@ static __always_inline enum dmm_xdp_counter steer4(void *ctx, void *l3, void *en
 	key_v4(k.local, ip->daddr);
 	if (ip->frag_off & bpf_htons(IP_OFFSET))
 		return steer_rest(&p, &k, way);
-	if (k.proto == IPPROTO_ICMP)
-		return p.first ? DMM_X_PASS_FRAG : steer_icmp4(p.l4, end, way);
+	if (k.proto == IPPROTO_ICMP && !p.first)
+		return steer_icmp4(p.l4, end, way);
 	what = steer_l4(ctx, &p, &k, way);
 	return ip->ihl == 5 || p.first ? what : owned_or(what, DMM_X_PASS_OPTION);
 }
@@ -479,8 +479,8 @@ static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *en
 		if (fh->offset & bpf_htons(0xfff8))
 			return steer_rest(&p, &k, way);
 	}
-	if (next == IPPROTO_ICMPV6)
-		return p.first ? DMM_X_PASS_FRAG : steer_icmp6(p.l4, end, way);
+	if (next == IPPROTO_ICMPV6 && !p.first)
+		return steer_icmp6(p.l4, end, way);
 	k.proto = next;
 	what = steer_l4(ctx, &p, &k, way);
 	if (p.first || (ip->nexthdr == next && !is_extension(next)))

@@ -568,8 +568,14 @@ static void test_fragments(void)
 		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
 		f = piece(v6, 1, 40010, false);
 		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
-		if (v6)
+		if (v6) { /* of ICMPv6, and of the same number */
+			f = piece(v6, 1, 40010, true);
+			f.b[ETH_HLEN + 40] = IPPROTO_ICMPV6;
+			CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+			f = piece(v6, 1, 40010, false);
+			CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
 			continue;
+		}
 		sleep(3); /* there can be another by now */
 		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
 		f = piece(v6, 4, 40010, true);

@@ -275,3 +275,16 @@ void peer_data(uint32_t seq, uint32_t len)
 {
 	GIVE(.flags = TCP_ACK, .seq = seq, .ack = 1, .len = len);
 }
+
+void peer_check_stream(void)
+{
+	struct iovec v[32];
+	unsigned n = engine_native.peek(peer.conn, v, 32);
+	uint32_t at = 1;
+
+	for (unsigned i = 0; i < n; i++)
+		for (size_t j = 0; j < v[i].iov_len; j++, at++)
+			if (((uint8_t *)v[i].iov_base)[j] != (uint8_t)at)
+				CU_FAIL_FATAL("another byte than was sent");
+	CU_ASSERT_EQUAL(at, 1 + peer_unread());
+}

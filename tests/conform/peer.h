@@ -79,6 +79,7 @@ extern const struct given peer_usual, peer_with_ts;
 void peer_meet(const struct given *syn);    /* an engine, and a handshake with it */
 void peer_data(uint32_t seq, uint32_t len); /* the peer sends */
 uint32_t peer_unread(void);		    /* bytes that wait for the application */
+void peer_check_stream(void);		    /* what waits is what was sent */
 
 #define GIVE(...) peer_give(&(struct given){__VA_ARGS__})
 

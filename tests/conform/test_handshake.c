@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What a handshake leaves behind: what of the path is known after it, and what it promised. */
+/* Handshakes, and what they leave behind: what of the path is known, and what was promised. */
 #include <CUnit/CUnit.h>
+#include <errno.h>
 
 #include "tests/conform/peer.h"
 
@@ -8,6 +9,152 @@ static void call(void)
 {
 	peer_start();
 	CU_ASSERT_EQUAL_FATAL(peer_dial(NULL), 0);
+	peer_forget();
+}
+
+static void test_options(void)
+{
+	const struct segment *s;
+
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = 1000, .sack_ok = true, .scale = 3, .ts = true, .tsval = 77);
+	s = peer_take();
+	CU_ASSERT_FATAL(s != NULL);
+	CU_ASSERT_EQUAL(s->flags, TCP_SYN | TCP_ACK);
+	CU_ASSERT_EQUAL(s->mss, 1460);
+	CU_ASSERT(s->sack_ok && s->has_scale && s->has_ts);
+	CU_ASSERT_EQUAL(s->scale, TCP_WSCALE);
+	CU_ASSERT_EQUAL(s->ts_echo, 77);
+	CU_ASSERT_EQUAL(s->window, 65535); /* not scaled in a SYN */
+	peer_stop();
+	/* What was not offered is not answered, and not used. */
+	peer_start();
+	GIVE(.flags = TCP_SYN);
+	s = peer_take();
+	CU_ASSERT_FATAL(s != NULL);
+	CU_ASSERT_FALSE(s->sack_ok || s->has_scale || s->has_ts);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1);
+	peer_send(1000);
+	peer_expect(1, 536);
+	peer_stop();
+	/* A window scale beyond 14 is 14; an MSS of next to nothing is not believed. */
+	peer_start();
+	peer_join(&(struct given){.mss = 1, .scale = 200});
+	CU_ASSERT_EQUAL(peer.conn->snd_scale, 14);
+	CU_ASSERT_EQUAL(peer.conn->mss, TCP_MSS_MIN);
+	peer_stop();
+}
+
+/* Our SYN-ACK is lost: it comes again with the peer's SYN, and by itself. */
+static void test_syn_ack_lost(void)
+{
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	peer_forget();
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	CU_ASSERT_EQUAL(peer.head - peer.tail, 1);
+	peer_forget();
+	peer_pass(1100 * MS);
+	CU_ASSERT_EQUAL(peer.head - peer.tail, 1);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1);
+	CU_ASSERT_EQUAL(peer.accepted, 1);
+	peer_stop();
+}
+
+/* An ACK of something else does not establish anything. */
+static void test_wrong_ack(void)
+{
+	const struct segment *s;
+
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	peer_forget();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 2);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == TCP_RST && s->seq == 2);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 0);
+	CU_ASSERT_EQUAL(peer.accepted, 0);
+	peer_stop();
+}
+
+/* Both call each other: RFC 9293, figure 7. */
+static void test_simultaneous_open(void)
+{
+	const struct segment *s;
+
+	call();
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == (TCP_SYN | TCP_ACK) && s->seq == 0 && s->ack == 1);
+	GIVE(.flags = TCP_SYN | TCP_ACK, .seq = 0, .ack = 2, .mss = MSS);
+	CU_ASSERT(!peer.connected);
+	peer_forget();
+	GIVE(.flags = TCP_SYN | TCP_ACK, .seq = 0, .ack = 1, .mss = MSS);
+	CU_ASSERT(peer.connected);
+	peer_data(1, 100);
+	CU_ASSERT_EQUAL(peer_unread(), 100);
+	peer_stop();
+}
+
+static void test_syn_sent(void)
+{
+	const struct segment *s;
+
+	call();
+	GIVE(.flags = TCP_SYN | TCP_ACK, .ack = 7); /* of an old connection: RFC 9293, figure 9 */
+	s = peer_take();
+	CU_ASSERT(s && s->flags == TCP_RST && s->seq == 7);
+	GIVE(.flags = TCP_RST, .seq = 0); /* without an ACK anybody can send it */
+	GIVE(.flags = TCP_RST | TCP_ACK, .seq = 0, .ack = 9);
+	CU_ASSERT_FALSE(peer.failed);
+	GIVE(.flags = TCP_RST | TCP_ACK, .seq = 0, .ack = 1);
+	CU_ASSERT(peer.failed && peer.error == ECONNREFUSED);
+	engine_native.abort(peer.conn);
+	peer_stop();
+}
+
+/* RFC 4987: beyond so many half-open ones nothing is kept, and yet every option works. */
+static void test_cookies(void)
+{
+	const struct segment *s;
+	struct segment syn_ack;
+	uint32_t iss;
+
+	peer_start();
+	peer.e->tune.half_open_max = 10;
+	for (unsigned i = 0; i < 1000; i++) {
+		peer.port = (uint16_t)(6000 + i);
+		GIVE(.flags = TCP_SYN, .mss = MSS);
+	}
+	CU_ASSERT_EQUAL(peer.e->conns.used, 10);
+	peer_forget();
+	peer.port = 5000;
+	GIVE(.flags = TCP_SYN, .mss = 1400, .sack_ok = true, .scale = 9, .ts = true, .tsval = 5);
+	s = peer_take();
+	CU_ASSERT_FATAL(s != NULL);
+	syn_ack = *s;
+	iss = peer.iss;
+	CU_ASSERT_EQUAL(peer.e->conns.used, 10);
+	peer_pass(3 * SECOND);
+	peer_forget();
+	peer.iss = iss + 1; /* a guess */
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .ts = true, .tsval = 6, .tsecr = syn_ack.ts);
+	s = peer_take();
+	CU_ASSERT(s && s->flags & TCP_RST);
+	CU_ASSERT_EQUAL(peer.accepted, 0);
+	peer.iss = iss;
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .ts = true, .tsval = 6, .tsecr = syn_ack.ts,
+	     .len = 50);
+	CU_ASSERT_EQUAL_FATAL(peer.accepted, 1);
+	CU_ASSERT_EQUAL(peer_unread(), 50);
+	CU_ASSERT(peer.conn->sack && peer.conn->timestamps);
+	CU_ASSERT_EQUAL(peer.conn->snd_scale, 9);
+	CU_ASSERT_EQUAL(peer.conn->mss, 1360);
+	peer_forget();
+	peer_send(3000);
+	peer_expect(1, 1360 - 12);
+	CU_ASSERT(seq_lt(syn_ack.ts, conn_ts(peer.conn)));
+	peer_stop();
 }
 
 /* Ten segments, or as many, and the first one again after so long and not before. */
@@ -69,7 +216,6 @@ static void test_syn_echoed(void)
 	uint32_t ts;
 
 	call();
-	peer_forget();
 	peer_pass(1010 * MS);
 	s = peer_take();
 	CU_ASSERT_FATAL(s && s->flags == TCP_SYN);
@@ -99,34 +245,19 @@ static void test_window_of_syn(void)
 	peer_stop();
 }
 
-/* RFC 3168, 6.1.1: a peer that asks again without ECN had better not get packets that are to be
- * marked. */
-static void test_ecn_taken_back(void)
-{
-	const struct segment *s;
-
-	peer_start();
-	GIVE(.flags = TCP_SYN | TCP_ECE | TCP_CWR, .mss = MSS);
-	s = peer_take();
-	CU_ASSERT(s && s->flags == (TCP_SYN | TCP_ACK | TCP_ECE));
-	GIVE(.flags = TCP_SYN, .mss = MSS);
-	s = peer_take();
-	CU_ASSERT(s && s->flags == (TCP_SYN | TCP_ACK));
-	peer_ack(1);
-	peer_send(100);
-	s = peer_take();
-	CU_ASSERT(s && s->len == 100 && !s->ecn);
-	peer_stop();
-}
-
 int main(void)
 {
 	CU_TestInfo tests[] = {
+		{"options", test_options},
+		{"a lost SYN-ACK", test_syn_ack_lost},
+		{"an ACK of something else", test_wrong_ack},
+		{"simultaneous open", test_simultaneous_open},
+		{"answers to a SYN", test_syn_sent},
+		{"SYN cookies", test_cookies},
 		{"a SYN sent again", test_syn_again},
 		{"a SYN lost twice", test_syn_lost},
 		{"a SYN that is echoed", test_syn_echoed},
 		{"the window of a SYN", test_window_of_syn},
-		{"a SYN that no longer asks for ECN", test_ecn_taken_back},
 		CU_TEST_INFO_NULL,
 	};
 

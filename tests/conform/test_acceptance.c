@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Which segments are taken, and what of them: RFC 9293, 5961, 7323. */
+#include <CUnit/CUnit.h>
+#include <errno.h>
+
+#include "lib/base/util.h"
+#include "tests/conform/peer.h"
+
+/* Nothing but one ACK comes of it, and the connection lives. */
+static void challenged(void)
+{
+	const struct segment *s = peer_expect_ack(1);
+
+	CU_ASSERT_EQUAL(s->seq, peer.conn->snd_nxt - peer.iss);
+	peer_quiet();
+	CU_ASSERT_FALSE(peer.failed);
+	CU_ASSERT_EQUAL(peer_unread(), 0);
+	peer_pass(SECOND); /* the next challenge is allowed */
+	peer_forget();
+}
+
+static void test_challenges(void)
+{
+	peer_meet(&peer_usual);
+	GIVE(.flags = TCP_RST, .seq = 2);
+	challenged();
+	GIVE(.flags = TCP_RST | TCP_ACK, .seq = 60000, .ack = 1);
+	challenged();
+	GIVE(.flags = TCP_SYN, .seq = 1);
+	challenged();
+	GIVE(.flags = TCP_SYN, .seq = 30000);
+	challenged();
+	for (unsigned i = 0; i < 100; i++) /* outside of the window, too: RFC 5961, 4.2 */
+		GIVE(.flags = TCP_SYN, .seq = (uint32_t)-1000 + i);
+	CU_ASSERT_EQUAL(peer_expect_ack(1)->sacks, 0);
+	peer_quiet();
+	peer_pass(SECOND);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 2, .len = 10); /* of what was never sent */
+	challenged();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = (uint32_t)-10000000, .len = 10); /* long ago */
+	challenged();
+	/* Nor do they come without end. */
+	for (unsigned i = 0; i < 1000; i++)
+		GIVE(.flags = TCP_RST, .seq = 2 + i);
+	CU_ASSERT_EQUAL(peer.head - peer.tail, 1);
+	peer_forget();
+	GIVE(.flags = TCP_RST, .seq = 200000); /* outside: silence */
+	peer_quiet();
+	GIVE(.flags = TCP_RST, .seq = 1);
+	CU_ASSERT(peer.failed && peer.error == ECONNRESET);
+	engine_native.abort(peer.conn);
+	peer_stop();
+}
+
+/* RFC 9293, 3.10.7.2: neither a SYN nor an ACK nor a reset. Nor does a SYN end what it begins. */
+static void test_listen_odd(void)
+{
+	static const uint8_t odd[] = {0,
+				      TCP_PSH,
+				      TCP_FIN,
+				      TCP_FIN | TCP_PSH | TCP_URG,
+				      TCP_SYN | TCP_FIN,
+				      TCP_SYN | TCP_RST,
+				      TCP_RST};
+
+	peer_start();
+	for (unsigned i = 0; i < ARRAY_SIZE(odd); i++) {
+		GIVE(.flags = odd[i], .len = 1);
+		peer_quiet();
+	}
+	GIVE(.flags = TCP_ACK | TCP_PSH, .ack = 1);
+	CU_ASSERT_EQUAL(peer_take()->flags, TCP_RST);
+	CU_ASSERT_EQUAL(peer.e->table.used, 0);
+	peer_stop();
+}
+
+static void test_paws(void)
+{
+	const struct segment *s;
+
+	peer_meet(&peer_with_ts);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 10, .ts = true, .tsval = 2000);
+	CU_ASSERT_EQUAL(peer_unread(), 10);
+	peer_pass(SECOND);
+	peer_forget();
+	GIVE(.flags = TCP_ACK, .seq = 11, .ack = 1, .len = 10, .ts = true, .tsval = 1999);
+	CU_ASSERT_EQUAL(peer_unread(), 10);
+	CU_ASSERT_EQUAL(peer_expect_ack(11)->sacks, 0); /* it was not taken */
+	peer_pass(SECOND);
+	GIVE(.flags = TCP_ACK, .seq = 6, .ack = 1, .len = 10, .ts = true, .tsval = 1999);
+	s = peer_expect_ack(11);
+	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 6 && s->sack[0].to == 11);
+	GIVE(.flags = TCP_ACK, .seq = 11, .ack = 1, .len = 10, .ts = true, .tsval = 2000);
+	CU_ASSERT_EQUAL(peer_unread(), 20);
+	/* After 24 days of silence the clock says nothing (5.5). */
+	peer_pass(25ull * 24 * 3600 * SECOND);
+	GIVE(.flags = TCP_ACK, .seq = 21, .ack = 1, .len = 10, .ts = true, .tsval = 1);
+	CU_ASSERT_EQUAL(peer_unread(), 30);
+	peer_stop();
+}
+
+/* The timestamp that is echoed is that of the segment that an ACK waits for (RFC 7323, 4.3). */
+static void test_ts_echo(void)
+{
+	peer_meet(&peer_with_ts);
+	peer.conn->quick = 0;
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .len = MSS, .ts = true, .tsval = 2000);
+	GIVE(.flags = TCP_ACK, .seq = 1 + MSS, .ack = 1, .len = MSS, .ts = true, .tsval = 2010);
+	CU_ASSERT_EQUAL(peer_expect_ack(1 + 2 * MSS)->ts_echo, 2000);
+	GIVE(.flags = TCP_ACK, .seq = 1 + 3 * MSS, .ack = 1, .len = MSS, .ts = true, .tsval = 2020);
+	CU_ASSERT_EQUAL(peer_expect_ack(1 + 2 * MSS)->ts_echo, 2000);
+	GIVE(.flags = TCP_ACK, .seq = 1 + 2 * MSS, .ack = 1, .len = MSS, .ts = true, .tsval = 2030);
+	CU_ASSERT_EQUAL(peer_expect_ack(1 + 4 * MSS)->ts_echo, 2030);
+	peer_stop();
+}
+
+/* What overlaps is cut, what is beyond the window too. */
+static void test_trim(void)
+{
+	peer_meet(&peer_usual);
+	peer_data(1, 100);
+	peer_forget();
+	peer_data(51, 100);
+	CU_ASSERT_EQUAL(peer_unread(), 150);
+	peer_data(1, 65000);
+	CU_ASSERT_EQUAL(peer_unread(), 65000);
+	peer_forget();
+	peer_data(60001, 6000);
+	CU_ASSERT_EQUAL(peer.conn->rcv_nxt, peer.conn->rcv_adv);
+	CU_ASSERT(peer_unread() >= 65535 && peer_unread() < 66000);
+	CU_ASSERT_EQUAL(peer_expect_ack(1 + peer_unread())->window, 0);
+	peer_check_stream();
+	peer_stop();
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{"challenge ACKs", test_challenges},
+		{"odd flags to a listener", test_listen_odd},
+		{"old timestamps", test_paws},
+		{"the timestamp that is echoed", test_ts_echo},
+		{"overlaps", test_trim},
+		CU_TEST_INFO_NULL,
+	};
+
+	return unit_run("acceptance", tests);
+}

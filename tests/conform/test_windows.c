@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+/* When there is something to send: the windows of both sides, Nagle, pauses, keepalive. */
+#include <CUnit/CUnit.h>
+#include <errno.h>
+
+#include "tests/conform/peer.h"
+
+static void test_zero_window(void)
+{
+	peer_meet(&peer_usual);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+	peer_send(3000);
+	peer_quiet();
+	peer_pass(215 * MS);
+	CU_ASSERT_EQUAL(peer_expect_ack(1)->seq, 0); /* an old number, which is to be answered */
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+	peer_pass(400 * MS);
+	peer_quiet();
+	peer_pass(40 * MS); /* twice as long */
+	peer_expect_ack(1);
+	/* Answered, it goes on for ever. */
+	for (unsigned i = 0; i < 200; i++) {
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+		peer_pass(60 * SECOND);
+	}
+	CU_ASSERT_FALSE(peer.failed);
+	peer_forget();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .window = 100);
+	peer_expect(1, MSS);
+	peer_expect(1 + MSS, MSS);
+	peer_expect(1 + 2 * MSS, 80);
+	peer_stop();
+	/* Not answered, it ends. */
+	peer_meet(&peer_usual);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+	peer_send(3000);
+	peer_pass(1000 * SECOND);
+	CU_ASSERT(peer.failed && peer.error == ETIMEDOUT);
+	engine_native.abort(peer.conn);
+	peer_stop();
+}
+
+/* A window that is taken back, over bytes that are under way: they come again when there is room,
+ * and until then that is no reason to end (RFC 9293, 3.8.6, SHLD-16 and 17). */
+static void test_shrunk_window(void)
+{
+	peer_meet(&peer_usual);
+	peer_send(3000);
+	peer_forget();
+	for (unsigned i = 0; i < 200; i++) {
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+		peer_pass(10 * SECOND);
+		CU_ASSERT_FATAL(!peer.failed);
+	}
+	CU_ASSERT(peer_take() != NULL); /* it asks */
+	peer_forget();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .window = 100);
+	peer_pass(60 * SECOND);
+	peer_expect(1, MSS);
+	peer_forget();
+	peer_ack(3001);
+	CU_ASSERT_EQUAL(peer.conn->snd_una, peer.conn->snd_nxt);
+	/* A peer that does not answer is gone. */
+	peer_send(3000);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 3001, .no_window = true);
+	peer_pass(1000 * SECOND);
+	CU_ASSERT(peer.failed && peer.error == ETIMEDOUT);
+	engine_native.abort(peer.conn);
+	peer_stop();
+}
+
+/* A window that the application closed opens by enough to be worth it, and is never taken back. */
+static void test_receive_window(void)
+{
+	const struct segment *s;
+	uint32_t edge = 1 + 65535;
+
+	peer_meet(&peer_usual);
+	for (uint32_t at = 1; at < 60000; at += 1000)
+		peer_data(at, 1000);
+	while ((s = peer_take())) {
+		uint32_t now = s->ack + ((uint32_t)s->window << TCP_WSCALE);
+
+		CU_ASSERT(seq_le(edge, now + (1 << TCP_WSCALE)));
+		edge = now;
+	}
+	peer_data(60001, peer.conn->rcv_adv - peer.conn->rcv_nxt);
+	edge = 1 + peer_unread();
+	peer_forget();
+	peer_data(edge, 1); /* a probe: refused, answered */
+	CU_ASSERT_EQUAL(peer_expect_ack(edge)->window, 0);
+	CU_ASSERT_EQUAL(1 + peer_unread(), edge);
+	engine_native.consume(peer.conn, 100);
+	peer_pass(MS);
+	peer_quiet(); /* silly */
+	engine_native.consume(peer.conn, 30000);
+	peer_pass(MS);
+	s = peer_expect_ack(edge);
+	CU_ASSERT((uint32_t)s->window << TCP_WSCALE >= 29900);
+	peer_stop();
+}
+
+/* RFC 896, when it is asked for. */
+static void test_nagle(void)
+{
+	peer_meet(&peer_usual);
+	peer_send(10);
+	peer_send(10);
+	peer_expect(1, 10);
+	peer_expect(11, 10);
+	peer_stop();
+	peer_meet(&peer_usual);
+	peer.e->tune.nagle = true;
+	peer_send(10);
+	peer_expect(1, 10);
+	peer_send(10);
+	peer_send(10);
+	peer_quiet();
+	peer_send(2 * MSS);
+	peer_expect(11, MSS);
+	peer_expect(11 + MSS, MSS);
+	peer_quiet();
+	peer_ack(11 + 2 * MSS);
+	peer_expect(11 + 2 * MSS, 20);
+	peer_stop();
+}
+
+/* RFC 5681, 4.1: after a pause the window is that of the beginning. */
+static void test_idle_restart(void)
+{
+	peer_meet(&peer_usual);
+	peer_send(30 * MSS);
+	peer_pass(10 * MS);
+	peer_ack(1 + 10 * MSS);
+	peer_pass(10 * MS);
+	peer_ack(1 + 30 * MSS);
+	CU_ASSERT(peer.conn->cwnd > 20 * MSS);
+	peer_pass(10 * SECOND);
+	peer_forget();
+	peer_send(30 * MSS);
+	CU_ASSERT_EQUAL(peer.head - peer.tail, 10);
+	peer_stop();
+}
+
+static void test_keepalive(void)
+{
+	peer_start();
+	peer.e->tune.keepalive = 100 * SECOND;
+	peer_join(&peer_usual);
+	peer_pass(99 * SECOND);
+	peer_quiet();
+	peer_pass(2 * SECOND);
+	CU_ASSERT_EQUAL(peer_expect_ack(1)->seq, 0);
+	peer_ack(1);
+	peer_pass(99 * SECOND);
+	peer_quiet();
+	peer_pass(1000 * SECOND); /* nobody answers */
+	CU_ASSERT(peer.failed && peer.error == ETIMEDOUT);
+	engine_native.abort(peer.conn);
+	peer_stop();
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{"a closed window", test_zero_window},
+		{"a window taken back", test_shrunk_window},
+		{"our window", test_receive_window},
+		{"Nagle", test_nagle},
+		{"after a pause", test_idle_restart},
+		{"keepalive", test_keepalive},
+		CU_TEST_INFO_NULL,
+	};
+
+	return unit_run("windows", tests);
+}

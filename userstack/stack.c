@@ -17,6 +17,7 @@
 #define EVENTS 128
 #define RX_BUDGET 64
 #define TICK_NS 1000000000ULL
+#define LOOK_NS 2000 /* descriptors, while the port is searched: a system call */
 #define RINGS_NS 10000000000ULL
 #define BEAT_NS (DMM_HEARTBEAT_NS / 2)
 #define COMPLAIN_NS 10000000000ULL
@@ -349,16 +350,21 @@ void stack_run(struct stack *s)
 {
 	struct epoll_event ev[EVENTS];
 	bool more = true;
+	uint64_t looked = 0;
 	int n, timeout;
 
 	while (!s->stopping) {
 		timeout = timeout_ms(s, more);
-		n = stack_wait(s, ev, timeout);
+		n = 0;
+		if (timeout || s->now - looked >= LOOK_NS) {
+			n = stack_wait(s, ev, timeout);
+			looked = s->now;
+			if (timeout)
+				STACK_COUNT(s, WAKEUPS, 1);
+			else if (n <= 0 && s->c.poll == DMM_POLL_ADAPTIVE)
+				sched_yield(); /* what it waits for may want this CPU */
+		}
 		s->now = now_ns();
-		if (timeout)
-			STACK_COUNT(s, WAKEUPS, 1);
-		else if (n <= 0 && s->c.poll == DMM_POLL_ADAPTIVE)
-			sched_yield(); /* what it waits for may want this CPU */
 		for (int i = 0; i < n; i++) {
 			struct watch *w = ev[i].data.ptr;
 

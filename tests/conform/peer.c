@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CUnit/CUnit.h>
-#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/base/addr.h"
@@ -9,6 +10,7 @@
 #include "userstack/net/frame.h"
 
 struct peer peer;
+bool peer_v6;
 const struct engine_options peer_no_options;
 
 static void host_output(void *ctx, const struct iovec *iov, unsigned n)
@@ -25,7 +27,8 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	CU_ASSERT(frame_summed(pkt, &f));
 	CU_ASSERT_FATAL(peer.head - peer.tail < ARRAY_SIZE(peer.sent));
 	CU_ASSERT_FATAL(segment_parse(pkt + f.l4_off, f.l4_len, s));
-	s->ecn = pkt[1] & 3;
+	s->ecn = f.v6 ? pkt[1] >> 4 & 3 : pkt[1] & 3;
+	CU_ASSERT_EQUAL(f.v6, peer_v6);
 	if ((s->flags & TCP_SYN) && !(s->flags & TCP_RST))
 		peer.iss = s->seq;
 	s->seq -= peer.iss;
@@ -72,10 +75,58 @@ static void host_released(void *ctx, void *user)
 	peer.released++;
 }
 
+static struct dmm_addr peer_address(void)
+{
+	struct dmm_addr a = {.port = peer.port};
+
+	addr_parse_ip(peer_v6 ? "fd00::9" : "10.0.0.9", a.ip);
+	a.ip[15] += peer.remote;
+	return a;
+}
+
+static struct dmm_addr our_address(void)
+{
+	struct dmm_addr a = {.port = 80};
+
+	addr_parse_ip(peer_v6 ? "fd00::2" : "10.0.0.2", a.ip);
+	return a;
+}
+
+static int over_v4(void)
+{
+	peer_v6 = false;
+	return 0;
+}
+
+static int over_v6(void)
+{
+	peer_v6 = true;
+	return 0;
+}
+
+int peer_run(const char *name, CU_TestInfo *tests)
+{
+	char names[2][80];
+	CU_SuiteInfo suites[] = {
+		{.pName = names[0], .pTests = tests, .pInitFunc = over_v4},
+		{.pName = names[1], .pTests = tests, .pInitFunc = over_v6},
+		CU_SUITE_INFO_NULL,
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		snprintf(names[i], sizeof(names[i]), "%s over IPv%u", name, i ? 6 : 4);
+	return unit_run_suites(suites);
+}
+
+uint32_t peer_mtu(uint32_t mss)
+{
+	return mss + (peer_v6 ? 60 : 40);
+}
+
 void peer_start(void)
 {
-	struct engine_config c = {.mtu = 1500, .secret = "0123456789abcde"};
-	struct dmm_addr a = {.port = 80};
+	struct engine_config c = {.mtu = peer_mtu(MSS), .secret = "0123456789abcde"};
+	struct dmm_addr a = our_address();
 
 	memset(&peer, 0, sizeof(peer));
 	peer.now = peer.next = 1000 * SECOND;
@@ -92,7 +143,6 @@ void peer_start(void)
 	c.now = peer.now;
 	CU_ASSERT_EQUAL_FATAL(engine_native.start(&peer.e, &c), 0);
 	peer.e->tune.pacing = false; /* or every time would depend on it */
-	addr_parse_ip("10.0.0.2", a.ip);
 	CU_ASSERT_EQUAL_FATAL(engine_native.addr_add(peer.e, a.ip), 0);
 	CU_ASSERT_EQUAL_FATAL(engine_native.listen(peer.e, &a, &peer, &peer.listener), 0);
 }
@@ -136,26 +186,40 @@ static size_t put_options(uint8_t *p, const struct given *g)
 	return n;
 }
 
+/* The header of len bytes; whoever gives packets to an engine has looked at its checksum. */
+static void put_ip(uint8_t *p, uint8_t ecn, size_t len)
+{
+	struct dmm_addr src = peer_address(), dst = our_address();
+
+	if (peer_v6) {
+		put32(p, 6u << 28 | (uint32_t)ecn << 20);
+		put32(p + 4, (uint32_t)len << 16 | IPPROTO_TCP << 8 | 64);
+		memcpy(p + 8, src.ip, 16);
+		memcpy(p + 24, dst.ip, 16);
+		return;
+	}
+	put32(p, 0x45000000u | (uint32_t)ecn << 16 | (uint32_t)(20 + len));
+	put32(p + 4, 0);
+	put32(p + 8, 64u << 24 | IPPROTO_TCP << 16);
+	memcpy(p + 12, src.ip + 12, 4);
+	memcpy(p + 16, dst.ip + 12, 4);
+}
+
 void peer_give(const struct given *g)
 {
-	uint8_t pkt[40 + 40 + 65536] = {0x45, [8] = 64, [9] = 6}, *tcp = pkt + 20;
-	uint32_t src = inet_addr("10.0.0.9"), dst = inet_addr("10.0.0.2");
+	uint8_t pkt[40 + 60 + 65536], *tcp = pkt + (peer_v6 ? 40 : 20);
 	uint32_t window = g->window ? g->window : g->no_window ? 0 : peer.window;
-	size_t options = put_options(tcp + 20, g), len = 40 + options + g->len;
+	size_t options = put_options(tcp + 20, g), len = 20 + options + g->len;
 
-	src += htonl(peer.remote);
-	pkt[1] = g->ce ? IP_CE : 0;
-	pkt[2] = (uint8_t)(len >> 8);
-	pkt[3] = (uint8_t)len;
-	memcpy(pkt + 12, &src, 4);
-	memcpy(pkt + 16, &dst, 4);
+	put_ip(pkt, g->ce ? IP_CE : 0, len);
 	put32(tcp, (uint32_t)peer.port << 16 | 80);
 	put32(tcp + 4, g->seq + peer.isn);
 	put32(tcp + 8, g->flags & TCP_ACK ? g->ack + peer.iss : 0);
 	put32(tcp + 12, (uint32_t)((20 + options) / 4) << 28 | (uint32_t)g->flags << 16 | window);
+	put32(tcp + 16, 0);
 	for (uint32_t i = 0; i < g->len; i++)
 		tcp[20 + options + i] = (uint8_t)(g->seq + i);
-	engine_native.input(peer.e, pkt, len, peer.now);
+	engine_native.input(peer.e, pkt, (size_t)(tcp - pkt) + len, peer.now);
 	if (!g->batch)
 		engine_native.poll(peer.e, peer.now, &peer.next);
 }
@@ -191,11 +255,9 @@ void peer_forget(void)
 
 int peer_dial(const char *congestion)
 {
-	struct dmm_addr remote = {.port = peer.port}, local = {.port = 80};
+	struct dmm_addr remote = peer_address(), local = our_address();
 	struct engine_options options = {.congestion = congestion};
 
-	addr_parse_ip("10.0.0.9", remote.ip);
-	addr_parse_ip("10.0.0.2", local.ip);
 	return engine_native.connect(peer.e, &remote, &local, &options, &peer, peer.now,
 				     &peer.conn);
 }

@@ -51,7 +51,13 @@ struct peer {
 };
 
 extern struct peer peer;
+extern bool peer_v6; /* the address family of both */
 
+/* Run one suite over IPv4 and over IPv6; the exit status of the program. */
+int peer_run(const char *name, CU_TestInfo *tests);
+/* Of IP packets, whose segments have so much payload at most. */
+uint32_t peer_mtu(uint32_t mss);
+/* The link takes segments of MSS bytes by either family. */
 void peer_start(void);
 void peer_stop(void);
 void peer_give(const struct given *g);

@@ -144,5 +144,5 @@ int main(void)
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("acceptance", tests);
+	return peer_run("acceptance", tests);
 }

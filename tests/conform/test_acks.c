@@ -139,5 +139,5 @@ int main(void)
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("acks", tests);
+	return peer_run("acks", tests);
 }

@@ -121,5 +121,5 @@ int main(void)
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("asked", tests);
+	return peer_run("asked", tests);
 }

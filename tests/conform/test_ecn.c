@@ -159,5 +159,5 @@ int main(void)
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("ecn", tests);
+	return peer_run("ecn", tests);
 }

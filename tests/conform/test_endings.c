@@ -297,5 +297,5 @@ int main(void)
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("endings", tests);
+	return peer_run("endings", tests);
 }

@@ -100,5 +100,5 @@ int main(void)
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("host", tests);
+	return peer_run("host", tests);
 }

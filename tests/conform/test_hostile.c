@@ -269,5 +269,5 @@ int main(void)
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("hostile", tests);
+	return peer_run("hostile", tests);
 }

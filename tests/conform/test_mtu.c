@@ -107,22 +107,26 @@ static void test_raise(void)
 	end(7000000);
 }
 
+#define SMALL 1240u /* payload where the path takes less than the link, and IPv6 passes */
+
 static void test_too_big(void)
 {
+	uint32_t small = peer_mtu(SMALL);
+
 	peer_meet(&peer_usual);
 	peer_send(3 * MSS);
 	peer_forget();
-	engine_native.too_big(peer.conn, peer.iss - 5, 1000); /* not in flight: RFC 5927 */
-	engine_native.too_big(peer.conn, peer.conn->snd_nxt, 1000);
+	engine_native.too_big(peer.conn, peer.iss - 5, small); /* not in flight: RFC 5927 */
+	engine_native.too_big(peer.conn, peer.conn->snd_nxt, small);
 	peer_pass(MS);
 	peer_quiet();
 	CU_ASSERT_EQUAL(peer.conn->mss, MSS);
-	engine_native.too_big(peer.conn, peer.iss + 1, 1000);
+	engine_native.too_big(peer.conn, peer.iss + 1, small);
 	peer_pass(MS);
 	for (uint32_t at = 1; at < 1 + 3 * MSS;) {
 		const struct segment *s = peer_take();
 
-		CU_ASSERT_FATAL(s && s->seq == at && s->len <= 960);
+		CU_ASSERT_FATAL(s && s->seq == at && s->len <= SMALL);
 		at += s->len;
 	}
 	peer_quiet();
@@ -132,8 +136,8 @@ static void test_too_big(void)
 	peer_stop();
 	/* A segment that is smaller than what is said to be the limit cannot have been too big. */
 	peer_meet(&peer_usual);
-	peer_send(900);
-	engine_native.too_big(peer.conn, peer.iss + 1, 1000);
+	peer_send(SMALL - 60);
+	engine_native.too_big(peer.conn, peer.iss + 1, small);
 	CU_ASSERT_EQUAL(peer.conn->mss, MSS);
 	peer_stop();
 }
@@ -143,24 +147,24 @@ static void test_probe(void)
 {
 	peer_meet(&peer_usual);
 	peer_send(MSS);
-	engine_native.too_big(peer.conn, peer.iss + 1, 1000);
+	engine_native.too_big(peer.conn, peer.iss + 1, peer_mtu(SMALL));
 	peer_pass(10 * MS);
 	peer_ack(1 + MSS);
 	peer_forget();
 	peer.conn->mtu_raise_at = peer.now;
 	peer_send(9000);
 	peer_expect(1 + MSS, MSS);
-	for (uint32_t at = 1 + 2 * MSS; at < 1 + MSS + 9000; at += 960)
-		peer_expect(at, MIN(1 + MSS + 9000 - at, 960));
+	for (uint32_t at = 1 + 2 * MSS; at < 1 + MSS + 9000; at += SMALL)
+		peer_expect(at, MIN(1 + MSS + 9000 - at, SMALL));
 	peer_quiet();
 	peer_pass(10 * MS);
 	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1 + MSS, .sacks = 1,
-	     .sack = {{1 + 2 * MSS, 1 + 2 * MSS + 5 * 960}});
-	peer_expect(1 + MSS, 960);
-	peer_expect(1 + MSS + 960, 500);
+	     .sack = {{1 + 2 * MSS, 1 + 2 * MSS + 5 * SMALL}});
+	peer_expect(1 + MSS, SMALL);
+	peer_expect(1 + MSS + SMALL, MSS - SMALL);
 	peer_quiet();
 	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
-	CU_ASSERT_EQUAL(peer.conn->mtu, 1000);
+	CU_ASSERT_EQUAL(peer.conn->mtu, peer_mtu(SMALL));
 	peer_pass(10 * MS);
 	peer_ack(1 + MSS + 9000);
 	peer_send(9000); /* any packet may be lost: once more */
@@ -168,18 +172,22 @@ static void test_probe(void)
 	peer_forget();
 	peer_pass(10 * MS);
 	peer_ack(1 + MSS + 18000);
-	CU_ASSERT_EQUAL(peer.conn->mtu, 1500);
+	CU_ASSERT_EQUAL(peer.conn->mtu, peer_mtu(MSS));
 	peer_stop();
 }
 
 int main(void)
 {
-	CU_TestInfo tests[] = {
+	CU_TestInfo links[] = {
 		{"told by ICMP", test_told}, {"a black hole", test_black_hole},
 		{"an outage", test_outage},  {"larger packets after ten minutes", test_raise},
-		{"too big", test_too_big},   {"a larger one", test_probe},
+		CU_TEST_INFO_NULL,
+	};
+	CU_TestInfo segments[] = {
+		{"too big", test_too_big},
+		{"a larger one", test_probe},
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("mtu", tests);
+	return unit_run("links", links) | peer_run("segments", segments);
 }

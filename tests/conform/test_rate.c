@@ -244,5 +244,5 @@ int main(void)
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("rate", tests);
+	return peer_run("rate", tests);
 }

@@ -524,5 +524,5 @@ int main(void)
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("recovery", tests);
+	return peer_run("recovery", tests);
 }

@@ -172,5 +172,5 @@ int main(void)
 		CU_TEST_INFO_NULL,
 	};
 
-	return unit_run("windows", tests);
+	return peer_run("windows", tests);
 }

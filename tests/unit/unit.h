@@ -7,10 +7,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-/* Run one suite; the exit status of the program. */
-static inline int unit_run(const char *name, CU_TestInfo *tests)
+/* Run suites; the exit status of the program. */
+static inline int unit_run_suites(CU_SuiteInfo *suites)
 {
-	CU_SuiteInfo suites[] = {{.pName = name, .pTests = tests}, CU_SUITE_INFO_NULL};
 	unsigned failed;
 
 	if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS)
@@ -20,6 +19,14 @@ static inline int unit_run(const char *name, CU_TestInfo *tests)
 	failed = CU_get_number_of_failures();
 	CU_cleanup_registry();
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* The same of a single one. */
+static inline int unit_run(const char *name, CU_TestInfo *tests)
+{
+	CU_SuiteInfo suites[] = {{.pName = name, .pTests = tests}, CU_SUITE_INFO_NULL};
+
+	return unit_run_suites(suites);
 }
 
 /* A small generator that gives the same sequence everywhere. */

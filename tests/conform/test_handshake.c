@@ -245,6 +245,19 @@ static void test_window_of_syn(void)
 	peer_stop();
 }
 
+/* RFC 9293, MUST-15: what a SYN without the option says of the MSS, remembered by a cookie too. */
+static void test_no_mss(void)
+{
+	for (unsigned cookie = 0; cookie < 2; cookie++) {
+		peer_start();
+		peer.e->tune.half_open_max = cookie ? 0 : 10;
+		peer_join(&(struct given){.sack_ok = true});
+		peer_send(2000);
+		peer_expect(1, peer_v6 ? 1220 : 536);
+		peer_stop();
+	}
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -258,6 +271,7 @@ int main(void)
 		{"a SYN lost twice", test_syn_lost},
 		{"a SYN that is echoed", test_syn_echoed},
 		{"the window of a SYN", test_window_of_syn},
+		{"a SYN without an MSS", test_no_mss},
 		CU_TEST_INFO_NULL,
 	};
 

@@ -493,6 +493,8 @@ int open_connect(struct engine *e, const struct conn_key *key, const struct cc_o
 /* A segment for a listener. before: the connection that it ended, or NULL. */
 void open_listen(struct engine_listener *l, const struct conn_key *key, struct segment *s,
 		 const struct engine_conn *before);
+/* The MSS that a SYN says, or means by saying none. */
+uint32_t open_peer_mss(const struct conn_key *key, const struct segment *s);
 void open_syn_sent(struct engine_conn *c, const struct segment *s);
 void open_send_syn(struct engine_conn *c);
 void open_send_syn_again(struct engine_conn *c);

@@ -52,9 +52,10 @@ static uint32_t cookie_ts(const struct engine *e, const struct conn_key *key,
 void cookie_answer(struct engine *e, const struct conn_key *key, const struct segment *s)
 {
 	struct packet k = {.key = key, .flags = TCP_SYN | TCP_ACK, .ack = s->seq + 1};
+	uint32_t mss = open_peer_mss(key, s);
 	unsigned i = 7;
 
-	while (i && cookie_mss[i] > (s->mss ? s->mss : TCP_MSS_DEFAULT))
+	while (i && cookie_mss[i] > mss)
 		i--;
 	k.seq = cookie_make(e, key, s->seq, cookie_minute(e), i);
 	k.window = 65535;

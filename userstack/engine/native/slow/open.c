@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/base/addr.h"
 #include "lib/base/util.h"
 #include "userstack/engine/isn.h"
 #include "userstack/engine/native/native.h"
@@ -38,14 +39,20 @@ void open_send_syn(struct engine_conn *c)
 	packet_send(c->e, &k);
 }
 
+uint32_t open_peer_mss(const struct conn_key *key, const struct segment *s)
+{
+	if (s->mss)
+		return s->mss;
+	return addr_is_v4(key->remote.ip) ? TCP_MSS_DEFAULT : TCP_MSS_DEFAULT6;
+}
+
 /* What both ends can, as the peer's SYN says. */
 static void open_negotiate(struct engine_conn *c, const struct segment *s)
 {
 	c->irs = s->seq;
 	c->rcv_nxt = c->rcv_read = c->rcv_acked = c->tune_seq = s->seq + 1;
 	c->rcv_adv = c->rcv_nxt + MIN(c->rcv_buf, 65535u);
-	c->mss_peer = s->mss ? s->mss : c->v6 ? TCP_MSS_DEFAULT6 : TCP_MSS_DEFAULT;
-	c->mss_peer = MAX(c->mss_peer, TCP_MSS_MIN);
+	c->mss_peer = MAX(open_peer_mss(&c->key, s), TCP_MSS_MIN);
 	mtu_start(c);
 	c->rcv_mss = c->mss;
 	c->sack = s->sack_ok;

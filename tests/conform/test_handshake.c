@@ -195,6 +195,35 @@ static void test_syn_again(void)
 	}
 }
 
+/* Both ends find at about the same time that a SYN-ACK was lost: it is one loss. */
+static void test_syn_ack_lost_once(void)
+{
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = MSS, .sack_ok = true);
+	peer_pass(1100 * MS);
+	GIVE(.flags = TCP_SYN, .mss = MSS, .sack_ok = true);
+	peer_pass(MS);
+	peer_ack(1);
+	CU_ASSERT(peer.accepted == 1 && !peer.conn->srtt_us);
+	expect_first_again(10, 3 * SECOND);
+	/* The peer first, and its second answer is lost too: two. */
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = MSS, .sack_ok = true);
+	peer_pass(990 * MS);
+	GIVE(.flags = TCP_SYN, .mss = MSS, .sack_ok = true);
+	peer_pass(1100 * MS);
+	peer_ack(1);
+	expect_first_again(1, 3 * SECOND);
+	/* A SYN that the path doubled says nothing of losses. */
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = MSS, .sack_ok = true);
+	GIVE(.flags = TCP_SYN, .mss = MSS, .sack_ok = true);
+	peer_pass(MS);
+	peer_ack(1);
+	CU_ASSERT(peer.accepted == 1 && !peer.conn->srtt_us);
+	expect_first_again(10, SECOND);
+}
+
 /* RFC 5681, 3.1: the initial window is a segment, if more than a long round trip was the reason. */
 static void test_syn_lost(void)
 {
@@ -268,6 +297,7 @@ int main(void)
 		{"answers to a SYN", test_syn_sent},
 		{"SYN cookies", test_cookies},
 		{"a SYN sent again", test_syn_again},
+		{"a SYN-ACK lost once", test_syn_ack_lost_once},
 		{"a SYN lost twice", test_syn_lost},
 		{"a SYN that is echoed", test_syn_echoed},
 		{"the window of a SYN", test_window_of_syn},

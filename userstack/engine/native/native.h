@@ -187,7 +187,8 @@ struct engine_conn {
 	uint8_t marks;
 	uint8_t keepalives; /* sent without an answer */
 	uint8_t mtu_tries;  /* that were lost, of one size */
-	uint8_t syn_again;  /* times that our SYN was sent again */
+	uint8_t syn_lost;   /* times that our SYN was sent and nothing came of it */
+	bool syn_again;	    /* it was sent more than once */
 
 	/* time */
 	uint32_t srtt_us, rttvar_us, min_rtt_us;

@@ -37,7 +37,7 @@ uint64_t rtt_echoed(const struct engine_conn *c, const struct segment *s)
 /* Without backoff. */
 uint64_t conn_rto(const struct engine_conn *c)
 {
-	uint64_t rto = c->syn_again ? RTO_SYN_AGAIN : RTO_INITIAL;
+	uint64_t rto = c->syn_lost ? RTO_SYN_AGAIN : RTO_INITIAL;
 
 	if (c->srtt_us)
 		rto = c->srtt_us * 1000ull + MAX(4000ull * c->rttvar_us, RTO_VAR_MIN);

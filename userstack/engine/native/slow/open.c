@@ -160,11 +160,13 @@ void open_listen(struct engine_listener *l, const struct conn_key *key, struct s
 	slow_input(c, s);
 }
 
+/* The peer finds that something was lost when we do, and asks again: that is one loss. */
 void open_send_syn_again(struct engine_conn *c)
 {
+	if (c->e->now - c->sent_at >= RTO_INITIAL / 2 && c->syn_lost < UINT8_MAX)
+		c->syn_lost++;
+	c->syn_again = true;
 	c->resent++;
-	if (c->syn_again < UINT8_MAX)
-		c->syn_again++;
 	open_send_syn(c);
 }
 
@@ -177,7 +179,7 @@ static void open_measure(struct engine_conn *c, const struct segment *s)
 
 	if (rtt)
 		rtt_sample(c, rtt);
-	if (c->syn_again > 1)
+	if (c->syn_lost > 1)
 		c->cwnd = c->mss;
 }
 

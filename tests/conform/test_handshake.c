@@ -268,10 +268,42 @@ static void test_window_of_syn(void)
 {
 	call();
 	GIVE(.flags = TCP_SYN, .mss = MSS, .scale = 7);
-	GIVE(.flags = TCP_SYN | TCP_ACK, .ack = 1, .mss = MSS, .scale = 7, .window = 3000);
+	GIVE(.flags = TCP_SYN | TCP_ACK, .ack = 1, .mss = MSS, .scale = 7, .window = 3001);
 	CU_ASSERT_FATAL(peer.connected);
-	CU_ASSERT(peer.conn->snd_wnd > 2800 && peer.conn->snd_wnd <= 3000);
+	CU_ASSERT_EQUAL(peer.conn->snd_wnd, 3001);
+	peer_ack(1); /* this one is scaled */
+	CU_ASSERT_EQUAL(peer.conn->snd_wnd, peer.window << 7);
 	peer_stop();
+	call();
+	GIVE(.flags = TCP_SYN | TCP_ACK, .ack = 1, .mss = MSS, .scale = 7, .window = 3001);
+	CU_ASSERT_EQUAL(peer.conn->snd_wnd, 3001);
+	peer_stop();
+}
+
+/* Where both call, our SYN goes out twice, the second time with an ACK: only timestamps tell the
+ * round trip. Nothing was lost. */
+static void test_both_call(void)
+{
+	const struct segment *s;
+	uint32_t ts;
+
+	for (unsigned clock = 0; clock < 2; clock++) {
+		call();
+		peer_pass(500 * MS);
+		peer_forget();
+		GIVE(.flags = TCP_SYN, .mss = MSS, .sack_ok = true, .ts = clock, .tsval = 1);
+		s = peer_take();
+		CU_ASSERT_FATAL(s && s->flags == (TCP_SYN | TCP_ACK));
+		ts = s->ts;
+		peer_pass(30 * MS);
+		GIVE(.flags = TCP_SYN | TCP_ACK, .ack = 1, .mss = MSS, .ts = clock, .tsval = 1,
+		     .tsecr = ts);
+		CU_ASSERT_FATAL(peer.connected);
+		CU_ASSERT_EQUAL(peer.conn->srtt_us / 5000, clock ? 6 : 0);
+		CU_ASSERT_EQUAL(peer.conn->cwnd, 10 * MSS);
+		CU_ASSERT_EQUAL(peer_expect_ack(1)->seq, 1);
+		peer_stop();
+	}
 }
 
 /* RFC 9293, MUST-15: what a SYN without the option says of the MSS, remembered by a cookie too. */
@@ -301,6 +333,7 @@ int main(void)
 		{"a SYN lost twice", test_syn_lost},
 		{"a SYN that is echoed", test_syn_echoed},
 		{"the window of a SYN", test_window_of_syn},
+		{"both call", test_both_call},
 		{"a SYN without an MSS", test_no_mss},
 		CU_TEST_INFO_NULL,
 	};

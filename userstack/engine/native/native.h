@@ -335,6 +335,12 @@ static inline uint32_t conn_plain_headers(const struct engine_conn *c)
 	return c->v6 ? 60 : 40;
 }
 
+/* The window that a segment tells. That of a SYN is never scaled (RFC 7323, 2.2). */
+static inline uint32_t conn_told_window(const struct engine_conn *c, const struct segment *s)
+{
+	return s->flags & TCP_SYN ? s->window : (uint32_t)s->window << c->snd_scale;
+}
+
 /* All that a full segment has beside its payload. */
 static inline uint32_t conn_headers(const struct engine_conn *c)
 {
@@ -499,6 +505,9 @@ uint32_t open_peer_mss(const struct conn_key *key, const struct segment *s);
 void open_syn_sent(struct engine_conn *c, const struct segment *s);
 void open_send_syn(struct engine_conn *c);
 void open_send_syn_again(struct engine_conn *c);
+/* A SYN with an ACK of ours. */
+void open_answered(struct engine_conn *c, const struct segment *s);
+/* An ACK of our SYN. */
 void open_established(struct engine_conn *c, const struct segment *s);
 
 /* slow/cookie.c */

@@ -167,6 +167,24 @@ static void input_data(struct engine_conn *c, struct segment *s)
 		close_fin_received(c);
 }
 
+/* The peer's SYN once more. True: it is done with. */
+static bool input_syn_again(struct engine_conn *c, const struct segment *s)
+{
+	if (c->state != TCP_SYN_RCVD || s->seq != c->irs || !(s->flags & TCP_SYN))
+		return false;
+	if (!(s->flags & TCP_ACK)) { /* our SYN-ACK was lost */
+		/* or did not come because of what was asked for: RFC 3168, 6.1.1 */
+		c->ecn &= segment_asks_ecn(s);
+		open_send_syn_again(c);
+		return true;
+	}
+	/* RFC 9293, figure 8: the answer of a peer that called at the same time */
+	if (s->ack != c->snd_nxt || (s->flags & TCP_RST) || !input_in_time(c, s))
+		return false;
+	open_answered(c, s);
+	return true;
+}
+
 bool slow_input(struct engine_conn *c, struct segment *s)
 {
 	bool fin_again;
@@ -177,20 +195,8 @@ bool slow_input(struct engine_conn *c, struct segment *s)
 	}
 	if (c->state == TCP_TIME_WAIT)
 		return close_time_wait_input(c, s);
-	if (c->state == TCP_SYN_RCVD && (s->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
-	    s->seq == c->irs) { /* our SYN-ACK was lost */
-		/* or did not come because of what was asked for: RFC 3168, 6.1.1 */
-		c->ecn &= segment_asks_ecn(s);
-		open_send_syn_again(c);
+	if (input_syn_again(c, s))
 		return false;
-	}
-	/* RFC 9293, figure 8: the answer of a peer that called at the same time */
-	if (c->state == TCP_SYN_RCVD && (s->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) &&
-	    s->seq == c->irs && s->ack == c->snd_nxt) {
-		s->flags &= (uint8_t)~TCP_SYN;
-		s->seq++;
-		s->window >>= c->snd_scale; /* that of a SYN is not scaled (RFC 7323, 2.2) */
-	}
 	if (!input_in_time(c, s) || !input_in_window(c, s))
 		return false;
 	if (s->flags & TCP_RST) {

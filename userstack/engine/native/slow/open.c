@@ -183,7 +183,6 @@ static void open_measure(struct engine_conn *c, const struct segment *s)
 		c->cwnd = c->mss;
 }
 
-/* The ACK of our SYN, in SYN-RECEIVED. */
 void open_established(struct engine_conn *c, const struct segment *s)
 {
 	if (c->sent_at) /* else it was a cookie, and its clock is late */
@@ -192,7 +191,7 @@ void open_established(struct engine_conn *c, const struct segment *s)
 	c->snd_una = s->ack;
 	c->backoff = 0;
 	c->due[DUE_RETRANSMIT] = NEVER;
-	c->snd_wnd = c->snd_wnd_max = (uint32_t)s->window << c->snd_scale;
+	c->snd_wnd = c->snd_wnd_max = conn_told_window(c, s);
 	c->snd_wl1 = s->seq;
 	c->snd_wl2 = s->ack;
 	c->sent_at = 0;
@@ -206,6 +205,13 @@ void open_established(struct engine_conn *c, const struct segment *s)
 	}
 	conn_move(c, &c->e->unreported);
 	conn_event(c, 0, 0);
+}
+
+void open_answered(struct engine_conn *c, const struct segment *s)
+{
+	open_established(c, s);
+	c->ack_now = true;
+	output_conn(c);
 }
 
 void open_syn_sent(struct engine_conn *c, const struct segment *s)
@@ -226,14 +232,12 @@ void open_syn_sent(struct engine_conn *c, const struct segment *s)
 		return;
 	open_negotiate(c, s);
 	c->ecn &= ecn == (ack ? TCP_ECE : TCP_ECE | TCP_CWR);
-	if (!ack) { /* both called each other */
+	if (!ack) { /* both called each other; whose ACK comes is not known (RFC 6298, 3) */
 		c->state = TCP_SYN_RCVD;
 		c->backoff = 0;
+		c->syn_again = true;
 		open_send_syn(c);
 		return;
 	}
-	open_established(c, s);
-	c->snd_wnd = c->snd_wnd_max = s->window; /* that of a SYN is not scaled */
-	c->ack_now = true;
-	output_conn(c);
+	open_answered(c, s);
 }

@@ -129,6 +129,16 @@ static void trace(const struct sim *s, const struct sim_end *end, const char *wh
 	       f->l4_len - (pkt[f->l4_off + 12] >> 4) * 4u);
 }
 
+/* What routers may cut, and others are to put together (RFC 6864). */
+static void note_id(struct sim_end *from, const uint8_t *pkt, size_t len)
+{
+	uint16_t id = be16(pkt + 4);
+
+	CU_ASSERT_FALSE(from->id_used[id]);
+	from->id_used[id] = true;
+	from->cut += from->link.mtu && len > from->link.mtu;
+}
+
 static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 {
 	static uint8_t pkt[70000];
@@ -137,6 +147,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	struct sim_link *l = &from->link;
 	struct frame f;
 	size_t len = 0;
+	bool whole;
 
 	for (unsigned i = 0; i < n; len += iov[i++].iov_len)
 		memcpy(pkt + len, iov[i].iov_base, iov[i].iov_len);
@@ -144,6 +155,9 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	CU_ASSERT_EQUAL_FATAL(frame_parse_ip(pkt, len, &f), FRAME_TCP);
 	CU_ASSERT(frame_summed(pkt, &f));
 	trace(s, from, "sends", pkt, &f);
+	whole = f.v6 || pkt[6] & 0x40;
+	if (!whole)
+		note_id(from, pkt, len);
 	from->packets++;
 	from->bytes += len;
 	if (chance(s, l->burst))
@@ -152,7 +166,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 		s->drops++;
 		return;
 	}
-	if (l->mtu && len > l->mtu) {
+	if (l->mtu && len > l->mtu && whole) {
 		struct sim_packet p = {.to = from, .len = 80, .too_big = l->mtu};
 
 		s->drops++;
@@ -232,6 +246,8 @@ static void host_output_partial(void *ctx, const struct iovec *iov, unsigned n, 
 		part = MIN((size_t)mss, len - off);
 		memcpy(piece, pkt, headers);
 		memcpy(piece + headers, pkt + off, part);
+		if (!f.v6)
+			put16(piece + 4, be16(pkt + 4) + (uint32_t)((off - headers) / mss));
 		cut_headers(piece, &f, (uint32_t)(off - headers), headers + part,
 			    off + part == len);
 		out.iov_len = headers + part;

@@ -53,6 +53,8 @@ struct sim_end {
 	uint64_t packets, bytes;
 	uint64_t supers;   /* what it gave to be cut */
 	uint64_t partials; /* and without the checksum, but not to be cut */
+	uint64_t cut;	   /* by routers */
+	bool id_used[65536];
 };
 
 struct sim_packet {

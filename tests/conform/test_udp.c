@@ -361,6 +361,20 @@ static void test_too_big(void)
 		fragmented(v6, 1452, v6 ? 1280 : 552);
 		stop();
 	}
+	/* Of a path that takes less routers may cut, and each packet has an ID for that. */
+	start(false);
+	whole(false, 500);
+	udp->too_big(a, 400, now);
+	packets = 0;
+	for (unsigned i = 0; i < 3; i++) {
+		CU_ASSERT_EQUAL(udp->send(a, got, 500, now), 0);
+		CU_ASSERT_EQUAL(be16(packet[i] + 6), 0);
+		CU_ASSERT(!i || be16(packet[i] + 4) == (be16(packet[i - 1] + 4) + 1) % 65536);
+	}
+	now += 601 * SECOND;
+	packets = 0;
+	whole(false, 500);
+	stop();
 }
 
 static void test_lengths(void)

@@ -199,11 +199,11 @@ struct path *engine_path(struct engine *e, const dmm_u8 ip[16])
 	return &e->path[((m[0] ^ m[1]) * 0x9e3779b97f4a7c15ull >> 32) % PATHS];
 }
 
-uint32_t engine_path_mtu(struct engine *e, const dmm_u8 ip[16])
+const struct path *engine_path_known(struct engine *e, const dmm_u8 ip[16])
 {
 	const struct path *p = engine_path(e, ip);
 
-	return e->now < p->until && !memcmp(p->ip, ip, 16) ? p->mtu : UINT32_MAX;
+	return e->now < p->until && !memcmp(p->ip, ip, 16) ? p : NULL;
 }
 
 static int native_connect(struct engine *e, const struct dmm_addr *remote,

@@ -56,7 +56,9 @@
 #define PATHS 256  /* destinations whose path MTU is remembered */
 #define LISTENER_BUCKETS 256
 #define UDP_BUCKETS 4096
-#define MTU_LEAST4 552u /* what ICMP may say at least: less is an attack, RFC 5927, 7.2 */
+#define MTU_LEAST4 \
+	552u /* for no ICMP we send less: too small is an attack (RFC 5927, 7.2). Of a path that \
+	      * takes less the routers may cut: conn.no_df, as in Linux */
 #define MTU_LEAST6 1280u
 #define MTU_RAISE (600 * SECOND) /* then it may be more: RFC 8201, section 4; RFC 8899, 5.1.1 */
 
@@ -219,6 +221,7 @@ struct engine_conn {
 	uint8_t reorder_mult, reorder_keep;
 	uint8_t frto; /* step of RFC 5682: 0 none, 1 timed out, 2 new data was sent */
 	bool reorder_seen, tlp_out, tlp_again, undo_ok;
+	bool no_df; /* routers may cut what is not larger than mtu */
 
 	/* buffers */
 	uint32_t snd_buf, rcv_buf;
@@ -248,6 +251,7 @@ struct engine_conn {
 struct path {
 	dmm_u8 ip[16];
 	uint32_t mtu;
+	bool no_df; /* as of a connection */
 	uint64_t until;
 };
 
@@ -366,8 +370,8 @@ void conn_move(struct engine_conn *c, struct conn_list *to);
 uint32_t conn_unread(const struct engine_conn *c);
 void conn_set_due(struct engine_conn *c, enum due what, uint64_t at);
 struct path *engine_path(struct engine *e, const dmm_u8 ip[16]);
-/* What is known of the way to a host, or UINT32_MAX. */
-uint32_t engine_path_mtu(struct engine *e, const dmm_u8 ip[16]);
+/* What is known of the way to a host, or NULL. */
+const struct path *engine_path_known(struct engine *e, const dmm_u8 ip[16]);
 bool engine_is_local(const struct engine *e, const dmm_u8 ip[16]);
 struct engine_listener *engine_listener(const struct engine *e, const struct dmm_addr *local);
 
@@ -474,6 +478,7 @@ struct packet {
 	uint32_t seq, ack;
 	uint16_t window, urgent;
 	uint8_t flags, ecn; /* ecn: bits of the IP header */
+	bool no_df;	    /* IPv4: it may be cut on its way */
 	uint8_t options[40];
 	unsigned options_len;
 	uint32_t mss; /* the data is cut into so much; 0: it is not */
@@ -488,6 +493,8 @@ size_t packet_ip(uint8_t *p, const struct conn_key *key, uint8_t proto, uint8_t 
 		 uint32_t fragment, size_t l4_len);
 #define PACKET_IP_MAX 40
 #define PACKET_WHOLE 0x4000u
+/* The first of n IDs for packets that are cut, here or on their way. */
+uint32_t packet_id(const struct engine *e, const struct conn_key *key, uint32_t n);
 void packet_option_ts(struct packet *p, uint32_t value, uint32_t echo);
 void packet_option_mss(struct packet *p, const struct engine *e);
 void packet_option_sack_ok(struct packet *p);

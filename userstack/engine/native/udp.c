@@ -13,20 +13,19 @@
 
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
-#include "userstack/engine/isn.h"
 #include "userstack/engine/native/native.h"
 #include "userstack/net/frame.h"
 
 #define UDP_HEADER 8u
 #define FRAGMENT_HEADER 8u     /* RFC 8200, 4.5 */
 #define MORE_FRAGMENTS 0x2000u /* IPv4 */
-#define FRAGMENT_COUNTERS 256
 
 struct engine_udp {
 	struct engine *e;
 	struct conn_key key;
 	void *user;
 	uint32_t mtu; /* as ICMP said, until mtu_until */
+	bool no_df;   /* as of a connection; likewise */
 	uint64_t mtu_until;
 	uint32_t largest; /* IP packet sent since */
 	LIST_ENTRY(engine_udp) entry;
@@ -114,23 +113,6 @@ static void udp_output(struct engine_udp *u, uint8_t *hdr, size_t hdr_len, const
 		h->output(h->ctx, iov, len ? 2 : 1);
 }
 
-/* Datagrams that went in fragments, of all engines of the process: two hosts may exchange them
- * through several, with one secret, and no ID may be there twice. */
-static uint32_t fragments[FRAGMENT_COUNTERS];
-
-/* RFC 7739, 5.3: each two hosts have a place of their own to count from, which only we know, and
- * share their counter with a few others: nobody learns from his own what others will have. */
-static uint32_t fragment_id(struct engine_udp *u)
-{
-	uint64_t m[4], h;
-
-	memcpy(m, u->key.remote.ip, 16);
-	memcpy(m + 2, u->key.local.ip, 16);
-	h = sip_hash(u->e->c.secret, m, 4);
-	return (uint32_t)h +
-	       __atomic_fetch_add(&fragments[(h >> 32) % FRAGMENT_COUNTERS], 1, __ATOMIC_RELAXED);
-}
-
 /* IP header of one fragment, and behind it what IPv6 has for that. Returns the length of both. */
 static size_t fragment_headers(const struct engine_udp *u, uint8_t *p, uint32_t id, size_t at,
 			       size_t len, bool last)
@@ -157,7 +139,7 @@ static void udp_fragments(struct engine_udp *u, const uint8_t *udp, const uint8_
 	size_t headers = addr_is_v4(u->key.remote.ip) ? 20 : 40 + FRAGMENT_HEADER;
 	uint8_t hdr[PACKET_IP_MAX + FRAGMENT_HEADER + UDP_HEADER];
 	size_t room = (mtu - headers) & ~(size_t)7, len, own, n;
-	uint32_t id = fragment_id(u);
+	uint32_t id = packet_id(u->e, &u->key, 1);
 
 	for (size_t at = 0; at < l4_len; at += len) {
 		len = MIN(room, l4_len - at);
@@ -168,11 +150,16 @@ static void udp_fragments(struct engine_udp *u, const uint8_t *udp, const uint8_
 	}
 }
 
-static uint32_t udp_mtu(const struct engine_udp *u)
+static uint32_t udp_mtu(const struct engine_udp *u, bool *ret_no_df)
 {
-	uint32_t mtu = MIN(u->e->c.mtu, engine_path_mtu(u->e, u->key.remote.ip));
+	const struct path *p = engine_path_known(u->e, u->key.remote.ip);
+	uint32_t mtu = MIN(u->e->c.mtu, p ? p->mtu : UINT32_MAX);
 
-	return u->e->now < u->mtu_until ? MIN(mtu, u->mtu) : mtu;
+	*ret_no_df = p && p->no_df;
+	if (u->e->now >= u->mtu_until)
+		return mtu;
+	*ret_no_df |= u->no_df;
+	return MIN(mtu, u->mtu);
 }
 
 static int udp_send(struct engine_udp *u, const void *data, size_t len, uint64_t now)
@@ -180,13 +167,13 @@ static int udp_send(struct engine_udp *u, const void *data, size_t len, uint64_t
 	uint8_t hdr[PACKET_IP_MAX + UDP_HEADER], udp[UDP_HEADER];
 	bool v4 = addr_is_v4(u->key.remote.ip);
 	size_t l4_len = UDP_HEADER + len, ip = v4 ? 20 : 40;
-	bool whole, partial;
+	bool whole, partial, no_df;
 	uint32_t mtu;
 
 	u->e->now = now;
 	if (l4_len + (v4 ? ip : 0) > 65535) /* the length of IPv6 does not count its header */
 		return -EMSGSIZE;
-	mtu = udp_mtu(u);
+	mtu = udp_mtu(u, &no_df);
 	whole = ip + l4_len <= mtu;
 	partial = whole && u->e->c.partial;
 	udp_header(u, data, len, partial, udp);
@@ -195,7 +182,8 @@ static int udp_send(struct engine_udp *u, const void *data, size_t len, uint64_t
 		udp_fragments(u, udp, data, l4_len, mtu);
 		return 0;
 	}
-	packet_ip(hdr, &u->key, IPPROTO_UDP, 0, PACKET_WHOLE, l4_len);
+	packet_ip(hdr, &u->key, IPPROTO_UDP, 0,
+		  no_df ? packet_id(u->e, &u->key, 1) << 16 : PACKET_WHOLE, l4_len);
 	memcpy(hdr + ip, udp, UDP_HEADER);
 	udp_output(u, hdr, ip + UDP_HEADER, data, len, partial);
 	return 0;
@@ -205,11 +193,16 @@ static int udp_send(struct engine_udp *u, const void *data, size_t len, uint64_t
  * sequence numbers): so it is believed of this pair alone. */
 static void udp_too_big(struct engine_udp *u, uint32_t mtu, uint64_t now)
 {
+	bool v4 = addr_is_v4(u->key.remote.ip);
+	uint32_t least = v4 ? MTU_LEAST4 : MTU_LEAST6;
+
 	u->e->now = now;
-	mtu = MAX(mtu, addr_is_v4(u->key.remote.ip) ? MTU_LEAST4 : MTU_LEAST6);
+	if (!v4)
+		mtu = MAX(mtu, least);
 	if (mtu >= u->largest)
 		return;
-	u->mtu = mtu;
+	u->no_df = mtu < least;
+	u->mtu = MAX(mtu, least);
 	u->mtu_until = now + MTU_RAISE;
 	u->largest = 0;
 }

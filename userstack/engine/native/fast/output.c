@@ -56,6 +56,7 @@ static struct packet output_packet(struct engine_conn *c, uint32_t seq, uint8_t 
 {
 	struct packet k = {.key = &c->key, .seq = seq, .ack = c->rcv_nxt, .flags = flags};
 
+	k.no_df = c->no_df;
 	k.window = output_window(c);
 	if (c->ece_out)
 		k.flags |= TCP_ECE;
@@ -88,6 +89,7 @@ static void output_segment(struct engine_conn *c, uint32_t seq, size_t len, uint
 	struct packet k = output_packet(c, seq, TCP_ACK);
 	struct iovec iov[OUTPUT_IOV];
 
+	k.no_df &= mss <= conn_payload(c); /* what tries the path is lost, not cut */
 	k.mss = len > mss ? mss : 0;
 	k.data = iov;
 	k.data_n = stream_iov(&c->tx, seq, &len, iov, OUTPUT_IOV);

@@ -12,6 +12,23 @@
 
 #define PACKET_IOV 24 /* a frame of 64 KiB in chunks, and the headers */
 #define TTL 64
+#define ID_COUNTERS 256
+
+/* Of all engines of the process: two hosts may exchange packets through several, with one secret,
+ * and no ID may be there twice. */
+static uint32_t ids[ID_COUNTERS];
+
+/* RFC 7739, 5.3: each two hosts have a place of their own to count from, which only we know, and
+ * share their counter with a few others: nobody learns from his own what others will have. */
+uint32_t packet_id(const struct engine *e, const struct conn_key *key, uint32_t n)
+{
+	uint64_t m[4], h;
+
+	memcpy(m, key->remote.ip, 16);
+	memcpy(m + 2, key->local.ip, 16);
+	h = sip_hash(e->c.secret, m, 4);
+	return (uint32_t)h + __atomic_fetch_add(&ids[(h >> 32) % ID_COUNTERS], n, __ATOMIC_RELAXED);
+}
 
 size_t packet_ip(uint8_t *p, const struct conn_key *key, uint8_t proto, uint8_t ecn,
 		 uint32_t fragment, size_t l4_len)
@@ -56,11 +73,17 @@ static uint64_t packet_sum(const struct packet *k, uint64_t sum)
 	return sum;
 }
 
+static uint32_t packet_segments(const struct packet *k, size_t data_len)
+{
+	return k->mss ? (uint32_t)((data_len + k->mss - 1) / k->mss) : 1;
+}
+
 void packet_send(struct engine *e, const struct packet *k)
 {
 	uint8_t hdr[40 + 60], *tcp;
 	struct iovec iov[PACKET_IOV];
 	size_t tcp_len = 20 + k->options_len, l4_len = tcp_len, ip_len;
+	uint32_t fragment = PACKET_WHOLE;
 	uint64_t pseudo;
 	uint16_t sum;
 
@@ -70,7 +93,9 @@ void packet_send(struct engine *e, const struct packet *k)
 		iov[1 + i] = k->data[i];
 		l4_len += k->data[i].iov_len;
 	}
-	ip_len = packet_ip(hdr, k->key, IPPROTO_TCP, k->ecn, PACKET_WHOLE, l4_len);
+	if (k->no_df) /* whoever cuts it into segments counts on from the first ID */
+		fragment = packet_id(e, k->key, packet_segments(k, l4_len - tcp_len)) << 16;
+	ip_len = packet_ip(hdr, k->key, IPPROTO_TCP, k->ecn, fragment, l4_len);
 	pseudo = frame_pseudo(k->key->local.ip, k->key->remote.ip, IPPROTO_TCP, l4_len);
 	tcp = hdr + ip_len;
 	put16(tcp, k->key->local.port);

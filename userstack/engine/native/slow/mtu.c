@@ -6,6 +6,8 @@
  * conn.mtu is what is known to pass, or believed to; mtu_high is what might. Where they differ, now
  * and then a segment of the size to be tried is sent. A segment that is larger than conn.mtu allows
  * is such a probe: if it is lost, that is no congestion. It goes again at once, in pieces.
+ *
+ * Where IPv4 takes less than what we send at least, routers may cut all but probes.
  */
 #include <string.h>
 
@@ -39,12 +41,14 @@ static void mtu_remember(struct engine_conn *c)
 
 	memcpy(p->ip, c->key.remote.ip, 16);
 	p->mtu = c->mtu;
+	p->no_df = c->no_df;
 	p->until = c->e->now + MTU_RAISE;
 }
 
 /* high: what may be tried now; after a while all may. */
 static void mtu_set(struct engine_conn *c, uint32_t mtu, uint32_t high)
 {
+	c->no_df &= mtu <= c->mtu;
 	c->mtu = mtu;
 	c->mss = MIN(c->mss_peer, mtu - conn_plain_headers(c));
 	c->mtu_high = high - mtu < MTU_CLOSE ? mtu : high;
@@ -55,9 +59,11 @@ static void mtu_set(struct engine_conn *c, uint32_t mtu, uint32_t high)
 
 void mtu_start(struct engine_conn *c)
 {
-	uint32_t mtu = MIN(engine_path_mtu(c->e, c->key.remote.ip), mtu_max(c));
+	const struct path *p = engine_path_known(c->e, c->key.remote.ip);
+	uint32_t mtu = MIN(p ? p->mtu : UINT32_MAX, mtu_max(c));
 
 	mtu_set(c, mtu, mtu);
+	c->no_df = p && p->no_df;
 }
 
 /* t in pieces that fit, though congestion control has not been asked: it is under way anyway. */
@@ -122,10 +128,12 @@ void mtu_timeout(struct engine_conn *c)
 /* Nothing is lost by congestion: what was too big goes out again in smaller pieces at once. */
 void conn_too_big(struct engine_conn *c, uint32_t seq, uint32_t mtu)
 {
+	uint32_t least = MIN(c->v6 ? MTU_LEAST6 : MTU_LEAST4, mtu_max(c));
 	struct sent *t, *next;
 
-	mtu = MAX(mtu, c->v6 ? MTU_LEAST6 : MTU_LEAST4);
-	if (!conn_synchronized(c) || mtu >= c->mtu)
+	if (c->v6)
+		mtu = MAX(mtu, least);
+	if (!conn_synchronized(c) || mtu >= c->mtu || c->no_df)
 		return;
 	/* RFC 5927, 4.1 and 7.2: of a segment that is under way, and really larger than that. */
 	TAILQ_FOREACH(t, &c->flight, time_entry)
@@ -133,11 +141,12 @@ void conn_too_big(struct engine_conn *c, uint32_t seq, uint32_t mtu)
 		break;
 	if (!t || sent_payload(t) + conn_headers(c) <= mtu)
 		return;
-	mtu_set(c, mtu, mtu);
+	mtu_set(c, MAX(mtu, least), MAX(mtu, least));
+	c->no_df = mtu < least;
 	mtu_remember(c);
 	for (t = TAILQ_FIRST(&c->sent); t; t = next) {
 		next = TAILQ_NEXT(t, entry);
-		if (t->state == SENT_FLYING && mtu_exceeded(c, t))
+		if (t->state == SENT_FLYING && sent_payload(t) + conn_headers(c) > mtu)
 			mtu_again(c, t);
 	}
 	loss_arm(c);

@@ -13,7 +13,7 @@
 
 static inline void invariant_conn(const struct engine_conn *c)
 {
-	uint32_t count[3] = {0}, at = c->snd_una;
+	uint32_t count[3] = {0}, at = c->snd_una, sacked = 0;
 	struct sent *t;
 	uint64_t last = 0;
 	unsigned flight = 0, flying = 0;
@@ -25,6 +25,7 @@ static inline void invariant_conn(const struct engine_conn *c)
 		INVARIANT(seq_lt(t->seq, t->end));
 		count[t->state] += t->end - t->seq;
 		flying += t->state == SENT_FLYING;
+		sacked += t->state == SENT_SACKED;
 		at = t->end;
 	}
 	if (conn_synchronized(c))
@@ -45,7 +46,7 @@ static inline void invariant_conn(const struct engine_conn *c)
 	}
 	INVARIANT(c->lost == missing);
 	INVARIANT(c->flying == count[SENT_FLYING]);
-	INVARIANT(c->sacked == count[SENT_SACKED]);
+	INVARIANT(c->sacked == count[SENT_SACKED] && c->sacked_n == sacked);
 	INVARIANT(c->lost == count[SENT_LOST]);
 	INVARIANT(c->cwnd >= c->mss || c->congestion >= CONGESTION_REDUCE);
 	INVARIANT(!c->rate || c->rate->pace);

@@ -61,6 +61,35 @@ static void test_fast_retransmit(void)
 	peer_stop();
 }
 
+/* RFC 8985, 6.2, step 4: what counts is segments, however long. */
+static void test_short_segments(void)
+{
+	join(true);
+	for (unsigned i = 0; i < 10; i++) {
+		peer_send(100);
+		peer_expect(1 + i * 100, 100);
+	}
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{101, 301}});
+	peer_quiet();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{101, 401}});
+	peer_expect(1, 100);
+	peer_quiet();
+	peer_stop();
+	/* Those that are acknowledged count no longer. */
+	join(true);
+	for (unsigned i = 0; i < 10; i++)
+		peer_send(100);
+	peer_forget();
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .sacks = 1, .sack = {{101, 301}});
+	peer_ack(301);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 301, .sacks = 1, .sack = {{401, 501}});
+	peer_quiet();
+	CU_ASSERT_EQUAL(peer.conn->sacked_n, 1);
+	peer_stop();
+}
+
 /* Fewer than three: a quarter of the round trip decides (RFC 8985, 6.2). */
 static void test_rack_timer(void)
 {
@@ -506,6 +535,7 @@ int main(void)
 		{"slow start", test_slow_start},
 		{"ACKs in batches", test_batch},
 		{"fast retransmit", test_fast_retransmit},
+		{"three short segments", test_short_segments},
 		{"RACK, by time", test_rack_timer},
 		{"RACK, a lost retransmission", test_rack_again},
 		{"tail loss probe", test_tail_loss},

@@ -211,7 +211,8 @@ struct engine_conn {
 	struct sent *sack_at; /* SACKED last: what comes next is near; NULL: somewhere */
 	struct {
 		uint32_t from, to;
-	} sack_done[4]; /* what the last ACK said: most of it comes again with the next */
+	} sack_done[4];	   /* what the last ACK said: most of it comes again with the next */
+	uint32_t sacked_n; /* segments that are SACKED */
 	uint32_t tlp_end, reorder_end;
 	uint32_t recover; /* snd_nxt when it began: the end of it */
 	uint32_t prr_delivered, prr_out, prr_from;

@@ -9,6 +9,7 @@
 #include "userstack/engine/native/native.h"
 
 #define TAIL_ACK_DELAY (200 * MS) /* what a peer may wait with an ACK of a single segment */
+#define DUP_THRESH 3		  /* segments that tell of a loss before them: RFC 5681, 8985 */
 
 static uint32_t *sent_account(struct engine_conn *c, enum sent_state state)
 {
@@ -55,6 +56,7 @@ void sent_set_state(struct engine_conn *c, struct sent *t, enum sent_state state
 
 	*sent_account(c, t->state) -= len;
 	*sent_account(c, state) += len;
+	c->sacked_n += (state == SENT_SACKED) - (t->state == SENT_SACKED);
 	sent_unlist(c, t);
 	if (state == SENT_FLYING)
 		flight_insert(c, t);
@@ -66,6 +68,7 @@ void sent_set_state(struct engine_conn *c, struct sent *t, enum sent_state state
 void sent_free(struct engine_conn *c, struct sent *t)
 {
 	*sent_account(c, t->state) -= t->end - t->seq;
+	c->sacked_n -= t->state == SENT_SACKED;
 	sent_unlist(c, t);
 	if (c->sack_at == t)
 		c->sack_at = NULL;
@@ -175,7 +178,7 @@ static uint64_t reorder_window(const struct engine_conn *c)
 {
 	uint64_t us = (uint64_t)c->reorder_mult * c->min_rtt_us / 4;
 
-	if (!c->reorder_seen && (c->congestion >= CONGESTION_RECOVER || c->sacked > 2 * c->mss))
+	if (!c->reorder_seen && (c->congestion >= CONGESTION_RECOVER || c->sacked_n >= DUP_THRESH))
 		return 0;
 	return MIN(us, c->srtt_us) * 1000;
 }
@@ -205,7 +208,7 @@ static bool loss_detect_reno(struct engine_conn *c)
 
 	if (!t || t->state != SENT_FLYING || c->congestion == CONGESTION_LOSS)
 		return false;
-	if (c->congestion == CONGESTION_RECOVER ? t->at >= c->recover_at : c->dupacks < 3)
+	if (c->congestion == CONGESTION_RECOVER ? t->at >= c->recover_at : c->dupacks < DUP_THRESH)
 		return false;
 	return loss_mark(c, t);
 }

@@ -5,7 +5,7 @@
  * again, marked, when the connection exists, or answers it with a reset or an ICMP error.
  *
  * Every carrier has the filter, accepted ones by inheritance: it also tells of urgent bytes.
- * Carriers of UDP have another, dmm_local.
+ * Carriers of UDP have others, dmm_local and dmm_first.
  */
 #include "bpf/dmm_hold.h"
 #include "bpf/dmm_maps.bpf.h"
@@ -241,6 +241,37 @@ int dmm_local(struct __sk_buff *skb)
 	return skb->ifindex == LO_IFINDEX ? -1 : 0;
 }
 
+/* Is this from the socket of the flow? */
+static __always_inline bool from_flow(const struct dmm_flow *flow, const __be16 port[2])
+{
+	struct sock *sk = (struct sock *)flow->kernel_sk;
+
+	return BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) == flow->cookie &&
+	       BPF_CORE_READ(sk, __sk_common.skc_num) == bpf_ntohs(port[0]) &&
+	       BPF_CORE_READ(sk, __sk_common.skc_dport) == port[1];
+}
+
+/*
+ * The same of one that was offered. This runs while the application sends: a port that the kernel
+ * has chosen is learnt from the socket here, for it may have another as soon as send() returns, if
+ * it connects to nothing (AF_UNSPEC).
+ */
+SEC("socket")
+int dmm_first(struct __sk_buff *skb)
+{
+	struct dmm_udp_key key = {.netns = dmm_netns};
+	struct dmm_flow *flow;
+	__be16 port[2]; /* source and destination */
+
+	if (skb->ifindex != LO_IFINDEX || bpf_skb_load_bytes(skb, 0, port, sizeof(port)))
+		return 0;
+	key.port = bpf_ntohs(port[1]);
+	flow = bpf_map_lookup_elem(&dmm_udp, &key);
+	if (flow && !flow->local.port && from_flow(flow, port))
+		flow->local.port = bpf_ntohs(port[0]);
+	return -1;
+}
+
 /* In place, in the kernel: to read the record, change it and write it back would undo what the
  * socket's next connect() puts there meanwhile. Returns whether it was. */
 SEC("syscall")
@@ -270,7 +301,7 @@ int dmm_set_off(struct dmm_set_off *ctx)
 }
 
 /* The port that the kernel gave the application's socket while it connected: read from the socket,
- * if it is still that one. */
+ * if it is still that one, and connected there. */
 SEC("syscall")
 int dmm_udp_port(struct dmm_udp_key *ctx)
 {
@@ -281,14 +312,14 @@ int dmm_udp_port(struct dmm_udp_key *ctx)
 
 	if (!flow)
 		return DMM_UDP_LEFT;
-	bits = flow->gated ? DMM_UDP_LEFT : 0;
 	sk = (struct sock *)flow->kernel_sk;
-	port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	bits = flow->gated ? DMM_UDP_LEFT : 0;
+	port = flow->local.port;
+	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != flow->cookie)
+		return DMM_UDP_LEFT | port; /* it is another's by now */
 	if (BPF_CORE_READ(sk, __sk_common.skc_dport) != bpf_htons(key.port))
 		bits |= DMM_UDP_MOVED;
-	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != flow->cookie) {
-		port = 0; /* it is another's by now */
-		bits = DMM_UDP_LEFT;
-	}
-	return bits | (flow->local.port ? flow->local.port : port);
+	else if (!port)
+		port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	return bits | port;
 }

@@ -22,7 +22,7 @@ struct hold {
 	unsigned stack, thread;
 	struct dmm_hold_bpf *skel;
 	struct ring_buffer *ring;
-	int filter, local, set_local, set_off, udp_port;
+	int filter, local, first, set_local, set_off, udp_port;
 	dmm_u64 netns;
 	struct dmm_udp_free *udp_free;			   /* mmapped, DMM_MAX_STACKS */
 	void (*cb)(const struct dmm_event *ev, void *ctx); /* of the hold_poll() under way */
@@ -85,6 +85,7 @@ int hold_open(struct hold **ret, struct tree *t, unsigned stack, unsigned thread
 		goto fail;
 	h->filter = bpf_program__fd(h->skel->progs.dmm_hold);
 	h->local = bpf_program__fd(h->skel->progs.dmm_local);
+	h->first = bpf_program__fd(h->skel->progs.dmm_first);
 	h->set_local = bpf_program__fd(h->skel->progs.dmm_set_local);
 	h->set_off = bpf_program__fd(h->skel->progs.dmm_set_off);
 	h->udp_port = bpf_program__fd(h->skel->progs.dmm_udp_port);
@@ -156,9 +157,9 @@ int hold_attach(struct hold *h, int fd)
 	return attach(fd, h->filter);
 }
 
-int hold_udp_attach(struct hold *h, int fd)
+int hold_udp_attach(struct hold *h, int fd, bool first)
 {
-	return attach(fd, h->local);
+	return attach(fd, first ? h->first : h->local);
 }
 
 bool hold_urgent(const struct hold *h)

@@ -50,8 +50,9 @@ int hold_listeners(struct hold *h, void (*cb)(const struct dmm_listener *l, void
 int hold_listener_off(struct hold *h, dmm_u64 cookie, dmm_u8 off);
 
 /* To a UDP socket: a carrier is on loopback. What comes from elsewhere must not even wait there,
- * and could claim to come from this host. */
-int hold_udp_attach(struct hold *h, int fd);
+ * and could claim to come from this host. first: one that is offered, which learns its flow's port.
+ */
+int hold_udp_attach(struct hold *h, int fd, bool first);
 /* Does another UDP carrier find room among those that wait for a flow? */
 bool hold_udp_wants(const struct hold *h);
 /* This socket of the instance, bound to port on all addresses, waits for one, of which an event

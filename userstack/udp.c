@@ -8,7 +8,8 @@
  * anywhere else is no business of the flow. Boundaries are kept; nothing is queued here: what finds
  * no room is dropped, as UDP may, and counted.
  *
- * The port is not known yet if the kernel chooses it within connect(): then it is asked for.
+ * The port is not known yet if the kernel chooses it within connect(): then it is asked for, or
+ * told by what the application sends.
  *
  * The application may send at any moment, and a socket that connects is not found for as long as
  * its addresses change: such a datagram would be refused. So no carrier connects. When the flow
@@ -111,7 +112,7 @@ static int udp_socket(struct stack *s, const struct dmm_addr *at, bool shared)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &queue, sizeof(queue));
 	setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof(on));
-	r = hold_udp_attach(s->hold, fd);
+	r = hold_udp_attach(s->hold, fd, !shared);
 	if (!r && ((u->family == AF_INET6 &&
 		    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0) ||
 		   (shared && udp_share(fd, 1) < 0) || bind(fd, (struct sockaddr *)&sa, len) < 0))
@@ -447,7 +448,7 @@ static void udp_look(struct stack *s, struct udp_flow *f)
 
 	if (!udp_learn(s, f, &seen))
 		return;
-	f->moved = f->pair && seen.moved;
+	f->moved = seen.moved;
 	if (seen.left || (moved && f->moved))
 		udp_drain(s, f);
 }

@@ -215,6 +215,21 @@ class Client:
             right &= ask(self.dial(self.other), b"has a" + key) == b"no"
         print("sent and closed", right)
 
+    def nowhere(self):
+        """The same, disconnected then and with another port: the one it had is nobody's."""
+        right = True
+        for i in range(50):
+            key = b"n%d-%d" % (os.getpid(), i)
+            s = self.dial()
+            disconnect(s)
+            s.connect((self.far, PORT))
+            s.send(b"put a" + key)
+            disconnect(s)
+            s.sendto(b"put b" + key, (self.far, self.other))
+            right &= self.has(PORT, b"a" + key) and self.has(self.other, b"b" + key)
+            s.close()
+        print("sent and disconnected", right)
+
     def many(self):
         socks = []
         for i in range(300):  # each is served before the next: how many wait is bounded
@@ -226,7 +241,8 @@ class Client:
 
     def run(self):
         for part in (self.names, self.mapped, self.lengths, self.bound, self.refused,
-                     self.reconnect, self.failing, self.shared, self.left, self.forget, self.many):
+                     self.reconnect, self.failing, self.shared, self.left, self.forget, self.nowhere,
+                     self.many):
             try:
                 part()
             except OSError as e:

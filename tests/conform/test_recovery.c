@@ -152,6 +152,31 @@ static void test_tail_loss(void)
 	peer_stop();
 }
 
+/* RFC 8985, 7.2: what waits for the ACK of a single segment longer than an RTO is probed at the
+ * time of that; the timeout is one RTO later, and the first. */
+static void test_tail_alone(void)
+{
+	uint32_t cwnd;
+
+	join(true);
+	cwnd = peer.conn->cwnd;
+	peer_send(100);
+	peer_expect(1, 100);
+	peer_pass(215 * MS); /* the handshake had 10 ms: an RTO of 210 */
+	peer_expect(1, 100);
+	CU_ASSERT_EQUAL(peer.conn->cwnd, cwnd);
+	peer_pass(200 * MS);
+	peer_quiet();
+	peer_pass(15 * MS);
+	peer_expect(1, 100);
+	CU_ASSERT_EQUAL(peer.conn->cwnd, MSS);
+	peer_pass(410 * MS);
+	peer_quiet();
+	peer_pass(20 * MS);
+	peer_expect(1, 100);
+	peer_stop();
+}
+
 /* Only the last segment was lost and the probe repaired it: congestion control hears of it. */
 static void test_tail_repaired(void)
 {
@@ -539,6 +564,7 @@ int main(void)
 		{"RACK, by time", test_rack_timer},
 		{"RACK, a lost retransmission", test_rack_again},
 		{"tail loss probe", test_tail_loss},
+		{"tail loss of a single segment", test_tail_alone},
 		{"tail loss repaired", test_tail_repaired},
 		{"retransmission timeout", test_rto},
 		{"user timeout", test_user_timeout},

@@ -294,10 +294,8 @@ void loss_arm(struct engine_conn *c)
 		tail = c->rto_from + c->srtt_us * 2000ull + 2 * MS;
 		if (c->flying <= c->mss)
 			tail += TAIL_ACK_DELAY;
-		if (tail < due) {
-			due = tail;
-			c->probe = PROBE_TAIL;
-		}
+		due = MIN(tail, due); /* a single segment on a short path: where the RTO would be */
+		c->probe = PROBE_TAIL;
 	}
 	conn_set_due(c, DUE_RETRANSMIT, MIN(due, timer_end(c)));
 }

@@ -26,8 +26,8 @@ static void timer_syn(struct engine_conn *c)
 static void timer_tail(struct engine_conn *c)
 {
 	c->tlp_again = !output_probe_new(c);
-	if (c->tlp_again && !output_again(c, TAILQ_LAST(&c->sent, sent_list)))
-		return;
+	if (c->tlp_again) /* what fails the RTO does again */
+		output_again(c, TAILQ_LAST(&c->sent, sent_list));
 	c->tlp_out = true;
 	c->tlp_end = c->snd_nxt;
 	c->rto_from = c->e->now;

@@ -90,6 +90,10 @@ static void test_paws(void)
 	GIVE(.flags = TCP_ACK, .seq = 6, .ack = 1, .len = 10, .ts = true, .tsval = 1999);
 	s = peer_expect_ack(11);
 	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 6 && s->sack[0].to == 11);
+	for (unsigned i = 0; i < 3; i++) { /* 5.3, R1: each that has something is answered */
+		GIVE(.flags = TCP_ACK, .seq = 11, .ack = 1, .len = 10, .ts = true, .tsval = 1999);
+		peer_expect_ack(11);
+	}
 	GIVE(.flags = TCP_ACK, .seq = 11, .ack = 1, .len = 10, .ts = true, .tsval = 2000);
 	CU_ASSERT_EQUAL(peer_unread(), 20);
 	/* After 24 days of silence the clock says nothing (5.5). */

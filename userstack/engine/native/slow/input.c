@@ -16,7 +16,12 @@ static bool input_in_time(struct engine_conn *c, const struct segment *s)
 		return true;
 	if (s->len && seq_lt(s->seq, c->rcv_nxt)) /* what is not here is no duplicate */
 		gap_duplicate(c, s->seq, s->seq + MIN(c->rcv_nxt - s->seq, s->len));
-	close_challenge(c);
+	if (segment_space(s) && !(s->flags & TCP_SYN)) { /* RFC 7323, 5.3: each is answered */
+		c->ack_now = true;
+		conn_queue(c);
+	} else {
+		close_challenge(c);
+	}
 	return false;
 }
 

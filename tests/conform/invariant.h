@@ -54,7 +54,8 @@ static inline void invariant_conn(const struct engine_conn *c)
 	INVARIANT(seq_le(c->rcv_read, c->rcv_nxt));
 	if (c->gaps)
 		for (unsigned i = 0; i < c->gaps->n; i++) {
-			INVARIANT(seq_lt(c->gaps->range[i].from, c->gaps->range[i].to));
+			INVARIANT(seq_lt(c->gaps->range[i].from, c->gaps->range[i].to) ||
+				  (c->fin_seen && c->gaps->range[i].from == c->fin_seq));
 			INVARIANT(seq_lt(i ? c->gaps->range[i - 1].to : c->rcv_nxt,
 					 c->gaps->range[i].from));
 		}

@@ -109,6 +109,33 @@ static void test_dsack(void)
 	peer_stop();
 }
 
+/* RFC 2883, 4.2: of a segment that is here in part, that part. */
+static void test_dsack_part(void)
+{
+	const struct segment *s;
+
+	peer_meet(&peer_usual);
+	peer_data(301, 100);
+	peer_data(501, 100);
+	peer_forget();
+	peer_data(251, 100);
+	s = peer_expect_ack(1);
+	CU_ASSERT(s->sacks == 3 && s->sack[0].from == 301 && s->sack[0].to == 351);
+	CU_ASSERT(s->sack[1].from == 251 && s->sack[1].to == 401);
+	peer_data(351, 200); /* of two islands: the first is told */
+	s = peer_expect_ack(1);
+	CU_ASSERT(s->sacks == 2 && s->sack[0].from == 351 && s->sack[0].to == 401);
+	CU_ASSERT(s->sack[1].from == 251 && s->sack[1].to == 601);
+	peer_data(1, 300); /* in order */
+	s = peer_expect_ack(601);
+	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 251 && s->sack[0].to == 301);
+	peer_data(651, 100);
+	CU_ASSERT_EQUAL(peer_expect_ack(601)->sacks, 1);
+	peer_data(601, 50); /* what only fills the gap is none */
+	CU_ASSERT_EQUAL(peer_expect_ack(751)->sacks, 0);
+	peer_stop();
+}
+
 /* Islands without end: memory stays bounded, and the stream comes together. */
 static void test_islands(void)
 {
@@ -135,6 +162,7 @@ int main(void)
 		{"SACK", test_sack},
 		{"SACK beside data", test_sack_beside_data},
 		{"DSACK", test_dsack},
+		{"DSACK of a part", test_dsack_part},
 		{"islands", test_islands},
 		CU_TEST_INFO_NULL,
 	};

@@ -281,6 +281,63 @@ static void test_early_fin(void)
 	peer_stop();
 }
 
+/* A FIN out of order is acknowledged as bytes are (RFC 5681, 4.2), and SACK has its number. */
+static void test_early_fin_told(void)
+{
+	const struct segment *s;
+
+	peer_meet(&peer_usual);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 11, .ack = 1, .len = 10);
+	s = peer_expect_ack(1);
+	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 11 && s->sack[0].to == 22);
+	peer_data(1, 10);
+	peer_expect_ack(22);
+	CU_ASSERT(peer.eof);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 11, .ack = 1, .len = 10);
+	s = peer_expect_ack(22);
+	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 11 && s->sack[0].to == 22);
+	peer_stop();
+	/* by itself */
+	peer_meet(&peer_usual);
+	for (unsigned i = 0; i < 2; i++) {
+		GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 21, .ack = 1);
+		s = peer_expect_ack(1);
+		CU_ASSERT(s->sacks == 1 && s->sack[0].from == 21 && s->sack[0].to == 22);
+	}
+	peer_data(11, 10);
+	s = peer_expect_ack(1);
+	CU_ASSERT(s->sacks == 1 && s->sack[0].from == 11 && s->sack[0].to == 22);
+	CU_ASSERT_FALSE(peer.eof);
+	peer_data(1, 10);
+	peer_expect_ack(22);
+	CU_ASSERT(peer.eof);
+	CU_ASSERT_EQUAL(peer_unread(), 20);
+	CU_ASSERT_PTR_NULL(peer.conn->gaps);
+	peer_stop();
+	/* an old one */
+	peer_meet(&peer_usual);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 0, .ack = 1);
+	peer_expect_ack(1);
+	CU_ASSERT_FALSE(peer.eof);
+	peer_stop();
+}
+
+/* RFC 9293, 3.10.7.4: what is not acceptable is answered, in TIME-WAIT too; what is, is not. */
+static void test_time_wait_acks(void)
+{
+	into_time_wait(&peer_usual, 0);
+	GIVE(.flags = TCP_ACK, .seq = 2, .ack = 2);
+	peer_quiet();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 2); /* a keepalive */
+	peer_expect_ack(2);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 2); /* not too often */
+	peer_quiet();
+	peer_pass(SECOND);
+	GIVE(.flags = TCP_ACK, .seq = 1 << 24, .ack = 2);
+	peer_expect_ack(2);
+	peer_stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -294,6 +351,8 @@ int main(void)
 		{"a FIN that never comes", test_orphan},
 		{"no room for the last bytes", test_orphan_without_room},
 		{"a FIN that comes early", test_early_fin},
+		{"a FIN that comes early is told of", test_early_fin_told},
+		{"ACKs in TIME-WAIT", test_time_wait_acks},
 		CU_TEST_INFO_NULL,
 	};
 

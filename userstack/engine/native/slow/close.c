@@ -169,6 +169,7 @@ bool close_succeed(struct engine_conn *c)
  * - Any other SYN is answered with an ACK. If it is not a duplicate, the peer resets what it does
  * not know (RFC 9293, 3.10.7.3), and its next SYN finds the state gone.
  * - A reset that no such SYN asked for is ignored (RFC 1337).
+ * - An ACK is, too, if its number is not outside of the window.
  */
 bool close_time_wait_input(struct engine_conn *c, const struct segment *s)
 {
@@ -190,6 +191,8 @@ bool close_time_wait_input(struct engine_conn *c, const struct segment *s)
 	} else if (s->flags & TCP_FIN) {
 		conn_set_due(c, DUE_LIFE, c->e->now + TIME_WAIT);
 	} else if (!segment_space(s)) {
+		if (seq_lt(s->seq, c->rcv_nxt) || seq_lt(c->rcv_adv, s->seq))
+			close_challenge(c);
 		return false;
 	}
 	output_ack(c);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Bytes out of order: where they are, and what SACK tells of them (RFC 2018, 2883). */
+/* Bytes out of order: where they are, and what SACK tells of them (RFC 2018, 2883). A FIN out of
+ * order is behind the last range, which is empty if nothing but the FIN has come. */
 #include <string.h>
 
 #include "lib/base/util.h"
@@ -49,13 +50,14 @@ void gap_receive(struct engine_conn *c, uint32_t seq, const uint8_t *data, uint3
 		;
 	c->gaps = g;
 	if (i == j && g->n == GAP_RANGES)
-		return; /* too many islands: this one comes again */
-	if (i < j && seq_le(g->range[i].from, seq) && seq_le(seq + len, g->range[i].to))
-		gap_duplicate(c, seq, seq + len);
-	else
+		return;		       /* too many islands: this one comes again */
+	for (unsigned k = j; k-- > i;) /* of several the first is told: RFC 2883, 4.2.3 */
+		gap_duplicate(c, seq_max(seq, g->range[k].from),
+			      seq_min(seq + len, g->range[k].to));
+	if (i == j || seq_lt(seq, g->range[i].from) || seq_lt(g->range[i].to, seq + len))
 		r.to = seq +
 		       (uint32_t)stream_write(&c->rx, &c->e->chunks, c->rcv_read, seq, data, len);
-	if (r.to == r.from) {
+	if (len && r.to == r.from) {
 		if (!g->n)
 			gap_free(c);
 		return;
@@ -73,6 +75,8 @@ void gap_close(struct engine_conn *c)
 	struct gaps *g = c->gaps;
 	unsigned i;
 
+	if (!c->dsack)
+		gap_duplicate(c, g->range[0].from, seq_min(g->range[0].to, c->rcv_nxt));
 	for (i = 0; i < g->n && seq_le(g->range[i].from, c->rcv_nxt); i++)
 		c->rcv_nxt = seq_max(c->rcv_nxt, g->range[i].to);
 	memmove(&g->range[0], &g->range[i], (g->n - i) * sizeof(g->range[0]));
@@ -104,6 +108,7 @@ unsigned gap_sack(struct engine_conn *c, struct range *ret, unsigned n)
 			break;
 		below = latest->stamp;
 		ret[k] = *latest;
+		ret[k].to += c->fin_seen && c->fin_seq == latest->to;
 	}
 	return k;
 }

@@ -151,6 +151,13 @@ static bool input_is_end(const struct engine_conn *c, uint32_t seq)
 	       (!c->gaps || seq_le(c->gaps->range[c->gaps->n - 1].to, seq));
 }
 
+/* A FIN has a number as bytes have: out of order it waits for what is before it, and is told of. */
+static bool input_end_early(const struct engine_conn *c, const struct segment *s)
+{
+	return (s->flags & TCP_FIN) && c->fin_seen && c->fin_seq == s->seq + s->len &&
+	       s->seq != c->rcv_nxt;
+}
+
 static void input_data(struct engine_conn *c, struct segment *s)
 {
 	if (c->state > TCP_FIN_WAIT_2)
@@ -166,8 +173,12 @@ static void input_data(struct engine_conn *c, struct segment *s)
 	}
 	if (s->len && s->seq == c->rcv_nxt)
 		receive_data(c, s->data, s->len);
-	else if (s->len)
+	else if (s->len || input_end_early(c, s))
 		gap_receive(c, s->seq, s->data, s->len);
+	else if (s->flags & TCP_FIN) { /* old, or a lie: RFC 9293, 3.10.7.4 */
+		c->ack_now = true;
+		conn_queue(c);
+	}
 	if (c->fin_seen && c->rcv_nxt == c->fin_seq)
 		close_fin_received(c);
 }
@@ -223,6 +234,7 @@ bool slow_input(struct engine_conn *c, struct segment *s)
 	if (c->state == TCP_CLOSED)
 		return false;
 	if (fin_again) {
+		gap_duplicate(c, s->seq, c->rcv_nxt);
 		c->ack_now = true;
 		conn_queue(c);
 	}

@@ -337,6 +337,8 @@ static __always_inline enum dmm_xdp_counter steer_quoted(void *l4, void *end,
 	return is_flow(k, way) ? DMM_X_ICMP : DMM_X_PASS_PROTO;
 }
 
+/* Errors are: unreachable (3; 1 of ICMPv6), too big (2 of ICMPv6), time exceeded (11; 3), parameter
+ * problem (12; 4). */
 struct icmp_head {
 	__u8 type, code;
 	__be16 check;
@@ -351,7 +353,7 @@ static __always_inline enum dmm_xdp_counter steer_icmp4(void *l4, void *end, str
 
 	if ((void *)(ih + 1) > end)
 		return DMM_X_PASS_SHORT;
-	if (ih->type != 3)
+	if (ih->type != 3 && ih->type != 11 && ih->type != 12)
 		return DMM_X_PASS_PROTO;
 	if ((void *)(in + 1) > end) /* perhaps not pulled yet */
 		return DMM_X_PASS_SHORT;
@@ -371,7 +373,7 @@ static __always_inline enum dmm_xdp_counter steer_icmp6(void *l4, void *end, str
 
 	if ((void *)(ih + 1) > end)
 		return DMM_X_PASS_SHORT;
-	if (ih->type != 1 && ih->type != 2)
+	if (!ih->type || ih->type > 4)
 		return DMM_X_PASS_PROTO;
 	if ((void *)(in + 1) > end)
 		return DMM_X_PASS_SHORT;

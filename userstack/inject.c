@@ -225,13 +225,18 @@ int inject_error(const struct inject *i, const struct dmm_tuple *t, const struct
 		 int error)
 {
 	bool v4 = addr_is_v4(t->src.ip);
+	uint8_t type = v4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH;
+	uint8_t code = v4 ? code4(error) : code6(error);
 
 	if (error == ECONNREFUSED)
 		return inject_reset(i, t, syn->isn);
+	if (error == EPROTO) {
+		type = v4 ? ICMP_PARAMETERPROB : ICMP6_PARAM_PROB;
+		code = 0;
+	}
 	if (syn->hdr_len < syn->l4_off + 8u || syn->hdr_len > sizeof(syn->hdr))
 		return -EINVAL;
-	return put_error(i, t->src.ip, t->dst.ip, v4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH,
-			 v4 ? code4(error) : code6(error), syn->hdr, syn->hdr_len);
+	return put_error(i, t->src.ip, t->dst.ip, type, code, syn->hdr, syn->hdr_len);
 }
 
 int inject_icmp(const struct inject *i, const struct dmm_addr *src, const struct dmm_addr *dst,

@@ -390,6 +390,13 @@ static void test_icmp(void)
 	append_ip4(&f, "192.0.2.1", "192.0.2.2", IPPROTO_TCP);
 	append_tcp(&f, 61000, 80);
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f.b[ETH_HLEN + 20] = 11; /* time exceeded, parameter problem; what is no error */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f.b[ETH_HLEN + 20] = 12;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f.b[ETH_HLEN + 20] = 5;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
+	f.b[ETH_HLEN + 20] = 3;
 	f.b[ETH_HLEN + 20 + 8 + 20 + 1] ^= 1; /* another local port */
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
 
@@ -417,7 +424,10 @@ static void test_icmp(void)
 	append(&f, unreachable6, 8);
 	append_ip6(&f, "2001:db8::1", "2001:db8::2", IPPROTO_TCP);
 	append_tcp(&f, 61000, 80);
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	for (unsigned char type = 1; type <= 4; type++) { /* all errors there are */
+		f.b[ETH_HLEN + 40] = type;
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	}
 
 	f = ether(ETH_P_IPV6); /* about a flow of IPv4: nobody sent that */
 	append_ip6(&f, "2001:db8::ff", "2001:db8::1", IPPROTO_ICMPV6);

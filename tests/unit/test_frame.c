@@ -396,6 +396,7 @@ static void test_errors(void)
 	CU_ASSERT_EQUAL(error_of(false, 3, 3, &f), ECONNREFUSED);
 	CU_ASSERT_EQUAL(error_of(false, 3, 13, &f), EHOSTUNREACH);
 	CU_ASSERT_EQUAL(error_of(false, 11, 0, &f), EHOSTUNREACH);
+	CU_ASSERT_EQUAL(error_of(false, 11, 1, &f), -1); /* of fragments */
 	CU_ASSERT_EQUAL(error_of(false, 3, 4, &f), 0);
 	CU_ASSERT_EQUAL(f.mtu, 1280);
 	CU_ASSERT_EQUAL(error_of(false, 8, 0, &f), -1);

@@ -188,20 +188,23 @@ static void test_syn(void)
 /* An error quotes the SYN, so that the kernel finds whose it is. */
 static void test_error(void)
 {
+	static const int error[] = {ENETUNREACH, EHOSTUNREACH, EPROTO};
 	struct inject_syn syn = {.isn = 77};
 	uint8_t got[256];
 	struct frame f;
 
-	segment(false, FRAME_SYN, 0);
-	syn.hdr_len = again.ev.hdr_len;
-	syn.l4_off = again.ev.l4_off;
-	memcpy(syn.hdr, again.ev.hdr, sizeof(syn.hdr));
-	CU_ASSERT_EQUAL(inject_error(&inject, &again.ev.tuple, &syn, ENETUNREACH), 0);
-	CU_ASSERT_FATAL(arrived(got, sizeof(got), FRAME_ERROR, 0, &f) > 0);
-	CU_ASSERT_EQUAL(f.error, ENETUNREACH);
-	CU_ASSERT_EQUAL(f.local.port, 1000);
-	CU_ASSERT_EQUAL(f.remote.port, 2000);
-	CU_ASSERT_EQUAL(f.seq, 77);
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(error); i++) {
+		segment(i & 1, FRAME_SYN, 0);
+		syn.hdr_len = again.ev.hdr_len;
+		syn.l4_off = again.ev.l4_off;
+		memcpy(syn.hdr, again.ev.hdr, sizeof(syn.hdr));
+		CU_ASSERT_EQUAL(inject_error(&inject, &again.ev.tuple, &syn, error[i / 2]), 0);
+		CU_ASSERT_FATAL(arrived(got, sizeof(got), FRAME_ERROR, 0, &f) > 0);
+		CU_ASSERT_EQUAL(f.error, error[i / 2]);
+		CU_ASSERT_EQUAL(f.local.port, 1000);
+		CU_ASSERT_EQUAL(f.remote.port, 2000);
+		CU_ASSERT_EQUAL(f.seq, 77);
+	}
 	syn.hdr_len = (uint16_t)(syn.l4_off + 7); /* no port and sequence number to quote */
 	CU_ASSERT_EQUAL(inject_error(&inject, &again.ev.tuple, &syn, ENETUNREACH), -EINVAL);
 }

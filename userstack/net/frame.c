@@ -110,8 +110,8 @@ static int frame_error4(uint8_t type, uint8_t code)
 
 	if (type == ICMP_DEST_UNREACH)
 		return code < sizeof(unreach) / sizeof(unreach[0]) ? unreach[code] : 0;
-	if (type == ICMP_TIME_EXCEEDED)
-		return EHOSTUNREACH;
+	if (type == ICMP_TIME_EXCEEDED) /* that of fragments says nothing of the path */
+		return code == ICMP_EXC_FRAGTIME ? 0 : EHOSTUNREACH;
 	return type == ICMP_PARAMETERPROB ? EPROTO : 0;
 }
 

@@ -77,7 +77,7 @@ struct ipv6_pinfo {
 	union {
 		__u16 all;
 	} rxopt;
-	__u8 tclass;
+	__u8 tclass, min_hopcount;
 	__s16 hop_limit;
 	__u8 pmtudisc : 3;
 	__u8 recverr : 1;
@@ -90,7 +90,7 @@ struct inet_sock {
 	unsigned long inet_flags;
 	__u16 cmsg_flags;
 	__s16 uc_ttl;
-	__u8 tos, pmtudisc;
+	__u8 tos, min_ttl, pmtudisc;
 	__u8 recverr : 1;
 };
 struct inet_connection_sock {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # TCP whose packets have IPv4 options or IPv6 extension headers: neither side sees a difference, whoever
-# calls (RFC 9293, MUST-50; RFC 8200, section 4).
+# calls (RFC 9293, MUST-50; RFC 8200, section 4). And what an application wants in the header itself.
 # shellcheck source=tests/net/lib.sh
 . "$(dirname "$0")/lib.sh"
 need python3
@@ -16,6 +16,9 @@ OPTIONS = {
     "alert": (socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([148, 4, 0, 0])),  # RFC 2113
     "destination": (socket.IPPROTO_IPV6, 59, bytes([0, 0, 1, 4, 0, 0, 0, 0])),  # padding
     "hop-by-hop": (socket.IPPROTO_IPV6, 54, bytes([0, 0, 1, 4, 0, 0, 0, 0])),
+    "service": (socket.IPPROTO_IP, socket.IP_TOS, 0x28),
+    "class": (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 0x28),
+    "hops": (socket.IPPROTO_IP, socket.IP_TTL, 5),
 }
 def say(s):
     if what in OPTIONS:
@@ -71,5 +74,27 @@ for what in timestamps alert destination hop-by-hop; do
 	else
 		check "$what: they were told" at_least "$(captured "src $far and $name")" 20
 	fi
+done
+
+# ---- what the application wants in every header is in it, whoever carries it ----
+for what in service class hops; do
+	far=$FAR4 near=$NEAR4 name='ip[1] = 0x28'
+	case $what in
+	class) far=$FAR6 near=$NEAR6 name='ip6[0:2] & 0xfff0 = 0x6280' ;;
+	hops) name='ip[8] = 5' ;;
+	esac
+	port=$((port + 1))
+	spawn "far-$what" echo_far serve nothing $far $port
+	spawn "near-$what" run_managed web python3 "$TMP/echo.py" serve $what $near $((port + 100))
+	wait_for far_listens $port
+	wait_for near_listens $((port + 100))
+	start_capture
+	check "$what: a client" equal "$(run_managed web python3 "$TMP/echo.py" call $what $far $port)" "300000 True"
+	check "$what: a server" equal "$(echo_far call nothing $near $((port + 100)))" "300000 True"
+	stop_capture
+	for way in "dst port $port" "src port $((port + 100))"; do
+		check "$what: $way has it" at_least "$(captured "src $near and $way and $name")" 3
+		check "$what: $way has it in every packet" equal "$(captured "src $near and $way and not ($name)")" 0
+	done
 done
 finish

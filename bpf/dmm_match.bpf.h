@@ -206,8 +206,9 @@ static __always_inline bool choose_list(struct choice *c, void *image,
 	return true;
 }
 
-/* Zero: done, with c->slot; else what was read was not whole. */
-static __always_inline int choose_once(const struct selector *sel, struct choice *c)
+/* Zero: done, with c->slot; else what was read was not whole. Not static: behind it the verifier
+ * knows nothing of *c, which is one state and not one for every way through here. */
+__noinline int choose_once(const struct selector *sel, struct choice *c)
 {
 	struct dmm_class_hdr *hdr;
 	struct dmm_meta *meta;
@@ -215,6 +216,8 @@ static __always_inline int choose_once(const struct selector *sel, struct choice
 	void *image;
 	bool draws;
 
+	if (!sel || !c)
+		return 0;
 	meta = bpf_map_lookup_elem(&dmm_meta, &key);
 	if (!meta)
 		return 0;

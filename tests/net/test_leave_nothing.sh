@@ -14,9 +14,8 @@ far_nginx
 ours() { # ours prog|map|link
 	local pid id
 	{
-		find "$DMM_BPFFS" -type f 2>/dev/null | while read -r pin; do
-			bpftool -j "$1" show pinned "$pin" 2>/dev/null | jq '.id // empty' || true
-		done
+		bpftool -f -j "$1" show |
+			jq --arg tree "$DMM_BPFFS/" '.[] | select(any(.pinned[]?; startswith($tree))) | .id' || true
 		for pid in $(ip netns pids "$NEAR"); do
 			sed -n "s/^$1_id:[[:space:]]*//p" "/proc/$pid/fdinfo/"* 2>/dev/null || true
 		done
@@ -37,12 +36,9 @@ remember() {
 	done
 }
 left() { # BPF objects of ours that still exist
-	local kind id
+	local kind
 	for kind in prog map link; do
-		while read -r id; do
-			! bpftool "$kind" show id "$id" >/dev/null 2>&1 ||
-				echo "$kind $(bpftool "$kind" show id "$id" | head -n1)"
-		done <"$TMP/ours.$kind"
+		bpftool -j "$kind" show | jq -r '.[].id // empty' | grep -Fxf "$TMP/ours.$kind" | sed "s/^/$kind /" || true
 	done
 }
 

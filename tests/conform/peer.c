@@ -28,6 +28,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	CU_ASSERT_FATAL(peer.head - peer.tail < ARRAY_SIZE(peer.sent));
 	CU_ASSERT_FATAL(segment_parse(pkt + f.l4_off, f.l4_len, s));
 	s->ecn = f.v6 ? pkt[1] >> 4 & 3 : pkt[1] & 3;
+	peer.label = f.v6 ? be32(pkt) & 0xfffff : 0;
 	CU_ASSERT_EQUAL(f.v6, peer_v6);
 	if ((s->flags & TCP_SYN) && !(s->flags & TCP_RST))
 		peer.iss = s->seq;

@@ -42,6 +42,7 @@ struct peer {
 	unsigned accepted, released;
 	bool connected, eof, failed;
 	int error;
+	uint32_t label;		/* IPv6 flow label of what was sent last */
 	bool deaf;		/* what is sent is not kept */
 	const char *congestion; /* of what is accepted; NULL: the engine's own choice */
 	struct engine_host host;

@@ -554,6 +554,43 @@ static void test_batch(void)
 	peer_stop();
 }
 
+/* RFC 6437: one flow label for all that a connection sends, another for another. A timeout takes a
+ * new one, for perhaps it is the path. */
+static void test_flow_label(void)
+{
+	uint32_t label;
+
+	for (unsigned cookie = 0; peer_v6 && cookie < 2; cookie++) {
+		peer_start();
+		peer.e->tune.half_open_max = cookie ? 0 : 10;
+		GIVE(.flags = TCP_SYN, .mss = MSS);
+		label = peer.label;
+		CU_ASSERT_NOT_EQUAL(label, 0);
+		peer_ack(1);
+		peer_send(3 * MSS);
+		CU_ASSERT_EQUAL(peer.label, label);
+		peer_data(1, 3 * MSS);
+		CU_ASSERT_EQUAL(peer.label, label);
+		peer_forget();
+		peer_pass(1100 * MS);
+		peer_expect(1, MSS);
+		CU_ASSERT_NOT_EQUAL(peer.label, label);
+		label = peer.label;
+		peer_ack(1 + 3 * MSS);
+		peer_send(MSS);
+		CU_ASSERT_EQUAL(peer.label, label);
+		engine_native.abort(peer.conn);
+		CU_ASSERT_EQUAL(peer.label, label);
+		peer.port++;
+		GIVE(.flags = TCP_SYN, .mss = MSS);
+		CU_ASSERT_NOT_EQUAL(peer.label, label);
+		label = peer.label;
+		peer_pass(1100 * MS);
+		CU_ASSERT(cookie || peer.label != label);
+		peer_stop();
+	}
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -561,6 +598,7 @@ int main(void)
 		{"ACKs in batches", test_batch},
 		{"fast retransmit", test_fast_retransmit},
 		{"three short segments", test_short_segments},
+		{"the flow label", test_flow_label},
 		{"RACK, by time", test_rack_timer},
 		{"RACK, a lost retransmission", test_rack_again},
 		{"tail loss probe", test_tail_loss},

@@ -459,6 +459,24 @@ static void test_twins(void)
 	stop();
 }
 
+/* RFC 6437: of all that a pair sends, and not of what another one sends. */
+static void test_flow_label(void)
+{
+	uint32_t label;
+
+	start(true);
+	CU_ASSERT_EQUAL(udp->send(a, got, 3000, now), 0);
+	CU_ASSERT_EQUAL(udp->send(a, got, 100, now), 0);
+	CU_ASSERT_EQUAL_FATAL(packets, 4);
+	label = be32(packet[0]) & 0xfffff;
+	CU_ASSERT_NOT_EQUAL(label, 0);
+	for (unsigned i = 1; i < packets; i++)
+		CU_ASSERT_EQUAL(be32(packet[i]) & 0xfffff, label);
+	CU_ASSERT_EQUAL(udp->send(b, got, 100, now), 0);
+	CU_ASSERT_NOT_EQUAL(be32(packet[4]) & 0xfffff, label);
+	stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -469,6 +487,7 @@ int main(void)
 		{"the IDs of fragments of two engines", test_fragment_engines},
 		{"packet too big", test_too_big},
 		{"lengths that lie", test_lengths},
+		{"the flow label", test_flow_label},
 		{"datagrams of other pairs", test_strangers},
 		{"two pairs of the same addresses", test_twins},
 		CU_TEST_INFO_NULL,

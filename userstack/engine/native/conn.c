@@ -21,6 +21,7 @@ struct engine_conn *conn_new(struct engine *e, const struct conn_key *key)
 		.key = *key,
 		.hash = table_hash(e->c.secret, key),
 		.v6 = !addr_is_v4(key->remote.ip),
+		.label = packet_label(e, key, 0),
 		.snd_buf = BUFFER_INITIAL,
 		.rcv_buf = BUFFER_INITIAL,
 		.ssthresh = UINT32_MAX,
@@ -131,6 +132,11 @@ void conn_end(struct engine_conn *c)
 		conn_release(c);
 	else
 		conn_move(c, &e->ended);
+}
+
+void conn_change_path(struct engine_conn *c)
+{
+	c->label = packet_label(c->e, &c->key, c->label);
 }
 
 void conn_fail(struct engine_conn *c, int error)

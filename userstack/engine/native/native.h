@@ -234,6 +234,7 @@ struct engine_conn {
 	uint32_t fin_seq; /* if fin_seen */
 	uint32_t mark[URGENT_MARKS];
 	uint32_t snd_up, iss, irs;
+	uint32_t label;	    /* IPv6 flow label */
 	uint32_t mss_peer;  /* as it said */
 	uint32_t mtu;	    /* of the path, as far as is known */
 	uint32_t mtu_high;  /* it may be as much */
@@ -370,6 +371,8 @@ void conn_move(struct engine_conn *c, struct conn_list *to);
 /* Bytes in order that the host has not read. */
 uint32_t conn_unread(const struct engine_conn *c);
 void conn_set_due(struct engine_conn *c, enum due what, uint64_t at);
+/* Nothing came of what was sent: perhaps another of several paths is better. */
+void conn_change_path(struct engine_conn *c);
 struct path *engine_path(struct engine *e, const dmm_u8 ip[16]);
 /* What is known of the way to a host, or NULL. */
 const struct path *engine_path_known(struct engine *e, const dmm_u8 ip[16]);
@@ -479,6 +482,7 @@ struct packet {
 	uint32_t seq, ack;
 	uint16_t window, urgent;
 	uint8_t flags, ecn; /* ecn: bits of the IP header */
+	uint32_t label;	    /* IPv6 flow label; 0: that of the addresses */
 	bool no_df;	    /* IPv4: it may be cut on its way */
 	uint8_t options[40];
 	unsigned options_len;
@@ -490,12 +494,19 @@ void packet_send(struct engine *e, const struct packet *p);
 /* The IP header, of PACKET_IP_MAX bytes at most; returns its length. fragment: what IPv4 has there.
  * PACKET_WHOLE: don't fragment; the path's MTU is found by what comes back, and the ID means
  * nothing then (RFC 6864). */
-size_t packet_ip(uint8_t *p, const struct conn_key *key, uint8_t proto, uint8_t ecn,
-		 uint32_t fragment, size_t l4_len);
+struct packet_ip {
+	uint8_t proto, ecn;
+	uint32_t fragment; /* IPv4 */
+	uint32_t label;	   /* IPv6 */
+};
+size_t packet_ip(uint8_t *p, const struct conn_key *key, const struct packet_ip *h, size_t l4_len);
 #define PACKET_IP_MAX 40
 #define PACKET_WHOLE 0x4000u
 /* The first of n IDs for packets that are cut, here or on their way. */
 uint32_t packet_id(const struct engine *e, const struct conn_key *key, uint32_t n);
+/* The IPv6 flow label of a pair, never 0; of IPv4: 0. before: the one that it had, for another; 0:
+ * it had none. */
+uint32_t packet_label(const struct engine *e, const struct conn_key *key, uint32_t before);
 void packet_option_ts(struct packet *p, uint32_t value, uint32_t echo);
 void packet_option_mss(struct packet *p, const struct engine *e);
 void packet_option_sack_ok(struct packet *p);

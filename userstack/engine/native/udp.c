@@ -28,6 +28,7 @@ struct engine_udp {
 	bool no_df;   /* as of a connection; likewise */
 	uint64_t mtu_until;
 	uint32_t largest; /* IP packet sent since */
+	uint32_t label;	  /* IPv6 flow label */
 	LIST_ENTRY(engine_udp) entry;
 };
 
@@ -46,6 +47,7 @@ static int udp_open(struct engine *e, const struct dmm_addr *remote, const struc
 	u->e = e;
 	u->key = (struct conn_key){.remote = *remote, .local = *local};
 	u->user = user;
+	u->label = packet_label(e, &u->key, 0);
 	LIST_INSERT_HEAD(&e->udp[udp_bucket(e, &u->key)], u, entry);
 	*ret = u;
 	return 0;
@@ -118,12 +120,17 @@ static size_t fragment_headers(const struct engine_udp *u, uint8_t *p, uint32_t 
 			       size_t len, bool last)
 {
 	uint32_t net_id = htonl(id);
+	struct packet_ip h = {
+		.proto = IPPROTO_UDP,
+		.fragment = id << 16 | (last ? 0 : MORE_FRAGMENTS) | (uint32_t)(at / 8),
+		.label = u->label,
+	};
 	size_t ip;
 
 	if (addr_is_v4(u->key.remote.ip))
-		return packet_ip(p, &u->key, IPPROTO_UDP, 0,
-				 id << 16 | (last ? 0 : MORE_FRAGMENTS) | (uint32_t)(at / 8), len);
-	ip = packet_ip(p, &u->key, IPPROTO_FRAGMENT, 0, 0, FRAGMENT_HEADER + len);
+		return packet_ip(p, &u->key, &h, len);
+	h.proto = IPPROTO_FRAGMENT;
+	ip = packet_ip(p, &u->key, &h, FRAGMENT_HEADER + len);
 	p += ip;
 	p[0] = IPPROTO_UDP;
 	p[1] = 0;
@@ -167,6 +174,7 @@ static int udp_send(struct engine_udp *u, const void *data, size_t len, uint64_t
 	uint8_t hdr[PACKET_IP_MAX + UDP_HEADER], udp[UDP_HEADER];
 	bool v4 = addr_is_v4(u->key.remote.ip);
 	size_t l4_len = UDP_HEADER + len, ip = v4 ? 20 : 40;
+	struct packet_ip h = {.proto = IPPROTO_UDP, .fragment = PACKET_WHOLE, .label = u->label};
 	bool whole, partial, no_df;
 	uint32_t mtu;
 
@@ -182,8 +190,9 @@ static int udp_send(struct engine_udp *u, const void *data, size_t len, uint64_t
 		udp_fragments(u, udp, data, l4_len, mtu);
 		return 0;
 	}
-	packet_ip(hdr, &u->key, IPPROTO_UDP, 0,
-		  no_df ? packet_id(u->e, &u->key, 1) << 16 : PACKET_WHOLE, l4_len);
+	if (no_df)
+		h.fragment = packet_id(u->e, &u->key, 1) << 16;
+	packet_ip(hdr, &u->key, &h, l4_len);
 	memcpy(hdr + ip, udp, UDP_HEADER);
 	udp_output(u, hdr, ip + UDP_HEADER, data, len, partial);
 	return 0;

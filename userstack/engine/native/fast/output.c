@@ -56,6 +56,7 @@ static struct packet output_packet(struct engine_conn *c, uint32_t seq, uint8_t 
 {
 	struct packet k = {.key = &c->key, .seq = seq, .ack = c->rcv_nxt, .flags = flags};
 
+	k.label = c->label;
 	k.no_df = c->no_df;
 	k.window = output_window(c);
 	if (c->ece_out)

@@ -12,6 +12,7 @@
 
 #define PACKET_IOV 24 /* a frame of 64 KiB in chunks, and the headers */
 #define TTL 64
+#define LABEL_BITS 0xfffffu
 #define ID_COUNTERS 256
 
 /* Of all engines of the process: two hosts may exchange packets through several, with one secret,
@@ -30,27 +31,41 @@ uint32_t packet_id(const struct engine *e, const struct conn_key *key, uint32_t 
 	return (uint32_t)h + __atomic_fetch_add(&ids[(h >> 32) % ID_COUNTERS], n, __ATOMIC_RELAXED);
 }
 
-size_t packet_ip(uint8_t *p, const struct conn_key *key, uint8_t proto, uint8_t ecn,
-		 uint32_t fragment, size_t l4_len)
+/* RFC 6437: routers that have several paths choose by it. It is the same for all of a flow, and
+ * what another one has cannot be told from it. */
+uint32_t packet_label(const struct engine *e, const struct conn_key *key, uint32_t before)
+{
+	uint64_t m[6];
+
+	if (addr_is_v4(key->remote.ip))
+		return 0;
+	memcpy(m, key->remote.ip, 16);
+	memcpy(m + 2, key->local.ip, 16);
+	m[4] = (uint64_t)key->remote.port << 16 | key->local.port;
+	m[5] = before;
+	return MAX((uint32_t)sip_hash(e->c.secret, m, 6) & LABEL_BITS, 1u);
+}
+
+size_t packet_ip(uint8_t *p, const struct conn_key *key, const struct packet_ip *h, size_t l4_len)
 {
 	const dmm_u8 *src = key->local.ip, *dst = key->remote.ip;
 	uint16_t sum;
 
 	if (!addr_is_v4(dst)) {
-		put32(p, 6u << 28 | (uint32_t)ecn << 20);
+		put32(p, 6u << 28 | (uint32_t)h->ecn << 20 | h->label);
 		put16(p + 4, (uint32_t)l4_len);
-		p[6] = proto;
+		p[6] = h->proto;
 		p[7] = TTL;
 		memcpy(p + 8, src, 16);
 		memcpy(p + 24, dst, 16);
 		return 40;
 	}
 	p[0] = 0x45;
-	p[1] = ecn;
+	p[1] = h->ecn;
 	put16(p + 2, (uint32_t)(20 + l4_len));
-	put32(p + 4, fragment);
+	put32(p + 4, h->fragment);
 	p[8] = TTL;
-	p[9] = proto;
+	p[9] = h->proto;
 	put16(p + 10, 0);
 	memcpy(p + 12, src + 12, 4);
 	memcpy(p + 16, dst + 12, 4);
@@ -83,7 +98,10 @@ void packet_send(struct engine *e, const struct packet *k)
 	uint8_t hdr[40 + 60], *tcp;
 	struct iovec iov[PACKET_IOV];
 	size_t tcp_len = 20 + k->options_len, l4_len = tcp_len, ip_len;
-	uint32_t fragment = PACKET_WHOLE;
+	struct packet_ip ip = {.proto = IPPROTO_TCP,
+			       .ecn = k->ecn,
+			       .fragment = PACKET_WHOLE,
+			       .label = k->label ? k->label : packet_label(e, k->key, 0)};
 	uint64_t pseudo;
 	uint16_t sum;
 
@@ -94,8 +112,8 @@ void packet_send(struct engine *e, const struct packet *k)
 		l4_len += k->data[i].iov_len;
 	}
 	if (k->no_df) /* whoever cuts it into segments counts on from the first ID */
-		fragment = packet_id(e, k->key, packet_segments(k, l4_len - tcp_len)) << 16;
-	ip_len = packet_ip(hdr, k->key, IPPROTO_TCP, k->ecn, fragment, l4_len);
+		ip.fragment = packet_id(e, k->key, packet_segments(k, l4_len - tcp_len)) << 16;
+	ip_len = packet_ip(hdr, k->key, &ip, l4_len);
 	pseudo = frame_pseudo(k->key->local.ip, k->key->remote.ip, IPPROTO_TCP, l4_len);
 	tcp = hdr + ip_len;
 	put16(tcp, k->key->local.port);

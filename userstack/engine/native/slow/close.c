@@ -30,8 +30,11 @@ void close_refuse(struct engine *e, const struct conn_key *key, const struct seg
 
 void close_reset(struct engine_conn *c)
 {
-	struct packet k = {
-		.key = &c->key, .seq = c->snd_nxt, .ack = c->rcv_nxt, .flags = TCP_RST | TCP_ACK};
+	struct packet k = {.key = &c->key,
+			   .label = c->label,
+			   .seq = c->snd_nxt,
+			   .ack = c->rcv_nxt,
+			   .flags = TCP_RST | TCP_ACK};
 
 	if (c->timestamps)
 		packet_option_ts(&k, conn_ts(c), c->ts_recent);

@@ -14,7 +14,7 @@
 void open_send_syn(struct engine_conn *c)
 {
 	bool answer = c->state == TCP_SYN_RCVD;
-	struct packet k = {.key = &c->key, .seq = c->iss, .flags = TCP_SYN};
+	struct packet k = {.key = &c->key, .label = c->label, .seq = c->iss, .flags = TCP_SYN};
 
 	if (answer) {
 		k.flags |= TCP_ACK;
@@ -167,6 +167,7 @@ void open_send_syn_again(struct engine_conn *c)
 		c->syn_lost++;
 	c->syn_again = true;
 	c->resent++;
+	conn_change_path(c);
 	open_send_syn(c);
 }
 

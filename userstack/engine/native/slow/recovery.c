@@ -199,6 +199,7 @@ void recovery_timeout(struct engine_conn *c)
 	c->rto_from = c->e->now;
 	if (c->backoff < UINT8_MAX)
 		c->backoff++;
+	conn_change_path(c);
 	mtu_timeout(c);
 	loss_all(c);
 	t = TAILQ_FIRST(&c->sent);

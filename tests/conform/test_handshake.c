@@ -195,6 +195,37 @@ static void test_syn_again(void)
 	}
 }
 
+/* RFC 9293, MUST-23: a SYN is sent again for 3 minutes at least. One that somebody else sent is not
+ * worth so much. */
+static void test_no_answer(void)
+{
+	call();
+	for (unsigned wait = 1; wait <= 64; wait *= 2) {
+		peer_pass(wait * SECOND - 100 * MS);
+		peer_quiet();
+		peer_pass(110 * MS); /* timers are a little late */
+		CU_ASSERT_EQUAL(peer.head - peer.tail, 1);
+		peer_forget();
+		CU_ASSERT_FALSE(peer.failed);
+	}
+	CU_ASSERT(peer.now >= 1000 * SECOND + 127 * SECOND);
+	peer_pass(127 * SECOND);
+	CU_ASSERT_FALSE(peer.failed);
+	peer_pass(2 * SECOND);
+	CU_ASSERT(peer.failed && peer.error == ETIMEDOUT);
+	peer_quiet();
+	engine_native.abort(peer.conn);
+	peer_stop();
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	peer_pass(62 * SECOND);
+	CU_ASSERT_EQUAL(peer.head - peer.tail, 6);
+	CU_ASSERT_EQUAL(peer.e->table.used, 1);
+	peer_pass(2 * SECOND);
+	CU_ASSERT_EQUAL(peer.e->table.used, 0);
+	peer_stop();
+}
+
 /* Both ends find at about the same time that a SYN-ACK was lost: it is one loss. */
 static void test_syn_ack_lost_once(void)
 {
@@ -331,6 +362,7 @@ int main(void)
 		{"a SYN sent again", test_syn_again},
 		{"a SYN-ACK lost once", test_syn_ack_lost_once},
 		{"a SYN lost twice", test_syn_lost},
+		{"a SYN without an answer", test_no_answer},
 		{"a SYN that is echoed", test_syn_echoed},
 		{"the window of a SYN", test_window_of_syn},
 		{"both call", test_both_call},

@@ -44,7 +44,10 @@
 	(3 * SECOND) /* of data, when the SYN was sent again and tells nothing of the path: 5.7 */
 #define RTO_VAR_MIN (200 * MS) /* of what is added to srtt, as in Linux */
 #define RTO_MAX (60 * SECOND)
-#define SYN_RETRIES 5		/* after 1, 2, 4, 8, 16 s; given up after 63 */
+/* After 1, 2, 4 … s; given up after 255, when the kernel of an application has long done so
+ * (RFC 9293, 3.8.3: R2 of a SYN is 3 minutes at least). */
+#define SYN_RETRIES 7
+#define SYN_ACK_RETRIES 5	/* for nobody who waits: after 63 s, as in Linux */
 #define TIME_WAIT (60 * SECOND) /* as in Linux */
 #define BUFFER_INITIAL 65536u
 #define SEND_BUFFER_MAX (4u << 20)

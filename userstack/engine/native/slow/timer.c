@@ -14,7 +14,7 @@
 
 static void timer_syn(struct engine_conn *c)
 {
-	if (c->backoff >= SYN_RETRIES) {
+	if (c->backoff >= (c->state == TCP_SYN_SENT ? SYN_RETRIES : SYN_ACK_RETRIES)) {
 		conn_fail(c, ETIMEDOUT);
 		return;
 	}

@@ -136,6 +136,25 @@ static void test_dsack_part(void)
 	peer_stop();
 }
 
+/* RFC 5681, 3.2: who has no SACK waits for the third duplicate, also of segments that come at once.
+ */
+static void test_count_of_dups(void)
+{
+	struct given syn = {.mss = MSS};
+
+	for (unsigned sack = 0; sack < 2; sack++) {
+		syn.sack_ok = sack;
+		peer_meet(&syn);
+		for (unsigned i = 1; i <= 5; i++)
+			GIVE(.flags = TCP_ACK, .seq = 1 + i * 100, .ack = 1, .len = 100,
+			     .batch = i < 5);
+		for (unsigned i = 0; i < (sack ? 1 : 5); i++)
+			peer_expect_ack(1);
+		peer_quiet();
+		peer_stop();
+	}
+}
+
 /* Islands without end: memory stays bounded, and the stream comes together. */
 static void test_islands(void)
 {
@@ -161,6 +180,7 @@ int main(void)
 		{"delayed ACKs", test_delayed_ack},
 		{"SACK", test_sack},
 		{"SACK beside data", test_sack_beside_data},
+		{"duplicate ACKs of a batch", test_count_of_dups},
 		{"DSACK", test_dsack},
 		{"DSACK of a part", test_dsack_part},
 		{"islands", test_islands},

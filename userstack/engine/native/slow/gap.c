@@ -36,6 +36,8 @@ void gap_receive(struct engine_conn *c, uint32_t seq, const uint8_t *data, uint3
 	struct range r = {.from = seq, .to = seq + len};
 	unsigned i, j;
 
+	if (c->ack_now && !c->sack) /* a sender without SACK counts them (RFC 5681, 3.2) */
+		output_ack(c);
 	c->ack_now = true;
 	conn_queue(c);
 	if (!g) {

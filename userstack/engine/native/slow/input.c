@@ -114,7 +114,7 @@ static void input_ecn(struct engine_conn *c, const struct segment *s)
 	}
 	if (s->flags & TCP_CWR)
 		c->ece_out = false;
-	if (s->ecn != IP_CE)
+	if (s->ecn != IP_CE || !s->len) /* an ACK has no capacity to be marked: 6.1.4 */
 		return;
 	c->ece_out = true;
 	c->quick = MAX(c->quick, 2);

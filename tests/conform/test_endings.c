@@ -314,6 +314,11 @@ static void test_early_fin_told(void)
 	CU_ASSERT_EQUAL(peer_unread(), 20);
 	CU_ASSERT_PTR_NULL(peer.conn->gaps);
 	peer_stop();
+	/* beyond the window */
+	peer_meet(&peer_usual);
+	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = peer.conn->rcv_adv - peer.isn, .ack = 1);
+	CU_ASSERT_EQUAL(peer_expect_ack(1)->sacks, 0);
+	peer_stop();
 	/* an old one */
 	peer_meet(&peer_usual);
 	GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 0, .ack = 1);

@@ -144,9 +144,14 @@ static void input_trim(struct engine_conn *c, struct segment *s)
 		s->len = seq_lt(s->seq, c->fin_seq) ? c->fin_seq - s->seq : 0;
 }
 
-/* One that would be before bytes that are here is none. */
-static bool input_is_end(const struct engine_conn *c, uint32_t seq)
+/* One that would be before bytes that are here is none. Only behind the bytes that come next is it
+ * taken without room for it. */
+static bool input_is_end(const struct engine_conn *c, const struct segment *s)
 {
+	uint32_t seq = s->seq + s->len;
+
+	if (s->seq != c->rcv_nxt && !seq_lt(seq, c->rcv_adv))
+		return false;
 	return seq_le(c->rcv_nxt, seq) &&
 	       (!c->gaps || seq_le(c->gaps->range[c->gaps->n - 1].to, seq));
 }
@@ -167,7 +172,7 @@ static void input_data(struct engine_conn *c, struct segment *s)
 		return;
 	}
 	input_trim(c, s);
-	if ((s->flags & TCP_FIN) && !c->fin_seen && input_is_end(c, s->seq + s->len)) {
+	if ((s->flags & TCP_FIN) && !c->fin_seen && input_is_end(c, s)) {
 		c->fin_seen = true;
 		c->fin_seq = s->seq + s->len;
 	}

@@ -409,7 +409,8 @@ static __always_inline bool has_ip_fields(struct tcp_sock *tp)
 	if (!bpf_core_field_exists(inet->pinet6))
 		return false;
 	np = inet->pinet6;
-	return np && (np->tclass & ~3 || np->hop_limit != -1 || np->min_hopcount);
+	return np &&
+	       (np->tclass & ~3 || BPF_CORE_READ_BITFIELD(np, hop_limit) != -1 || np->min_hopcount);
 }
 
 /* Things about a TCP socket that an instance could not honour. */

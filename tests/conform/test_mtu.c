@@ -151,9 +151,9 @@ static void test_raise(void)
 	c = begin(&link, 7000000, false);
 	sim_run(&sim, 100 * SECOND);
 	CU_ASSERT(c->mtu == MTU_LEAST4 && c->no_df);
-	sim.end[0].link.mtu = 1000;
+	sim.end[0].link.mtu = 0;
 	sim_run(&sim, 550 * SECOND);
-	CU_ASSERT(c->mtu > 980 && c->mtu <= 1000 && !c->no_df);
+	CU_ASSERT(c->mtu > MTU_LEAST4 && !c->no_df); /* probes are lost by congestion, too */
 	end(7000000);
 }
 

@@ -75,6 +75,9 @@ static void flow_end(struct stack *s, struct flow *f)
 	if (f->in_work)
 		TAILQ_REMOVE(&s->work, f, work_entry);
 	f->in_work = false;
+	if (f->waits)
+		TAILQ_REMOVE(&s->lost, f, lost_entry);
+	f->waits = false;
 	if (f->watch.fd >= 0)
 		close(f->watch.fd);
 	f->watch.fd = -1;

@@ -375,6 +375,15 @@ static bool relay_unsent(struct stack *s, struct flow *f)
 	return !stack_watch(s, &f->watch, RELAY_EVENTS);
 }
 
+static void relay_wait(struct stack *s, struct flow *f)
+{
+	if (f->waits)
+		return;
+	f->waits = true;
+	f->taken = UINT64_MAX;
+	TAILQ_INSERT_TAIL(&s->lost, f, lost_entry);
+}
+
 /* A dead engine connection takes nothing more, but what it received before is delivered, the far
  * side's FIN too: the application finds the reset behind that, as it would with the kernel. */
 static void relay_lost(struct stack *s, struct flow *f)
@@ -387,6 +396,34 @@ static void relay_lost(struct stack *s, struct flow *f)
 		flow_kill(s, f, "reset by the application");
 	else if (f->writable && !relay_unsent(s, f))
 		flow_kill(s, f, "reset by the far side");
+	else
+		relay_wait(s, f);
+}
+
+/* An application that reads nothing from one look to the next, a second later, while it has written
+ * what nobody will take, waits for that: it is told now, as the kernel would have told it. */
+static void relay_tell(struct stack *s, struct flow *f)
+{
+	int queued = 0, written = 0;
+	uint64_t taken;
+
+	if (ioctl(f->watch.fd, SIOCOUTQ, &queued) < 0 || ioctl(f->watch.fd, SIOCINQ, &written) < 0)
+		return;
+	taken = f->to_app - (uint64_t)queued;
+	if (written && taken == f->taken)
+		flow_kill(s, f, "reset by the far side");
+	else
+		f->taken = taken;
+}
+
+void relay_tick(struct stack *s)
+{
+	struct flow *f, *next;
+
+	for (f = TAILQ_FIRST(&s->lost); f; f = next) {
+		next = TAILQ_NEXT(f, lost_entry);
+		relay_tell(s, f);
+	}
 }
 
 static void relay_one(struct stack *s, struct flow *f)

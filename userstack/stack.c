@@ -200,6 +200,7 @@ int stack_open(struct stack **ret, struct instance *in, unsigned thread)
 	TAILQ_INIT(&s->flows);
 	TAILQ_INIT(&s->work);
 	TAILQ_INIT(&s->held);
+	TAILQ_INIT(&s->lost);
 	TAILQ_INIT(&s->dead);
 	TAILQ_INIT(&s->released);
 	TAILQ_INIT(&s->listening);
@@ -270,6 +271,7 @@ static void tick(struct stack *s)
 	carrier_tick(s);
 	udp_tick(s);
 	listen_tick(s);
+	relay_tick(s);
 }
 
 static void count_kernel(struct stack *s)

@@ -62,6 +62,7 @@ struct flow {
 	TAILQ_ENTRY(flow) entry;      /* in stack.flows, or stack.dead */
 	TAILQ_ENTRY(flow) work_entry; /* in stack.work, if in_work */
 	TAILQ_ENTRY(flow) held_entry; /* in stack.held and held_hash, if held */
+	TAILQ_ENTRY(flow) lost_entry; /* in stack.lost, if waits */
 	struct flow *held_next;
 	uint64_t since; /* of this state */
 
@@ -75,6 +76,8 @@ struct flow {
 	size_t left_off, left_len;
 	bool held, in_work;
 	bool lost;		   /* the engine connection failed */
+	bool waits;		   /* the same, and the application has not read all before */
+	uint64_t taken;		   /* of that, when looked at last; bytes */
 	bool readable, writable;   /* the carrier, until EAGAIN */
 	bool hup, error;	   /* the carrier: FIN seen; reset seen */
 	bool fresh;		   /* epoll just said: bytes, and no urgent one among them */
@@ -145,7 +148,7 @@ struct stack {
 	bool stopping;
 	uint64_t complained; /* when the last message was logged that could flood the log */
 
-	struct flow_list flows, work, held, dead;
+	struct flow_list flows, work, held, lost, dead;
 	unsigned flows_n;
 	struct flow *held_hash[STACK_BUCKETS];	 /* by the ends of the carrier */
 	struct owned *owned_hash[STACK_BUCKETS]; /* by remote and local */
@@ -256,6 +259,7 @@ void listen_close(struct stack *s);
 
 /* relay.c */
 void relay_start(struct stack *s, struct flow *f);
+void relay_tick(struct stack *s);
 void relay_engine_event(struct stack *s, struct flow *f, unsigned events, int error);
 /* Bytes of an engine's connection that nothing waits before. Returns how many went on. */
 size_t relay_received(struct stack *s, struct flow *f, const void *data, size_t len);

@@ -378,7 +378,8 @@ small() { # small URL...: far_nginx's from each, over connections of their own, 
 
 cleanup() {
 	local status=$? p
-	trap - EXIT INT TERM
+	trap - EXIT
+	trap : INT TERM # timeout(1) sends its signal twice
 	set +e
 	if [ $finished = 0 ]; then
 		not_ok "aborted"

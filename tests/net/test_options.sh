@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # TCP whose packets have IPv4 options or IPv6 extension headers: neither side sees a difference, whoever
-# calls (RFC 9293, MUST-50; RFC 8200, section 4). And what an application wants in the header itself.
+# calls (RFC 9293, MUST-50; RFC 8200, section 4). And what an application wants in the header itself;
+# and link-local peers.
 # shellcheck source=tests/net/lib.sh
 . "$(dirname "$0")/lib.sh"
 need python3
@@ -97,4 +98,19 @@ for what in service class hops; do
 		check "$what: $way has it in every packet" equal "$(captured "src $near and $way and not ($name)")" 0
 	done
 done
+
+# ---- a peer whose address has a scope is told with it ----
+spawn near-scope run_managed web python3 -u -c "
+import socket
+l = socket.create_server(('::', 7300), family=socket.AF_INET6)
+while True:
+    c, peer = l.accept()
+    print('scope', peer[3] == socket.if_nametoindex('near0'), c.getsockname()[3] == peer[3])"
+wait_for near_listens 7300
+scoped() { ip -n "$NEAR" -j -6 addr show dev near0 scope link | jq -r '.[].addr_info[]? | select(.local).local' | grep .; }
+wait_for scoped
+check "a link-local peer connects" in_far python3 -c "
+import socket
+socket.create_connection(('$(scoped)%far0', 7300), 10)"
+check "its interface is told" wait_for grep -q 'scope True True' "$TMP/near-scope.log"
 finish

@@ -61,6 +61,33 @@ static void test_sack(void)
 }
 
 /* Bytes that go out at the same moment neither stand in for a duplicate ACK nor carry SACK. */
+/* What there was no memory for is not told, whatever was there behind it. */
+static void test_sack_no_memory(void)
+{
+	struct pool *chunks;
+	const struct segment *s;
+	uint32_t end;
+
+	peer_meet(&peer_usual);
+	chunks = &peer.e->chunks;
+	peer_data(101, 100);
+	peer_data(9001, 100);
+	peer_forget();
+	chunks->limit = chunks->used;
+	peer_data(201, 8800);
+	s = peer_expect_ack(1);
+	CU_ASSERT_EQUAL(s->sacks, 2);
+	end = s->sack[0].to;
+	CU_ASSERT(s->sack[0].from == 101 && end >= 201 && end < 9001);
+	chunks->limit = SIZE_MAX;
+	peer_data(1, 100);
+	peer_expect_ack(end);
+	peer_data(end, 9001 - end);
+	peer_expect_ack(9101);
+	peer_check_stream();
+	peer_stop();
+}
+
 static void test_sack_beside_data(void)
 {
 	struct given syn = peer_usual;
@@ -179,6 +206,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"delayed ACKs", test_delayed_ack},
 		{"SACK", test_sack},
+		{"SACK without memory", test_sack_no_memory},
 		{"SACK beside data", test_sack_beside_data},
 		{"duplicate ACKs of a batch", test_count_of_dups},
 		{"DSACK", test_dsack},

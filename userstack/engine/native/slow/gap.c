@@ -59,7 +59,9 @@ void gap_receive(struct engine_conn *c, uint32_t seq, const uint8_t *data, uint3
 	if (i == j || seq_lt(seq, g->range[i].from) || seq_lt(g->range[i].to, seq + len))
 		r.to = seq +
 		       (uint32_t)stream_write(&c->rx, &c->e->chunks, c->rcv_read, seq, data, len);
-	if (len && r.to == r.from) {
+	while (j > i && seq_lt(r.to, g->range[j - 1].from))
+		j--; /* there was not memory for all of it */
+	if ((len && r.to == r.from) || (i == j && g->n == GAP_RANGES)) {
 		if (!g->n)
 			gap_free(c);
 		return;

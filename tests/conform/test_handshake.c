@@ -327,14 +327,23 @@ static void test_both_call(void)
 		CU_ASSERT_FATAL(s && s->flags == (TCP_SYN | TCP_ACK));
 		ts = s->ts;
 		peer_pass(30 * MS);
-		GIVE(.flags = TCP_SYN | TCP_ACK, .ack = 1, .mss = MSS, .ts = clock, .tsval = 1,
+		GIVE(.flags = TCP_SYN | TCP_ACK, .ack = 1, .mss = MSS, .ts = clock, .tsval = 9,
 		     .tsecr = ts);
 		CU_ASSERT_FATAL(peer.connected);
 		CU_ASSERT_EQUAL(peer.conn->srtt_us / 5000, clock ? 6 : 0);
 		CU_ASSERT_EQUAL(peer.conn->cwnd, 10 * MSS);
-		CU_ASSERT_EQUAL(peer_expect_ack(1)->seq, 1);
+		s = peer_expect_ack(1);
+		CU_ASSERT(s->seq == 1 && s->ts_echo == (clock ? 9 : 0));
 		peer_stop();
 	}
+	call(); /* somebody waits, whoever called first: not given up after 63 s */
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	peer_pass(200 * SECOND);
+	CU_ASSERT_FALSE(peer.failed);
+	peer_pass(100 * SECOND);
+	CU_ASSERT(peer.failed && peer.error == ETIMEDOUT);
+	engine_native.abort(peer.conn);
+	peer_stop();
 }
 
 /* RFC 9293, MUST-15: what a SYN without the option says of the MSS, remembered by a cookie too. */

@@ -47,7 +47,7 @@
 /* After 1, 2, 4 … s; given up after 255, when the kernel of an application has long done so
  * (RFC 9293, 3.8.3: R2 of a SYN is 3 minutes at least). */
 #define SYN_RETRIES 7
-#define SYN_ACK_RETRIES 5	/* for nobody who waits: after 63 s, as in Linux */
+#define SYN_ACK_RETRIES 5	/* where nobody waits: after 63 s, as in Linux */
 #define TIME_WAIT (60 * SECOND) /* as in Linux */
 #define BUFFER_INITIAL 65536u
 #define SEND_BUFFER_MAX (4u << 20)

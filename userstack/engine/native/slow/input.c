@@ -202,6 +202,7 @@ static bool input_syn_again(struct engine_conn *c, const struct segment *s)
 	/* RFC 9293, figure 8: the answer of a peer that called at the same time */
 	if (s->ack != c->snd_nxt || (s->flags & TCP_RST) || !input_in_time(c, s))
 		return false;
+	receive_timestamp(c, s);
 	open_answered(c, s);
 	return true;
 }

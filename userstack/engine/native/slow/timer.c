@@ -14,7 +14,7 @@
 
 static void timer_syn(struct engine_conn *c)
 {
-	if (c->backoff >= (c->state == TCP_SYN_SENT ? SYN_RETRIES : SYN_ACK_RETRIES)) {
+	if (c->backoff >= (c->connecting ? SYN_RETRIES : SYN_ACK_RETRIES)) {
 		conn_fail(c, ETIMEDOUT);
 		return;
 	}
@@ -25,10 +25,8 @@ static void timer_syn(struct engine_conn *c)
 /* A tail loss probe: new data if there is some, else the last segment once more. */
 static void timer_tail(struct engine_conn *c)
 {
-	c->tlp_again = !output_probe_new(c);
-	if (c->tlp_again) /* what fails the RTO does again */
-		output_again(c, TAILQ_LAST(&c->sent, sent_list));
-	c->tlp_out = true;
+	c->tlp_again = !output_probe_new(c) && output_again(c, TAILQ_LAST(&c->sent, sent_list));
+	c->tlp_out = true; /* what failed the RTO does again */
 	c->tlp_end = c->snd_nxt;
 	c->rto_from = c->e->now;
 }

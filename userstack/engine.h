@@ -121,7 +121,8 @@ struct engine_udp_ops {
 	void (*close)(struct engine_udp *u);
 	/* Send one datagram, with a checksum. What is longer than the path takes goes in fragments,
 	 * as the kernel does it for a socket that did not ask for something else; anything shorter
-	 * must not be fragmented on its way. -EMSGSIZE: more than a datagram can be. */
+	 * must not be fragmented on its way, unless too_big() said less than the engine sends at
+	 * least. -EMSGSIZE: more than a datagram can be. */
 	int (*send)(struct engine_udp *u, const void *data, size_t len, uint64_t now);
 	/* An ICMP error says that a packet of the pair was too big: they have mtu bytes at most,
 	 * from the IP header on, for some minutes. Ignored if none was so big. */
@@ -197,7 +198,8 @@ struct engine_ops {
 	 * SYN's (RFC 5927); else it is ignored. */
 	void (*unreachable)(struct engine_conn *c, uint32_t seq, int error);
 	/* The same says that it was too big: packets to this address have mtu bytes at most, from
-	 * the IP header on. Ignored if seq is not of what was sent and not acknowledged, or the
+	 * the IP header on; or, if that is less than the engine sends at least, may be fragmented
+	 * on their way (IPv4). Ignored if seq is not of what was sent and not acknowledged, or the
 	 * segment was not so big (RFC 5927). */
 	void (*too_big)(struct engine_conn *c, uint32_t seq, uint32_t mtu);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * UDP: pairs of addresses, and what is sent and received for them. A datagram that the path takes
- * whole goes with "don't fragment", as the kernel sends it; a longer one in fragments that are made
- * here, as the kernel's IP_PMTUDISC_WANT. Fragments that come are not ours: they stay with the
- * kernel (dmm_xdp.bpf.c).
+ * whole goes with "don't fragment", as the kernel sends it, unless that is less than MTU_LEAST4; a
+ * longer one in fragments that are made here, as the kernel's IP_PMTUDISC_WANT. Fragments that come
+ * are put together before (net/plain.c).
  */
 #include <arpa/inet.h>
 #include <errno.h>

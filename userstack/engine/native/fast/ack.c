@@ -76,7 +76,7 @@ void ack_delivered(struct engine_conn *c, struct delivery *d, struct sent *t, ui
  * be as old opens the window, or closes it. */
 static bool ack_window(struct engine_conn *c, const struct segment *s)
 {
-	uint32_t window = (uint32_t)s->window << c->snd_scale;
+	uint32_t window = conn_told_window(c, s);
 
 	if (!seq_lt(c->snd_wl1, s->seq) &&
 	    !(c->snd_wl1 == s->seq && (seq_lt(c->snd_wl2, s->ack) ||

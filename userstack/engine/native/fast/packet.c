@@ -19,15 +19,28 @@
  * and no ID may be there twice. */
 static uint32_t ids[ID_COUNTERS];
 
-/* RFC 7739, 5.3: each two hosts have a place of their own to count from, which only we know, and
- * share their counter with a few others: nobody learns from his own what others will have. */
-uint32_t packet_id(const struct engine *e, const struct conn_key *key, uint32_t n)
+enum hosts_use { HOSTS_ID = 1, HOSTS_TIME };
+
+/* Of two hosts, which only we know, and another one for each use. No hash of ports has such a fifth
+ * word. */
+static uint64_t hosts_hash(const struct engine *e, const struct conn_key *key, enum hosts_use use)
 {
-	uint64_t m[4], h;
+	uint64_t m[5];
 
 	memcpy(m, key->remote.ip, 16);
 	memcpy(m + 2, key->local.ip, 16);
-	h = sip_hash(e->c.secret, m, 4);
+	m[4] = (uint64_t)use << 32;
+	return sip_hash(e->c.secret, m, 5);
+}
+
+/* RFC 7739, 5.3: each two hosts have a place of their own to count from, and share their counter
+ * with a few others: nobody learns from his own what others will have. For IPv4 the low 16 bits
+ * count: they come again within the life of a fragment at more than about 1 MB/s (RFC 4963), as
+ * those of every host do. */
+uint32_t packet_id(const struct engine *e, const struct conn_key *key, uint32_t n)
+{
+	uint64_t h = hosts_hash(e, key, HOSTS_ID);
+
 	return (uint32_t)h + __atomic_fetch_add(&ids[(h >> 32) % ID_COUNTERS], n, __ATOMIC_RELAXED);
 }
 
@@ -175,9 +188,5 @@ void packet_option_scale(struct packet *k)
  * the clock of an earlier one (RFC 7323, 5.4; RFC 6191). */
 uint32_t engine_ts_offset(const struct engine *e, const struct conn_key *key)
 {
-	uint64_t m[4];
-
-	memcpy(m, key->remote.ip, 16);
-	memcpy(m + 2, key->local.ip, 16);
-	return (uint32_t)sip_hash(e->c.secret, m, 4);
+	return (uint32_t)hosts_hash(e, key, HOSTS_TIME);
 }

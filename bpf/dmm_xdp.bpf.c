@@ -355,6 +355,9 @@ static __always_inline enum dmm_xdp_counter steer_icmp4(void *l4, void *end, str
 		return DMM_X_PASS_SHORT;
 	if (ih->type != 3 && ih->type != 11 && ih->type != 12)
 		return DMM_X_PASS_PROTO;
+	/* about fragments: that is nothing to TCP, nor to UDP */
+	if (ih->type == 11 && ih->code == 1)
+		return DMM_X_PASS_PROTO;
 	if ((void *)(in + 1) > end) /* perhaps not pulled yet */
 		return DMM_X_PASS_SHORT;
 	k.proto = in->protocol;

@@ -383,8 +383,11 @@ static void test_icmp(void)
 	append_ip4(&f, "192.0.2.1", "192.0.2.2", IPPROTO_TCP);
 	append_tcp(&f, 61000, 80);
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
-	f.b[ETH_HLEN + 20] = 11; /* time exceeded, parameter problem; what is no error */
+	f.b[ETH_HLEN + 20] = 11; /* time exceeded: code 1, of fragments, says nothing of the path */
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_PROTO));
+	f.b[ETH_HLEN + 20 + 1] = 0;
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	/* parameter problem; what is no error */
 	f.b[ETH_HLEN + 20] = 12;
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
 	f.b[ETH_HLEN + 20] = 5;

@@ -84,14 +84,15 @@ __noinline __u32 udp_take(__u32 stack)
 /* Is that stack's instance still at the carrier? */
 __noinline int udp_alive(struct bpf_sock_addr *ctx, const struct dmm_addr *via, __u32 stack)
 {
-	const __u32 *w = (const __u32 *)via;
 	struct bpf_sock_tuple t = {};
 	struct dmm_sock *st;
 	struct bpf_sock *sk;
+	const __u32 *w;
 	bool alive;
 
 	if (!via)
 		return false;
+	w = (const __u32 *)via->ip;
 	if (ip_is_v4(via->ip)) {
 		t.ipv4.saddr = t.ipv4.daddr = w[3];
 		t.ipv4.dport = bpf_htons(via->port);

@@ -252,9 +252,9 @@ static __always_inline bool from_flow(const struct dmm_flow *flow, const __be16 
 }
 
 /*
- * The same of one that was offered. This runs while the application sends: a port that the kernel
- * has chosen is learnt from the socket here, for it may have another as soon as send() returns, if
- * it connects to nothing (AF_UNSPEC).
+ * The same of one that was offered. This runs, as a rule, while the application sends: a port that
+ * the kernel has chosen is learnt from the socket here, for it may have another as soon as send()
+ * returns, if it connects to nothing (AF_UNSPEC). With RPS on lo it may run later, on another CPU.
  */
 SEC("socket")
 int dmm_first(struct __sk_buff *skb)

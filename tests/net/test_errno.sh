@@ -6,6 +6,9 @@
 need
 setup "$@"
 config | start_policyd
+# to port TYPE * 256 + CODE beyond it the far host answers with that ICMP error
+spawn answer in_far python3 "$here/answer.py" far0 $NEAR4 $NEAR6
+wait_for grep -q ready "$TMP/answer.log"
 
 # what address port: HAZARD prints the errno and the milliseconds
 table="refused ECONNREFUSED $FAR4 9
@@ -18,6 +21,12 @@ no-route ENETUNREACH 203.0.113.1 80
 no-route ENETUNREACH 2001:db8::1 80
 timed-out ETIMEDOUT 10.77.0.1 80
 timed-out ETIMEDOUT fd77::1 80
+time-exceeded EHOSTUNREACH 10.77.0.1 $((11 << 8))
+time-exceeded EHOSTUNREACH fd77::1 $((3 << 8))
+time-exceeded-of-reassembly ETIMEDOUT 10.77.0.1 $((11 << 8 | 1))
+time-exceeded-of-reassembly EHOSTUNREACH fd77::1 $((3 << 8 | 1))
+parameter-problem EPROTO 10.77.0.1 $((12 << 8))
+parameter-problem EPROTO fd77::1 $((4 << 8))
 self-refused ECONNREFUSED $NEAR4 9
 loopback-refused ECONNREFUSED 127.0.0.1 9"
 
@@ -34,16 +43,16 @@ start_capture
 run_managed web timeout 0.5 "$HAZARD" connect 10.77.0.1 81 || true
 while read -r what want address port; do
 	for mode in -b -N; do
-		asked "plain$mode-$address" in_near timeout 60 "$HAZARD" connect $mode "$address" "$port"
-		asked "managed$mode-$address" run_managed web timeout 60 "$HAZARD" connect $mode "$address" "$port"
+		asked "plain$mode-$address-$port" in_near timeout 60 "$HAZARD" connect $mode "$address" "$port"
+		asked "managed$mode-$address-$port" run_managed web timeout 60 "$HAZARD" connect $mode "$address" "$port"
 	done
 done <<<"$table"
 for p in "${asking[@]}"; do wait "$p" || true; done
 while read -r what want address port; do
 	for mode in -b -N; do
 		plain='' plain_ms='' got='' ms=''
-		read -r plain plain_ms <"$TMP/plain$mode-$address" || true
-		read -r got ms <"$TMP/managed$mode-$address" || true
+		read -r plain plain_ms <"$TMP/plain$mode-$address-$port" || true
+		read -r got ms <"$TMP/managed$mode-$address-$port" || true
 		echo "# $what $address $mode: unmanaged $plain ${plain_ms} ms, managed $got ${ms} ms"
 		[ "$want" = - ] || check "$what $address $mode unmanaged" equal "$plain" "$want"
 		check "$what $address $mode is the same managed" equal "$got" "${plain:-an errno}"

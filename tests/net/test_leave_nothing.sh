@@ -28,17 +28,25 @@ ours() { # ours prog|map|link
 		fi
 	} | sort -nu
 }
-remember() {
-	local kind
-	for kind in prog map link; do
-		ours $kind >"$TMP/ours.$kind"
-		echo "# ${kind}s of ours: $(wc -l <"$TMP/ours.$kind")"
-	done
-}
 left() { # BPF objects of ours that still exist
 	local kind
 	for kind in prog map link; do
 		bpftool -j "$kind" show | jq -r '.[].id // empty' | grep -Fxf "$TMP/ours.$kind" | sed "s/^/$kind /" || true
+	done
+}
+# Record them; left() finds each, or it would find nothing later either.
+recorded() {
+	local kind
+	for kind in prog map link; do
+		ours $kind >"$TMP/ours.$kind"
+	done
+	[ -s "$TMP/ours.prog" ] && [ "$(left | wc -l)" = "$(cat "$TMP"/ours.* | wc -l)" ]
+}
+remember() { # remember [PREFIX]
+	local kind
+	check "${1:-}all that is ours is found" wait_for recorded
+	for kind in prog map link; do
+		echo "# ${kind}s of ours: $(wc -l <"$TMP/ours.$kind")"
 	done
 }
 
@@ -96,7 +104,7 @@ sed 's/^/# /' "$TMP/diff" | head -n 40
 for mode in auto generic native; do
 	config | sed "s/interface: near0/interface: near0, mode: $mode/" | start_policyd
 	run_managed web curl -sS -m 10 -o /dev/null "http://$FAR4:8080/small" || not_ok "start: $mode"
-	remember
+	remember "mode $mode: "
 	kill -9 "$(instance_pid)" "$POLICYD_PID"
 	wait "$POLICYD_PID" 2>/dev/null || true
 	POLICYD_PID=

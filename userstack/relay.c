@@ -9,6 +9,7 @@
  * can be there, and again when epoll reports it.
  */
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -36,6 +37,9 @@
 #define PROBE_IDLE_S 75
 #define PROBE_INTERVAL_S 15
 #define PROBES 3
+
+#define LOST_STUCK_NS 5000000000ULL
+#define LOST_SWEEP 512 /* flows that are looked at in each tick */
 
 enum pump { PUMP_IDLE, PUMP_MORE, PUMP_DEAD };
 
@@ -375,12 +379,13 @@ static bool relay_unsent(struct stack *s, struct flow *f)
 	return !stack_watch(s, &f->watch, RELAY_EVENTS);
 }
 
+/* A spliced carrier has two queues, and no way to tell how full both are: it is not looked at. */
 static void relay_wait(struct stack *s, struct flow *f)
 {
-	if (f->waits)
+	if (f->waits || f->rec.carrier == DMM_CARRIER_SPLICE)
 		return;
 	f->waits = true;
-	f->taken = UINT64_MAX;
+	f->moved_at = s->now;
 	TAILQ_INSERT_TAIL(&s->lost, f, lost_entry);
 }
 
@@ -400,28 +405,51 @@ static void relay_lost(struct stack *s, struct flow *f)
 		relay_wait(s, f);
 }
 
-/* An application that reads nothing from one look to the next, a second later, while it has written
- * what nobody will take, waits for that: it is told now, as the kernel would have told it. */
+/* May the carrier have no room for what the application writes? Its kernel closes the window when
+ * less than half of the buffer is free, and a segment, which may be 64 KiB, would not fit. */
+static bool relay_full(const struct flow *f)
+{
+	uint32_t mem[SK_MEMINFO_VARS];
+	socklen_t len = sizeof(mem);
+
+	if (getsockopt(f->watch.fd, SOL_SOCKET, SO_MEMINFO, mem, &len) < 0)
+		return false;
+	return mem[SK_MEMINFO_RMEM_ALLOC] > mem[SK_MEMINFO_RCVBUF] / 2;
+}
+
+/*
+ * An application that waits until more is taken of what it writes, and reads nothing meanwhile,
+ * waits for ever: nobody takes it. It is told now, as the kernel would have told it, and so loses
+ * what is not in its own socket's queue yet. Its kernel tells that something was read only when its
+ * window opens again, which takes 64 KiB of a reader (a sixteenth of its buffer if that is more):
+ * hence the time, and nobody is told who could still write.
+ */
 static void relay_tell(struct stack *s, struct flow *f)
 {
 	int queued = 0, written = 0;
-	uint64_t taken;
+	uint64_t moved;
 
 	if (ioctl(f->watch.fd, SIOCOUTQ, &queued) < 0 || ioctl(f->watch.fd, SIOCINQ, &written) < 0)
 		return;
-	taken = f->to_app - (uint64_t)queued;
-	if (written && taken == f->taken)
+	moved = f->to_app - (uint64_t)queued + (uint64_t)written; /* both only grow */
+	if (moved != f->moved) {
+		f->moved = moved;
+		f->moved_at = s->now;
+	} else if (s->now - f->moved_at >= LOST_STUCK_NS && relay_full(f)) {
 		flow_kill(s, f, "reset by the far side");
-	else
-		f->taken = taken;
+	}
 }
 
 void relay_tick(struct stack *s)
 {
-	struct flow *f, *next;
+	struct flow *f;
 
-	for (f = TAILQ_FIRST(&s->lost); f; f = next) {
-		next = TAILQ_NEXT(f, lost_entry);
+	for (unsigned i = 0; i < LOST_SWEEP && (f = TAILQ_FIRST(&s->lost)); i++) {
+		if (f->looked == s->now)
+			break;
+		f->looked = s->now;
+		TAILQ_REMOVE(&s->lost, f, lost_entry);
+		TAILQ_INSERT_TAIL(&s->lost, f, lost_entry);
 		relay_tell(s, f);
 	}
 }

@@ -77,7 +77,8 @@ struct flow {
 	bool held, in_work;
 	bool lost;		   /* the engine connection failed */
 	bool waits;		   /* the same, and the application has not read all before */
-	uint64_t taken;		   /* of that, when looked at last; bytes */
+	uint64_t looked;	   /* if waits: when looked at last */
+	uint64_t moved, moved_at;  /* bytes that the application took and wrote then; since when */
 	bool readable, writable;   /* the carrier, until EAGAIN */
 	bool hup, error;	   /* the carrier: FIN seen; reset seen */
 	bool fresh;		   /* epoll just said: bytes, and no urgent one among them */

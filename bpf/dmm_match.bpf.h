@@ -397,20 +397,19 @@ static __always_inline bool has_ip_options(struct tcp_sock *tp)
 	return bpf_core_field_exists(inet->pinet6) && inet->pinet6 && inet->pinet6->opt;
 }
 
-/* What every IP header of the socket's is to have, or to be asked for: it would be the carrier's.
- * Some congestion controls of the kernel set the bits of ECN. */
-static __always_inline bool has_ip_fields(struct tcp_sock *tp)
+/* What says how far packets of the socket may go, or come from: it would be the carrier's. A type
+ * of service is, too, but who asks for one, as ssh does, only wishes for it. */
+static __always_inline bool has_ttl(struct tcp_sock *tp)
 {
 	struct inet_sock *inet = &tp->inet_conn.icsk_inet;
 	struct ipv6_pinfo *np;
 
-	if (inet->tos & ~3 || inet->uc_ttl != -1 || inet->min_ttl)
+	if (inet->uc_ttl != -1 || inet->min_ttl)
 		return true;
 	if (!bpf_core_field_exists(inet->pinet6))
 		return false;
 	np = inet->pinet6;
-	return np &&
-	       (np->tclass & ~3 || BPF_CORE_READ_BITFIELD(np, hop_limit) != -1 || np->min_hopcount);
+	return np && (BPF_CORE_READ_BITFIELD(np, hop_limit) != -1 || np->min_hopcount);
 }
 
 /* Things about a TCP socket that an instance could not honour. */
@@ -429,7 +428,7 @@ static __always_inline bool socket_supported(struct bpf_sock *sk)
 		return false;
 	if (bpf_core_field_exists(tp->ao_info) && tp->ao_info)
 		return false;
-	if (has_ip_options(tp) || has_ip_fields(tp))
+	if (has_ip_options(tp) || has_ttl(tp))
 		return false;
 	return !BPF_CORE_READ_BITFIELD(tp, repair);
 }

@@ -17,9 +17,8 @@ OPTIONS = {
     "alert": (socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([148, 4, 0, 0])),  # RFC 2113
     "destination": (socket.IPPROTO_IPV6, 59, bytes([0, 0, 1, 4, 0, 0, 0, 0])),  # padding
     "hop-by-hop": (socket.IPPROTO_IPV6, 54, bytes([0, 0, 1, 4, 0, 0, 0, 0])),
-    "service": (socket.IPPROTO_IP, socket.IP_TOS, 0x28),
-    "class": (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 0x28),
     "hops": (socket.IPPROTO_IP, socket.IP_TTL, 5),
+    "limit": (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 5),
 }
 def say(s):
     if what in OPTIONS:
@@ -78,12 +77,9 @@ for what in timestamps alert destination hop-by-hop; do
 done
 
 # ---- what the application wants in every header is in it, whoever carries it ----
-for what in service class hops; do
-	far=$FAR4 near=$NEAR4 name='ip[1] = 0x28'
-	case $what in
-	class) far=$FAR6 near=$NEAR6 name='ip6[0:2] & 0xfff0 = 0x6280' ;;
-	hops) name='ip[8] = 5' ;;
-	esac
+for what in hops limit; do
+	far=$FAR4 near=$NEAR4 name='ip[8] = 5'
+	[ "$what" = hops ] || far=$FAR6 near=$NEAR6 name='ip6[7] = 5'
 	port=$((port + 1))
 	spawn "far-$what" echo_far serve nothing $far $port
 	spawn "near-$what" run_managed web python3 "$TMP/echo.py" serve $what $near $((port + 100))

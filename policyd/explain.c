@@ -22,7 +22,7 @@ static bool is_special(const dmm_u8 *ip)
 	if (addr_is_v4(ip))
 		return ip[12] == 0 || ip[12] == 127 || ip[12] >= 224 ||
 		       (ip[12] == 169 && ip[13] == 254);
-	return ip[0] == 0xff || (ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80) || addr_is_any(ip);
+	return ip[0] == 0xff || addr_is_link_local(ip) || addr_is_any(ip);
 }
 
 static enum dmm_reason ask_client(const struct walker *w, unsigned id)

@@ -75,14 +75,9 @@ static unsigned listen_addrs(const struct dmm_listener *l, struct dmm_addr ret[2
 	return n;
 }
 
-/* What a link-local address means depends on the interface, which a name that BPF tells has not
- * (sin6_scope_id): the kernel's listener answers there. */
-static bool listen_has_scope(const dmm_u8 ip[16])
-{
-	return ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80;
-}
-
-/* XDP knows exact addresses only: a wildcard is every own address of its family. */
+/* XDP knows exact addresses only: a wildcard is every own address of its family. What a link-local
+ * one means depends on the interface, which a name that BPF tells has not (sin6_scope_id): the
+ * kernel's listener answers there. */
 static void listen_steer(struct stack *s, const struct listening *g, const dmm_u8 ip[16],
 			 enum dmm_xport how)
 {
@@ -90,7 +85,7 @@ static void listen_steer(struct stack *s, const struct listening *g, const dmm_u
 	char text[ADDR_STRLEN];
 	int r;
 
-	if (addr_is_v4(ip) != addr_is_v4(a.ip) || listen_has_scope(ip))
+	if (addr_is_v4(ip) != addr_is_v4(a.ip) || addr_is_link_local(ip))
 		return;
 	if (!addr_is_any(a.ip) && memcmp(a.ip, ip, 16))
 		return;

@@ -24,6 +24,11 @@ bool addr_is_any(const dmm_u8 ip[16])
 	return memcmp(ip, zero, 16) == 0;
 }
 
+bool addr_is_link_local(const dmm_u8 ip[16])
+{
+	return ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80;
+}
+
 void addr_from_v4(dmm_u8 ret[16], uint32_t be32)
 {
 	memcpy(ret, mapped, sizeof(mapped));

@@ -13,7 +13,8 @@
 #define ADDR_STRLEN 64 /* "[ipv6]:port" with room */
 
 bool addr_is_v4(const dmm_u8 ip[16]);
-bool addr_is_any(const dmm_u8 ip[16]); /* ::, ::ffff:0.0.0.0 */
+bool addr_is_any(const dmm_u8 ip[16]);	      /* ::, ::ffff:0.0.0.0 */
+bool addr_is_link_local(const dmm_u8 ip[16]); /* of IPv6: it has a scope */
 void addr_from_v4(dmm_u8 ret[16], uint32_t be32);
 
 /* -EINVAL: not an address. */

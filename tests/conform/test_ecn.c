@@ -57,6 +57,29 @@ static void test_ecn(void)
 	peer_stop();
 }
 
+/* A cookie has room for it in the timestamp, and without one the SYN-ACK must not promise it. */
+static void test_ecn_cookie(void)
+{
+	for (unsigned ts = 0; ts < 2; ts++) {
+		const struct segment *s;
+		struct given syn = ts ? peer_with_ts : peer_usual;
+
+		peer_start();
+		peer.e->tune.half_open_max = 0;
+		syn.flags = TCP_SYN | TCP_ECE | TCP_CWR;
+		peer_give(&syn);
+		s = peer_take();
+		CU_ASSERT_FATAL(s && s->flags & TCP_SYN);
+		CU_ASSERT_EQUAL(s->flags & (TCP_ECE | TCP_CWR), ts ? TCP_ECE : 0);
+		peer_join(&syn);
+		CU_ASSERT_EQUAL(peer.conn->ecn, ts);
+		peer_send(MSS / 2);
+		s = peer_take();
+		CU_ASSERT(s && s->ecn == (ts ? IP_ECT0 : 0));
+		peer_stop();
+	}
+}
+
 static void call(void)
 {
 	peer_start();
@@ -155,6 +178,7 @@ int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"ECN", test_ecn},
+		{"ECN and SYN cookies", test_ecn_cookie},
 		{"ECN asked for", test_ecn_asked},
 		{"a SYN that no longer asks for ECN", test_ecn_taken_back},
 		{"each mark", test_ecn_exact},

@@ -343,6 +343,52 @@ static void test_time_wait_acks(void)
 	peer_stop();
 }
 
+/* RFC 9293, 3.10.7.4: a reset before anybody was told; the listener goes on. */
+static void test_reset_half_open(void)
+{
+	const struct segment *s;
+
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	CU_ASSERT(peer_take()->flags & TCP_SYN);
+	GIVE(.flags = TCP_RST, .seq = 2); /* RFC 5961: not the exact number */
+	peer_expect_ack(1);
+	CU_ASSERT_EQUAL(peer.e->half_open_n, 1);
+	GIVE(.flags = TCP_RST, .seq = 1);
+	CU_ASSERT_EQUAL(peer.e->half_open_n, 0);
+	CU_ASSERT_EQUAL(peer.e->conns.used, 0);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1);
+	s = peer_take();
+	CU_ASSERT(s && s->flags & TCP_RST);
+	CU_ASSERT_EQUAL(peer.accepted, 0);
+	peer_join(&peer_usual);
+	peer_stop();
+}
+
+/* The same: both have closed, nothing is left that could fail. */
+static void test_reset_closing(void)
+{
+	for (unsigned both = 0; both < 2; both++) {
+		peer_meet(&peer_usual);
+		if (both) {
+			engine_native.close(peer.conn);
+			GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 1);
+			CU_ASSERT_EQUAL(peer.conn->state, TCP_CLOSING);
+		} else {
+			GIVE(.flags = TCP_ACK | TCP_FIN, .seq = 1, .ack = 1);
+			engine_native.close(peer.conn);
+			CU_ASSERT_EQUAL(peer.conn->state, TCP_LAST_ACK);
+		}
+		CU_ASSERT_EQUAL(peer.released, 0);
+		peer_forget();
+		GIVE(.flags = TCP_RST, .seq = 2);
+		peer_quiet();
+		CU_ASSERT_EQUAL(peer.released, 1);
+		CU_ASSERT_FALSE(peer.failed);
+		peer_stop();
+	}
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -358,6 +404,8 @@ int main(void)
 		{"a FIN that comes early", test_early_fin},
 		{"a FIN that comes early is told of", test_early_fin_told},
 		{"ACKs in TIME-WAIT", test_time_wait_acks},
+		{"a reset before the handshake ends", test_reset_half_open},
+		{"a reset after both have closed", test_reset_closing},
 		CU_TEST_INFO_NULL,
 	};
 

@@ -158,6 +158,26 @@ static void test_keepalive(void)
 	CU_ASSERT(peer.failed && peer.error == ETIMEDOUT);
 	engine_native.abort(peer.conn);
 	peer_stop();
+	/* Who has something under way asks by that, and the silence counts from its end. */
+	peer_start();
+	peer.e->tune.keepalive = SECOND;
+	peer_join(&peer_usual);
+	peer_pass(SECOND / 2);
+	peer_send(100);
+	peer_expect(1, 100);
+	peer_pass(SECOND / 10);
+	peer_quiet();
+	for (unsigned i = 0; i < 4; i++)
+		peer_pass(SECOND);
+	for (const struct segment *s; (s = peer_take());)
+		CU_ASSERT(s->seq == 1 && s->len == 100);
+	CU_ASSERT_EQUAL(peer.conn->keepalives, 0);
+	peer_ack(101);
+	peer_pass(SECOND / 2);
+	peer_quiet();
+	peer_pass(2 * SECOND);
+	CU_ASSERT_EQUAL(peer_expect_ack(1)->seq, 100);
+	peer_stop();
 }
 
 int main(void)

@@ -30,7 +30,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 12 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 13 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -57,10 +57,12 @@ struct engine_info {
 		*congestion; /* the name of its congestion control, for good; NULL: it has none */
 };
 
-/* What the rule of one connection asks for. It goes before what start() was told, and that before
- * the engine's own choice. Of no function that is given one is it NULL; it stays for the call. */
+/* What is asked for one connection. What its rule says goes before what start() was told, and that
+ * before the engine's own choice. Of no function that is given one is it NULL; it stays for the
+ * call. */
 struct engine_options {
 	const char *congestion; /* a name as in engine_config; NULL: as all the others */
+	uint8_t tos;		/* as of listen() */
 };
 
 /* What the host offers. ctx is the host's own. */
@@ -122,8 +124,9 @@ struct engine_udp_ops {
 	/* Send one datagram, with a checksum. What is longer than the path takes goes in fragments,
 	 * as the kernel does it for a socket that did not ask for something else; anything shorter
 	 * must not be fragmented on its way, unless too_big() said less than the engine sends at
-	 * least. -EMSGSIZE: more than a datagram can be. */
-	int (*send)(struct engine_udp *u, const void *data, size_t len, uint64_t now);
+	 * least. tos: IPv4's type of service or IPv6's traffic class, its bits of ECN included
+	 * (RFC 8085, 3.1.7). -EMSGSIZE: more than a datagram can be. */
+	int (*send)(struct engine_udp *u, const void *data, size_t len, uint8_t tos, uint64_t now);
 	/* An ICMP error says that a packet of the pair was too big: they have mtu bytes at most,
 	 * from the IP header on, for some minutes. Ignored if none was so big. */
 	void (*too_big)(struct engine_udp *u, uint32_t mtu, uint64_t now);
@@ -160,9 +163,11 @@ struct engine_ops {
 	int (*connect)(struct engine *e, const struct dmm_addr *remote,
 		       const struct dmm_addr *local, const struct engine_options *options,
 		       void *user, uint64_t now, struct engine_conn **ret);
-	/* Accept connections to local; ip any of a family: every address of that family.
-	 * -EADDRINUSE, -ENOMEM. */
-	int (*listen)(struct engine *e, const struct dmm_addr *local, void *user,
+	/* Accept connections to local; ip any of a family: every address of that family. tos:
+	 * IPv4's type of service or IPv6's traffic class (RFC 2474), of all that is sent for them
+	 * from the answer to the SYN on; the low two bits are not looked at, they are the engine's
+	 * own (RFC 3168). -EADDRINUSE, -ENOMEM. */
+	int (*listen)(struct engine *e, const struct dmm_addr *local, uint8_t tos, void *user,
 		      struct engine_listener **ret);
 	/* Connections that were reported go on. */
 	void (*unlisten)(struct engine_listener *l);
@@ -221,6 +226,10 @@ struct engine_ops {
 	/* The options of a connection that accepted() reports: from inside of that only. What the
 	 * engine has not got is left as it is. -EOPNOTSUPP. NULL: it has no options at all. */
 	int (*set_options)(struct engine_conn *c, const struct engine_options *options);
+
+	/* The same as in listen(), of what is sent from now on, also again. It may be what it is
+	 * already. */
+	void (*set_tos)(struct engine_conn *c, uint8_t tos);
 
 	/* A packet will likely come to input() soon, some others before it: time to fetch what that
 	 * needs into the cache. Not checked at all; there only during the call. */

@@ -191,7 +191,7 @@ static struct listening *listen_open(struct stack *s, const struct dmm_addr *a)
 	if (g) {
 		g->addr = *a;
 		TAILQ_INIT(&g->announced);
-		r = s->c.engine->listen(s->engine, a, g, &g->el);
+		r = s->c.engine->listen(s->engine, a, 0, g, &g->el);
 	}
 	if (r < 0) {
 		STACK_COUNT(s, LISTEN_FAIL, 1);

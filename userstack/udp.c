@@ -262,7 +262,7 @@ static void udp_take(struct stack *s, struct udp_end *e, struct mmsghdr *m)
 		STACK_COUNT(s, CARRIER_STRANGER, 1);
 		return;
 	}
-	r = s->c.engine->udp->send(f->pair, m->msg_hdr.msg_iov->iov_base, m->msg_len, s->now);
+	r = s->c.engine->udp->send(f->pair, m->msg_hdr.msg_iov->iov_base, m->msg_len, 0, s->now);
 	STACK_COUNT(s, UDP_TX, !r);
 	STACK_COUNT(s, UDP_DROPS, !!r);
 	STACK_COUNT(s, APP_RX_BYTES, m->msg_len);

@@ -132,7 +132,7 @@ static void start(struct end *end, const struct engine_ops *ops, struct end *far
 	addr_parse_ip("10.0.0.3", other);
 	if (!end->queue || ops->start(&end->e, &c) < 0 || ops->addr_add(end->e, own.ip) < 0 ||
 	    (far == &near_end && ops->addr_add(end->e, other) < 0) ||
-	    ops->listen(end->e, &any, end, &l) < 0)
+	    ops->listen(end->e, &any, 0, end, &l) < 0)
 		die("cannot start");
 }
 

@@ -220,7 +220,7 @@ static int serve(char **argv)
 	stack->engine_host.accepted = app_accepted;
 	stack->engine_host.received = app_received;
 	stack->engine_host.released = app_released;
-	if (stack->c.engine->listen(stack->engine, &local, NULL, &l) < 0 ||
+	if (stack->c.engine->listen(stack->engine, &local, 0, NULL, &l) < 0 ||
 	    xdp_port_set(stack->xdp, 0, &local, DMM_XPORT_OWNED) < 0)
 		die("cannot listen");
 	puts("ready");

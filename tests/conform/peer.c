@@ -11,7 +11,14 @@
 
 struct peer peer;
 bool peer_v6;
-const struct engine_options peer_no_options;
+const struct engine_options peer_options = {.tos = PEER_TOS};
+
+/* Of a packet that holds s. What is reset may be of no connection. */
+static void check_tos(const uint8_t *pkt, const struct segment *s)
+{
+	peer.last_tos = frame_tos(pkt) & (uint8_t)~IP_CE;
+	CU_ASSERT(peer.last_tos == peer.tos || (!peer.last_tos && s->flags & TCP_RST));
+}
 
 static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 {
@@ -27,7 +34,8 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 	CU_ASSERT(frame_summed(pkt, &f));
 	CU_ASSERT_FATAL(peer.head - peer.tail < ARRAY_SIZE(peer.sent));
 	CU_ASSERT_FATAL(segment_parse(pkt + f.l4_off, f.l4_len, s));
-	s->ecn = f.v6 ? pkt[1] >> 4 & 3 : pkt[1] & 3;
+	s->ecn = frame_tos(pkt) & IP_CE;
+	check_tos(pkt, s);
 	peer.label = f.v6 ? be32(pkt) & 0xfffff : 0;
 	CU_ASSERT_EQUAL(f.v6, peer_v6);
 	if ((s->flags & TCP_SYN) && !(s->flags & TCP_RST))
@@ -56,7 +64,7 @@ static void host_event(void *ctx, void *user, unsigned events, int error)
 static void *host_accepted(void *ctx, void *user, struct engine_conn *c,
 			   const struct dmm_addr *remote, const struct dmm_addr *local)
 {
-	struct engine_options options = {.congestion = peer.congestion};
+	struct engine_options options = {.congestion = peer.congestion, .tos = PEER_TOS | IP_CE};
 
 	(void)ctx;
 	(void)user;
@@ -134,6 +142,7 @@ void peer_start(void)
 	peer.isn = PEER_ISN;
 	peer.port = 5000;
 	peer.window = 60000;
+	peer.tos = PEER_TOS;
 	peer.host = (struct engine_host){
 		.output = host_output,
 		.event = host_event,
@@ -145,7 +154,8 @@ void peer_start(void)
 	CU_ASSERT_EQUAL_FATAL(engine_native.start(&peer.e, &c), 0);
 	peer.e->tune.pacing = false; /* or every time would depend on it */
 	CU_ASSERT_EQUAL_FATAL(engine_native.addr_add(peer.e, a.ip), 0);
-	CU_ASSERT_EQUAL_FATAL(engine_native.listen(peer.e, &a, &peer, &peer.listener), 0);
+	CU_ASSERT_EQUAL_FATAL(
+		engine_native.listen(peer.e, &a, PEER_TOS | IP_CE, &peer, &peer.listener), 0);
 }
 
 void peer_stop(void)
@@ -257,7 +267,7 @@ void peer_forget(void)
 int peer_dial(const char *congestion)
 {
 	struct dmm_addr remote = peer_address(), local = our_address();
-	struct engine_options options = {.congestion = congestion};
+	struct engine_options options = {.congestion = congestion, .tos = PEER_TOS | IP_CE};
 
 	return engine_native.connect(peer.e, &remote, &local, &options, &peer, peer.now,
 				     &peer.conn);

@@ -42,6 +42,8 @@ struct peer {
 	unsigned accepted, released;
 	bool connected, eof, failed;
 	int error;
+	uint8_t tos;		/* that all has which is sent for a connection */
+	uint8_t last_tos;	/* without ECN, of what was sent last */
 	uint32_t label;		/* IPv6 flow label of what was sent last */
 	bool deaf;		/* what is sent is not kept */
 	const char *congestion; /* of what is accepted; NULL: the engine's own choice */
@@ -53,6 +55,8 @@ struct peer {
 
 extern struct peer peer;
 extern bool peer_v6; /* the address family of both */
+
+#define PEER_TOS 0xb8u /* of the listener, and what is dialled */
 
 /* Run one suite over IPv4 and over IPv6; the exit status of the program. */
 int peer_run(const char *name, CU_TestInfo *tests);
@@ -80,7 +84,7 @@ void peer_expect(uint32_t seq, uint32_t len);
 const struct segment *peer_expect_ack(uint32_t ack);
 void peer_ack(uint32_t ack);
 
-extern const struct engine_options peer_no_options;
+extern const struct engine_options peer_options;
 /* The options of most SYNs; with timestamps that begin at 1000. */
 extern const struct given peer_usual, peer_with_ts;
 void peer_meet(const struct given *syn);    /* an engine, and a handshake with it */

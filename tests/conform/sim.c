@@ -430,8 +430,8 @@ void sim_start(struct sim *s, uint64_t seed, const struct sim_link *link)
 	}
 	for (unsigned i = 0; i < 2; i++) {
 		addr_parse_ip(i ? "::" : "0.0.0.0", any.ip);
-		CU_ASSERT_EQUAL_FATAL(engine_native.listen(s->end[1].e, &any, s, &s->listener[i]),
-				      0);
+		CU_ASSERT_EQUAL_FATAL(
+			engine_native.listen(s->end[1].e, &any, 0, s, &s->listener[i]), 0);
 	}
 }
 

@@ -119,8 +119,8 @@ static void test_succeed(void)
 	CU_ASSERT(succeed());
 	CU_ASSERT_EQUAL(peer.released, 1);
 	CU_ASSERT_FALSE(engine_native.succeed(peer.e, &key.remote, &key.local, peer.now));
-	CU_ASSERT_EQUAL(engine_native.connect(peer.e, &key.remote, &key.local, &peer_no_options,
-					      &peer, peer.now, &c),
+	CU_ASSERT_EQUAL(engine_native.connect(peer.e, &key.remote, &key.local, &peer_options, &peer,
+					      peer.now, &c),
 			0);
 	s = peer_take();
 	CU_ASSERT(s && s->flags == TCP_SYN && seq_lt(ts, s->ts));

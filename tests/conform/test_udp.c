@@ -19,6 +19,7 @@
 
 #define MTU 1500u
 #define PACKETS 64
+#define TOS 0xb9u /* of all that is sent, with its bits of ECN */
 
 static struct engine *engine;
 static const struct engine_udp_ops *udp;
@@ -46,6 +47,7 @@ static void host_output(void *ctx, const struct iovec *iov, unsigned n)
 		CU_ASSERT_FATAL(len + iov[i].iov_len <= MTU);
 		memcpy(packet[packets] + len, iov[i].iov_base, iov[i].iov_len);
 	}
+	CU_ASSERT_EQUAL(frame_tos(packet[packets]), TOS);
 	packet_len[packets++] = len;
 }
 
@@ -142,7 +144,7 @@ static void whole(bool v6, size_t len)
 	struct frame f;
 
 	packets = partials = got_n = 0;
-	CU_ASSERT_EQUAL(udp->send(a, data, len, now), 0);
+	CU_ASSERT_EQUAL(udp->send(a, data, len, TOS, now), 0);
 	CU_ASSERT_EQUAL_FATAL(packets, 1);
 	CU_ASSERT_EQUAL(partials, partial);
 	CU_ASSERT_EQUAL(packet_len[0], (v6 ? 40u : 20u) + 8 + len);
@@ -182,11 +184,11 @@ static void test_zero_sum(void)
 	uint16_t sum;
 
 	start(false);
-	udp->send(a, data, 2, now);
+	udp->send(a, data, 2, TOS, now);
 	frame_parse_ip(packet[0], packet_len[0], &f);
 	memcpy(&sum, packet[0] + f.l4_off + 6, 2); /* what it lacks to zero */
 	packets = 0;
-	udp->send(a, &sum, 2, now);
+	udp->send(a, &sum, 2, TOS, now);
 	CU_ASSERT_EQUAL(be16(packet[0] + f.l4_off + 6), 0xffff);
 	CU_ASSERT(frame_summed(packet[0], &f));
 	stop();
@@ -233,7 +235,7 @@ static uint32_t fragmented(bool v6, size_t len, uint32_t mtu)
 	struct frame f;
 
 	packets = partials = 0;
-	CU_ASSERT_EQUAL(udp->send(a, pattern(len), len, now), 0);
+	CU_ASSERT_EQUAL(udp->send(a, pattern(len), len, TOS, now), 0);
 	CU_ASSERT(packets > 1 && !partials);
 	for (unsigned i = 0; i < packets; i++) {
 		struct fragment g = fragment_of(packet[i], packet_len[i]);
@@ -271,7 +273,7 @@ static void test_fragments(void)
 			CU_ASSERT_EQUAL(fragmented(v6, len, MTU), ++id);
 		fragmented(v6, most, MTU);
 		packets = 0;
-		CU_ASSERT_EQUAL(udp->send(a, pattern(most), most + 1, now), -EMSGSIZE);
+		CU_ASSERT_EQUAL(udp->send(a, pattern(most), most + 1, TOS, now), -EMSGSIZE);
 		CU_ASSERT_EQUAL(packets, 0);
 		stop();
 	}
@@ -285,7 +287,7 @@ static void ids_of(struct engine_udp *to[HOSTS], uint32_t ret[HOSTS])
 {
 	for (unsigned i = 0; i < HOSTS; i++) {
 		packets = 0;
-		CU_ASSERT_EQUAL(udp->send(to[i], pattern(2000), 2000, now), 0);
+		CU_ASSERT_EQUAL(udp->send(to[i], pattern(2000), 2000, TOS, now), 0);
 		ret[i] = fragment_of(packet[0], packet_len[0]).id;
 	}
 }
@@ -367,7 +369,7 @@ static void test_too_big(void)
 	udp->too_big(a, 400, now);
 	packets = 0;
 	for (unsigned i = 0; i < 3; i++) {
-		CU_ASSERT_EQUAL(udp->send(a, got, 500, now), 0);
+		CU_ASSERT_EQUAL(udp->send(a, got, 500, TOS, now), 0);
 		CU_ASSERT_EQUAL(be16(packet[i] + 6), 0);
 		CU_ASSERT(!i || be16(packet[i] + 4) == (be16(packet[i - 1] + 4) + 1) % 65536);
 	}
@@ -386,7 +388,7 @@ static void test_lengths(void)
 		uint8_t *said;
 
 		start(v6);
-		udp->send(a, "hello", 5, now);
+		udp->send(a, "hello", 5, TOS, now);
 		len = packet_len[0];
 		memset(p, 'x', sizeof(p));
 		memcpy(p, packet[0], len);
@@ -417,7 +419,7 @@ static void test_strangers(void)
 	size_t len;
 
 	start(false);
-	udp->send(a, "hello", 5, now);
+	udp->send(a, "hello", 5, TOS, now);
 	len = packet_len[0];
 	packets = 0;
 	for (unsigned at = 12; at < 24; at++) { /* addresses and ports */
@@ -444,16 +446,16 @@ static void test_twins(void)
 	struct engine_udp *twin;
 
 	start(false);
-	udp->send(a, "hello", 5, now);
+	udp->send(a, "hello", 5, TOS, now);
 	twin = pair_of(false, 2, 1, &user_a);
 	give(packet[0], packet_len[0]);
 	CU_ASSERT(got_n == 1 && got_by == &user_a);
 	packets = 0;
-	CU_ASSERT(!udp->send(b, "x", 1, now) && !udp->send(twin, "x", 1, now));
+	CU_ASSERT(!udp->send(b, "x", 1, TOS, now) && !udp->send(twin, "x", 1, TOS, now));
 	CU_ASSERT(packets == 2 && !memcmp(packet[0], packet[1], packet_len[0]));
 	packets = 0;
 	udp->close(twin);
-	udp->send(a, "hello", 5, now);
+	udp->send(a, "hello", 5, TOS, now);
 	give(packet[0], packet_len[0]);
 	CU_ASSERT(got_n == 2 && got_by == &user_b);
 	stop();
@@ -465,14 +467,14 @@ static void test_flow_label(void)
 	uint32_t label;
 
 	start(true);
-	CU_ASSERT_EQUAL(udp->send(a, got, 3000, now), 0);
-	CU_ASSERT_EQUAL(udp->send(a, got, 100, now), 0);
+	CU_ASSERT_EQUAL(udp->send(a, got, 3000, TOS, now), 0);
+	CU_ASSERT_EQUAL(udp->send(a, got, 100, TOS, now), 0);
 	CU_ASSERT_EQUAL_FATAL(packets, 4);
 	label = be32(packet[0]) & 0xfffff;
 	CU_ASSERT_NOT_EQUAL(label, 0);
 	for (unsigned i = 1; i < packets; i++)
 		CU_ASSERT_EQUAL(be32(packet[i]) & 0xfffff, label);
-	CU_ASSERT_EQUAL(udp->send(b, got, 100, now), 0);
+	CU_ASSERT_EQUAL(udp->send(b, got, 100, TOS, now), 0);
 	CU_ASSERT_NOT_EQUAL(be32(packet[4]) & 0xfffff, label);
 	stop();
 }

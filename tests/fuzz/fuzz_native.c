@@ -79,7 +79,8 @@ static struct engine_options options_of(unsigned how)
 {
 	static const char *const congestion[] = {NULL, "cubic", "newreno", "dctcp", "bbr"};
 
-	return (struct engine_options){.congestion = congestion[how % ARRAY_SIZE(congestion)]};
+	return (struct engine_options){.congestion = congestion[how % ARRAY_SIZE(congestion)],
+				       .tos = (uint8_t)how};
 }
 
 static void *host_accepted(void *ctx, void *listener_user, struct engine_conn *c,
@@ -145,7 +146,7 @@ static void start(uint8_t how)
 		INVARIANT(!engine_native.addr_add(f.e, own.ip));
 	}
 	any = address(how & 1, 2, 80);
-	INVARIANT(!engine_native.listen(f.e, &any, NULL, &f.listener));
+	INVARIANT(!engine_native.listen(f.e, &any, (uint8_t)how, NULL, &f.listener));
 	f.e->tune.ecn = how & 2;
 	f.e->tune.nagle = how & 4;
 	f.e->tune.pacing = how & 8;
@@ -207,6 +208,7 @@ static void host_does(struct user *u, uint8_t what)
 		return;
 	switch (what % 9) {
 	case 0:
+		engine_native.set_tos(u->conn, what);
 		send_some(u->conn, take16(), what & 128);
 		break;
 	case 1:

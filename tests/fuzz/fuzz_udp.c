@@ -97,7 +97,7 @@ static void send_some(uint8_t which)
 	size_t len = take16() + (which & 64 ? 1000u : 0);
 
 	f.covered = 0;
-	if (u && !native_udp.send(u, data, len, f.now))
+	if (u && !native_udp.send(u, data, len, which, f.now))
 		INVARIANT(f.covered == 8 + len);
 	else
 		INVARIANT(!f.covered);

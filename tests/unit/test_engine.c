@@ -33,6 +33,8 @@ static struct engine_listener *listener[4];
 static unsigned listeners, packets;
 struct frame last_syn;
 static struct engine_options options; /* of what is dialled, and accepted */
+static uint8_t listen_tos;	      /* of the next listener */
+static unsigned other_tos;	      /* packets that had another than they should */
 uint32_t far_place;
 
 /* As Linux does: while an urgent byte is further away than the pointer can say, each segment says
@@ -53,6 +55,14 @@ static void say_far(uint8_t *tcp, const struct frame *f)
 	memcpy(tcp + 18, &pointer, 2);
 }
 
+/* lwIP gives a connection its type of service behind the answer to the SYN. */
+static uint8_t wanted_tos(const struct frame *f)
+{
+	if (f->remote.port != 80)
+		return options.tos & 0xfc;
+	return (f->flags & FRAME_SYN) && !strcmp(ops->name, "lwip") ? 0 : listen_tos & 0xfc;
+}
+
 static void wire_send(const struct iovec *iov, unsigned n, bool unsummed)
 {
 	uint8_t *p = port_fake.tx_reserve(wire_out, 65600);
@@ -65,6 +75,7 @@ static void wire_send(const struct iovec *iov, unsigned n, bool unsummed)
 	frame_eth(p, p, p, p[FRAME_ETH_LEN] >> 4 == 6);
 	packets++;
 	CU_ASSERT_EQUAL(frame_parse(p, off, &f), FRAME_TCP);
+	other_tos += frame_tos(p + FRAME_ETH_LEN) != wanted_tos(&f);
 	say_far(p + f.l4_off, &f);
 	CU_ASSERT(unsummed ? frame_unsummed(p, &f) : frame_summed(p, &f));
 	if ((f.flags & (FRAME_SYN | FRAME_ACK)) == FRAME_SYN)
@@ -229,7 +240,8 @@ void listen_on(const char *ip)
 {
 	struct dmm_addr a = addr(ip, 80);
 
-	CU_ASSERT_EQUAL_FATAL(ops->listen(engine, &a, &engine, &listener[listeners++]), 0);
+	CU_ASSERT_EQUAL_FATAL(ops->listen(engine, &a, listen_tos, &engine, &listener[listeners++]),
+			      0);
 }
 
 static struct end *dial(const char *from, const char *to, uint16_t port)
@@ -408,6 +420,55 @@ static void test_options(void)
 		ops->abort(end[i].conn);
 	}
 	stop();
+}
+
+/* Some bytes each way, and what acknowledges them. */
+static void exchange(void)
+{
+	for (unsigned i = 0; i < 2; i++)
+		push(&end[i], end[i].sent + 5000);
+	for (unsigned i = 0; i < 100; i++) {
+		step();
+		pull(&end[0], 10000);
+		pull(&end[1], 10000);
+	}
+	CU_ASSERT(end[0].received == end[1].sent && end[1].received == end[0].sent);
+}
+
+/* Each end has its own, in all that it sends; the bits of ECN are not the application's. */
+static void test_tos(const char *from, const char *to)
+{
+	start(0);
+	other_tos = 0;
+	options.tos = 0xb8 | 1;
+	listen_tos = 0x48 | 2;
+	listen_on(to);
+	join(from, to);
+	exchange();
+	options.tos = 0x20 | 3;
+	ops->set_tos(end[0].conn, options.tos);
+	exchange();
+	listen_tos = 0;
+	ops->set_tos(end[1].conn, 0);
+	exchange();
+	ops->shutdown(end[0].conn);
+	for (unsigned i = 0; i < 100; i++)
+		step();
+	ops->abort(end[1].conn);
+	ops->abort(end[0].conn);
+	CU_ASSERT_EQUAL(other_tos, 0);
+	options.tos = 0;
+	stop();
+}
+
+static void test_tos4(void)
+{
+	test_tos("10.0.0.1", "10.0.0.2");
+}
+
+static void test_tos6(void)
+{
+	test_tos("fd00::1", "fd00::2");
 }
 
 /* Half-close: FIN from one end, data goes on the other way, in both orders. */
@@ -705,6 +766,8 @@ int main(int argc, char **argv)
 		{"many connections", test_many},
 		{"initial sequence numbers", test_isn},
 		{"options of connections", test_options},
+		{"type of service, IPv4", test_tos4},
+		{"type of service, IPv6", test_tos6},
 		{"urgent bytes, IPv4", test_urgent4},
 		{"urgent bytes, IPv6", test_urgent6},
 		{"urgent bytes with loss", test_urgent_loss},

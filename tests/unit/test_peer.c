@@ -138,7 +138,7 @@ static void start(void)
 	CU_ASSERT_EQUAL_FATAL(ops->start(&engine, &c), 0);
 	addr_parse_ip("10.0.0.2", a.ip);
 	CU_ASSERT_EQUAL_FATAL(ops->addr_add(engine, a.ip), 0);
-	CU_ASSERT_EQUAL_FATAL(ops->listen(engine, &a, &engine, &listener), 0);
+	CU_ASSERT_EQUAL_FATAL(ops->listen(engine, &a, 0, &engine, &listener), 0);
 }
 
 static void stop(void)

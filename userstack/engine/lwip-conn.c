@@ -213,6 +213,7 @@ err_t lw_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 	if (!c)
 		return ERR_MEM;
 	c->listener = l;
+	pcb->tos = l->tos;
 	lw_conn_callbacks(c);
 	lw_conn_event(c, 0, 0);
 	return ERR_OK;

@@ -399,6 +399,12 @@ static void lw_poll(struct engine *e, uint64_t now, uint64_t *ret_next)
 	*ret_next = next;
 }
 
+/* lwIP has no ECN. */
+static uint8_t lw_tos(uint8_t tos)
+{
+	return tos & 0xfc;
+}
+
 static int lw_connect(struct engine *e, const struct dmm_addr *remote, const struct dmm_addr *local,
 		      const struct engine_options *options, void *user, uint64_t now,
 		      struct engine_conn **ret)
@@ -420,6 +426,7 @@ static int lw_connect(struct engine *e, const struct dmm_addr *remote, const str
 		return -ENOMEM;
 	}
 	c->connecting = true;
+	pcb->tos = lw_tos(options->tos);
 	ip_set_option(pcb, SOF_REUSEADDR); /* a listener may take its port later */
 	/* Not by tcp_bind(), which refuses a port that any other connection uses. */
 	lw_to_lwip(local->ip, &e->netif, &pcb->local_ip);
@@ -442,7 +449,8 @@ static int lw_connect(struct engine *e, const struct dmm_addr *remote, const str
 	return 0;
 }
 
-static int lw_listen(struct engine *e, const struct dmm_addr *local, void *user,
+/* A connection gets it when it is accepted: lwIP answers the SYN before, with none. */
+static int lw_listen(struct engine *e, const struct dmm_addr *local, uint8_t tos, void *user,
 		     struct engine_listener **ret)
 {
 	bool v4 = addr_is_v4(local->ip);
@@ -463,7 +471,7 @@ static int lw_listen(struct engine *e, const struct dmm_addr *local, void *user,
 	lpcb = tcp_listen_with_backlog_and_err(pcb, 255, &err);
 	if (!lpcb)
 		goto fail;
-	*l = (struct engine_listener){.e = e, .pcb = lpcb, .user = user};
+	*l = (struct engine_listener){.e = e, .pcb = lpcb, .tos = lw_tos(tos), .user = user};
 	tcp_arg(lpcb, l);
 	tcp_accept(lpcb, lw_accept);
 	*ret = l;
@@ -496,6 +504,12 @@ static void lw_info(const struct engine_conn *c, struct engine_info *ret)
 	*ret = (struct engine_info){0};
 }
 
+static void lw_set_tos(struct engine_conn *c, uint8_t tos)
+{
+	if (c->pcb)
+		c->pcb->tos = lw_tos(tos);
+}
+
 const struct engine_ops engine_lwip = {
 	.abi = ENGINE_ABI,
 	.name = "lwip",
@@ -520,4 +534,5 @@ const struct engine_ops engine_lwip = {
 	.abort = lw_abort,
 	.unreachable = lw_unreachable,
 	.too_big = lw_too_big,
+	.set_tos = lw_set_tos,
 };

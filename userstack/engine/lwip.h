@@ -26,6 +26,7 @@ struct lw_path {
 struct engine_listener {
 	struct engine *e;
 	struct tcp_pcb *pcb;
+	uint8_t tos;
 	void *user;
 };
 

@@ -206,6 +206,12 @@ const struct path *engine_path_known(struct engine *e, const dmm_u8 ip[16])
 	return e->now < p->until && !memcmp(p->ip, ip, 16) ? p : NULL;
 }
 
+/* Linux, too, leaves the bits of ECN to TCP (INET_ECN_MASK). */
+static uint8_t native_tos(uint8_t tos)
+{
+	return tos & (uint8_t)~IP_CE;
+}
+
 static int native_connect(struct engine *e, const struct dmm_addr *remote,
 			  const struct dmm_addr *local, const struct engine_options *options,
 			  void *user, uint64_t now, struct engine_conn **ret)
@@ -216,7 +222,7 @@ static int native_connect(struct engine *e, const struct dmm_addr *remote,
 	if (!cc)
 		return -EOPNOTSUPP;
 	e->now = now;
-	return open_connect(e, &key, cc, user, ret);
+	return open_connect(e, &key, cc, native_tos(options->tos), user, ret);
 }
 
 /* It was accepted in this turn: nothing has been sent. */
@@ -226,8 +232,14 @@ static int native_set_options(struct engine_conn *c, const struct engine_options
 
 	if (!cc)
 		return -EOPNOTSUPP;
+	c->tos = native_tos(options->tos);
 	cc_begin(c, cc);
 	return 0;
+}
+
+static void native_set_tos(struct engine_conn *c, uint8_t tos)
+{
+	c->tos = native_tos(tos);
 }
 
 static bool native_succeed(struct engine *e, const struct dmm_addr *remote,
@@ -261,7 +273,7 @@ struct engine_listener *engine_listener(const struct engine *e, const struct dmm
 	return NULL;
 }
 
-static int native_listen(struct engine *e, const struct dmm_addr *local, void *user,
+static int native_listen(struct engine *e, const struct dmm_addr *local, uint8_t tos, void *user,
 			 struct engine_listener **ret)
 {
 	bool any = addr_is_any(local->ip);
@@ -273,7 +285,8 @@ static int native_listen(struct engine *e, const struct dmm_addr *local, void *u
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
-	*l = (struct engine_listener){.e = e, .local = *local, .any = any, .user = user};
+	*l = (struct engine_listener){
+		.e = e, .local = *local, .any = any, .tos = native_tos(tos), .user = user};
 	LIST_INSERT_HEAD(&e->listeners[local->port % LISTENER_BUCKETS], l, entry);
 	*ret = l;
 	return 0;
@@ -325,5 +338,6 @@ const struct engine_ops engine_native = {
 	.reserve = conn_reserve,
 	.commit = conn_commit,
 	.set_options = native_set_options,
+	.set_tos = native_set_tos,
 	.udp = &native_udp,
 };

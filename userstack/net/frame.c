@@ -277,6 +277,11 @@ enum frame_kind frame_parse(const uint8_t *data, size_t len, struct frame *ret)
 	return ret->kind;
 }
 
+uint8_t frame_tos(const uint8_t *pkt)
+{
+	return pkt[0] >> 4 == 6 ? (uint8_t)(be16(pkt) >> 4) : pkt[1];
+}
+
 unsigned frame_sum_offset(uint8_t proto)
 {
 	return proto == IPPROTO_TCP ? 16 : 6;

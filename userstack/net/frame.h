@@ -72,6 +72,9 @@ uint16_t frame_sum_update(uint16_t field, uint16_t before, uint16_t after);
 /* Sum of the pseudo header; addresses in the ABI's form, both of one family. */
 uint64_t frame_pseudo(const dmm_u8 src[16], const dmm_u8 dst[16], uint8_t proto, size_t l4_len);
 
+/* Type of service of an IPv4 packet, traffic class of an IPv6 one. */
+uint8_t frame_tos(const uint8_t *pkt);
+
 /* Where the field is in the header of TCP or UDP. */
 unsigned frame_sum_offset(uint8_t proto);
 

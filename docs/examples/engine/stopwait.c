@@ -34,6 +34,7 @@ enum state { SYN_SENT, SYN_RECEIVED, OPEN, ENDED };
 struct engine_listener {
 	struct engine *e;
 	struct dmm_addr local;
+	uint8_t tos;
 	void *user;
 	LIST_ENTRY(engine_listener) entry;
 };
@@ -43,6 +44,7 @@ struct engine_conn {
 	struct dmm_addr remote, local;
 	struct engine_listener *listener; /* it came by this and was not reported */
 	void *user;
+	uint8_t tos;
 	enum state state;
 	bool known;  /* to the host */
 	bool closed; /* by the host */
@@ -132,8 +134,8 @@ static uint16_t fold(uint32_t s)
 /* ---- sending ---- */
 
 static void send_segment(struct engine *e, const struct dmm_addr *local,
-			 const struct dmm_addr *remote, uint32_t seq, uint32_t ack, uint8_t flags,
-			 uint32_t window, const uint8_t *data, uint32_t len)
+			 const struct dmm_addr *remote, uint8_t tos, uint32_t seq, uint32_t ack,
+			 uint8_t flags, uint32_t window, const uint8_t *data, uint32_t len)
 {
 	bool v4 = is_v4(remote->ip);
 	uint8_t h[64] = {0}, *t = h + (v4 ? 20 : 40);
@@ -153,13 +155,13 @@ static void send_segment(struct engine *e, const struct dmm_addr *local,
 	s = sum(remote->ip + (v4 ? 12 : 0), v4 ? 4 : 16, s);
 	put(t + 16, 2, fold(sum(data, len, sum(t, tcp, s))));
 	if (v4) {
-		put(h, 4, 0x45000000 | (20 + tcp + len));
+		put(h, 4, 0x45000000 | (uint32_t)tos << 16 | (20 + tcp + len));
 		put(h + 8, 2, 64 << 8 | TCP);
 		memcpy(h + 12, local->ip + 12, 4);
 		memcpy(h + 16, remote->ip + 12, 4);
 		put(h + 10, 2, fold(sum(h, 20, 0)));
 	} else {
-		put(h, 4, 6u << 28);
+		put(h, 4, 6u << 28 | (uint32_t)tos << 20);
 		put(h + 4, 4, (tcp + len) << 16 | TCP << 8 | 64);
 		memcpy(h + 8, local->ip, 16);
 		memcpy(h + 24, remote->ip, 16);
@@ -169,8 +171,8 @@ static void send_segment(struct engine *e, const struct dmm_addr *local,
 
 static void send_conn(struct engine_conn *c, uint32_t seq, uint8_t flags, uint32_t len)
 {
-	send_segment(c->e, &c->local, &c->remote, seq, c->rcv_nxt, flags, BUFFER - c->rx_len, c->tx,
-		     len);
+	send_segment(c->e, &c->local, &c->remote, c->tos & 0xfc, seq, c->rcv_nxt, flags,
+		     BUFFER - c->rx_len, c->tx, len);
 }
 
 /* What is at una: the SYN, or as many bytes as fit, and the FIN behind the last. */
@@ -199,8 +201,8 @@ static void refuse(struct engine *e, const struct segment *s)
 	uint32_t space = s->len + !!(s->flags & SYN) + (s->flags & FIN);
 
 	if (!(s->flags & RST))
-		send_segment(e, &s->local, &s->remote, s->flags & ACK ? s->ack : 0, s->seq + space,
-			     s->flags & ACK ? RST : RST | ACK, 0, NULL, 0);
+		send_segment(e, &s->local, &s->remote, 0, s->flags & ACK ? s->ack : 0,
+			     s->seq + space, s->flags & ACK ? RST : RST | ACK, 0, NULL, 0);
 }
 
 /* ---- life ---- */
@@ -321,6 +323,7 @@ static void receive_syn(struct engine *e, struct engine_listener *l, const struc
 		return;
 	c->state = SYN_RECEIVED;
 	c->listener = l;
+	c->tos = l->tos;
 	c->rcv_nxt = s->seq + 1;
 	set_mss(c, s);
 	send_next(c);
@@ -599,13 +602,14 @@ static int stopwait_connect(struct engine *e, const struct dmm_addr *remote,
 	if (!c)
 		return -ENOMEM;
 	c->user = user;
+	c->tos = options->tos;
 	c->known = true;
 	*ret = c;
 	send_next(c);
 	return 0;
 }
 
-static int stopwait_listen(struct engine *e, const struct dmm_addr *local, void *user,
+static int stopwait_listen(struct engine *e, const struct dmm_addr *local, uint8_t tos, void *user,
 			   struct engine_listener **ret)
 {
 	struct engine_listener *l;
@@ -616,7 +620,7 @@ static int stopwait_listen(struct engine *e, const struct dmm_addr *local, void 
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
-	*l = (struct engine_listener){.e = e, .local = *local, .user = user};
+	*l = (struct engine_listener){.e = e, .local = *local, .tos = tos, .user = user};
 	LIST_INSERT_HEAD(&e->listeners, l, entry);
 	*ret = l;
 	return 0;
@@ -736,6 +740,11 @@ static void stopwait_too_big(struct engine_conn *c, uint32_t seq, uint32_t mtu)
 	send_next(c);
 }
 
+static void stopwait_set_tos(struct engine_conn *c, uint8_t tos)
+{
+	c->tos = tos;
+}
+
 static void stopwait_info(const struct engine_conn *c, struct engine_info *ret)
 {
 	(void)c;
@@ -766,4 +775,5 @@ const struct engine_ops dmm_engine = {
 	.abort = stopwait_abort,
 	.unreachable = stopwait_unreachable,
 	.too_big = stopwait_too_big,
+	.set_tos = stopwait_set_tos,
 };

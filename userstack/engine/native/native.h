@@ -133,6 +133,7 @@ struct engine_listener {
 	struct engine *e;
 	struct dmm_addr local;
 	bool any; /* address */
+	uint8_t tos;
 	void *user;
 	LIST_ENTRY(engine_listener) entry;
 };
@@ -147,6 +148,7 @@ struct engine_conn {
 	bool closed;   /* by the host: no events any more */
 	bool v6, timestamps, sack, ecn;
 	uint8_t snd_scale, rcv_scale;
+	uint8_t tos;	    /* without the bits of ECN */
 	uint32_t rcv_nxt;   /* next byte to come */
 	uint32_t rcv_read;  /* next byte for the host */
 	uint32_t rcv_adv;   /* right edge of the window as the peer knows it */
@@ -484,7 +486,7 @@ struct packet {
 	const struct conn_key *key;
 	uint32_t seq, ack;
 	uint16_t window, urgent;
-	uint8_t flags, ecn; /* ecn: bits of the IP header */
+	uint8_t flags, tos; /* tos: IPv4's type of service or IPv6's traffic class */
 	uint32_t label;	    /* IPv6 flow label; 0: that of the addresses */
 	bool no_df;	    /* IPv4: it may be cut on its way */
 	uint8_t options[40];
@@ -498,7 +500,7 @@ void packet_send(struct engine *e, const struct packet *p);
  * PACKET_WHOLE: don't fragment; the path's MTU is found by what comes back, and the ID means
  * nothing then (RFC 6864). */
 struct packet_ip {
-	uint8_t proto, ecn;
+	uint8_t proto, tos;
 	uint32_t fragment; /* IPv4 */
 	uint32_t label;	   /* IPv6 */
 };
@@ -517,8 +519,8 @@ void packet_option_scale(struct packet *p);
 uint32_t engine_ts_offset(const struct engine *e, const struct conn_key *key);
 
 /* slow/open.c */
-int open_connect(struct engine *e, const struct conn_key *key, const struct cc_ops *cc, void *user,
-		 struct engine_conn **ret);
+int open_connect(struct engine *e, const struct conn_key *key, const struct cc_ops *cc, uint8_t tos,
+		 void *user, struct engine_conn **ret);
 /* A segment for a listener. before: the connection that it ended, or NULL. */
 void open_listen(struct engine_listener *l, const struct conn_key *key, struct segment *s,
 		 const struct engine_conn *before);
@@ -534,7 +536,8 @@ void open_established(struct engine_conn *c, const struct segment *s);
 
 /* slow/cookie.c */
 /* Answer a SYN and forget it. */
-void cookie_answer(struct engine *e, const struct conn_key *key, const struct segment *s);
+void cookie_answer(const struct engine_listener *l, const struct conn_key *key,
+		   const struct segment *s);
 /* True: s acknowledges such an answer, to this SYN. */
 bool cookie_check(const struct engine *e, const struct conn_key *key, const struct segment *s,
 		  struct segment *ret_syn);

@@ -116,12 +116,13 @@ static void udp_output(struct engine_udp *u, uint8_t *hdr, size_t hdr_len, const
 }
 
 /* IP header of one fragment, and behind it what IPv6 has for that. Returns the length of both. */
-static size_t fragment_headers(const struct engine_udp *u, uint8_t *p, uint32_t id, size_t at,
-			       size_t len, bool last)
+static size_t fragment_headers(const struct engine_udp *u, uint8_t *p, uint8_t tos, uint32_t id,
+			       size_t at, size_t len, bool last)
 {
 	uint32_t net_id = htonl(id);
 	struct packet_ip h = {
 		.proto = IPPROTO_UDP,
+		.tos = tos,
 		.fragment = id << 16 | (last ? 0 : MORE_FRAGMENTS) | (uint32_t)(at / 8),
 		.label = u->label,
 	};
@@ -141,7 +142,7 @@ static size_t fragment_headers(const struct engine_udp *u, uint8_t *p, uint32_t 
 
 /* udp: its header. at, len: of the datagram, header included. */
 static void udp_fragments(struct engine_udp *u, const uint8_t *udp, const uint8_t *data,
-			  size_t l4_len, uint32_t mtu)
+			  size_t l4_len, uint8_t tos, uint32_t mtu)
 {
 	size_t headers = addr_is_v4(u->key.remote.ip) ? 20 : 40 + FRAGMENT_HEADER;
 	uint8_t hdr[PACKET_IP_MAX + FRAGMENT_HEADER + UDP_HEADER];
@@ -151,7 +152,7 @@ static void udp_fragments(struct engine_udp *u, const uint8_t *udp, const uint8_
 	for (size_t at = 0; at < l4_len; at += len) {
 		len = MIN(room, l4_len - at);
 		own = at ? 0 : UDP_HEADER; /* the first has it */
-		n = fragment_headers(u, hdr, id, at, len, at + len == l4_len);
+		n = fragment_headers(u, hdr, tos, id, at, len, at + len == l4_len);
 		memcpy(hdr + n, udp, own);
 		udp_output(u, hdr, n + own, data + (at ? at - UDP_HEADER : 0), len - own, false);
 	}
@@ -169,12 +170,13 @@ static uint32_t udp_mtu(const struct engine_udp *u, bool *ret_no_df)
 	return MIN(mtu, u->mtu);
 }
 
-static int udp_send(struct engine_udp *u, const void *data, size_t len, uint64_t now)
+static int udp_send(struct engine_udp *u, const void *data, size_t len, uint8_t tos, uint64_t now)
 {
 	uint8_t hdr[PACKET_IP_MAX + UDP_HEADER], udp[UDP_HEADER];
 	bool v4 = addr_is_v4(u->key.remote.ip);
 	size_t l4_len = UDP_HEADER + len, ip = v4 ? 20 : 40;
-	struct packet_ip h = {.proto = IPPROTO_UDP, .fragment = PACKET_WHOLE, .label = u->label};
+	struct packet_ip h = {
+		.proto = IPPROTO_UDP, .tos = tos, .fragment = PACKET_WHOLE, .label = u->label};
 	bool whole, partial, no_df;
 	uint32_t mtu;
 
@@ -187,7 +189,7 @@ static int udp_send(struct engine_udp *u, const void *data, size_t len, uint64_t
 	udp_header(u, data, len, partial, udp);
 	u->largest = MAX(u->largest, (uint32_t)MIN(ip + l4_len, (size_t)mtu));
 	if (!whole) {
-		udp_fragments(u, udp, data, l4_len, mtu);
+		udp_fragments(u, udp, data, l4_len, tos, mtu);
 		return 0;
 	}
 	if (no_df)

@@ -56,6 +56,7 @@ static struct packet output_packet(struct engine_conn *c, uint32_t seq, uint8_t 
 {
 	struct packet k = {.key = &c->key, .seq = seq, .ack = c->rcv_nxt, .flags = flags};
 
+	k.tos = c->tos;
 	k.label = c->label;
 	k.no_df = c->no_df;
 	k.window = output_window(c);
@@ -103,7 +104,7 @@ static void output_segment(struct engine_conn *c, uint32_t seq, size_t len, uint
 		k.urgent = (uint16_t)(c->snd_up - seq);
 	}
 	if (c->ecn && len && !again) {
-		k.ecn = IP_ECT0;
+		k.tos |= IP_ECT0;
 		k.flags |= c->cwr_out ? TCP_CWR : 0;
 		c->cwr_out = false;
 	}

@@ -65,7 +65,7 @@ size_t packet_ip(uint8_t *p, const struct conn_key *key, const struct packet_ip 
 	uint16_t sum;
 
 	if (!addr_is_v4(dst)) {
-		put32(p, 6u << 28 | (uint32_t)h->ecn << 20 | h->label);
+		put32(p, 6u << 28 | (uint32_t)h->tos << 20 | h->label);
 		put16(p + 4, (uint32_t)l4_len);
 		p[6] = h->proto;
 		p[7] = TTL;
@@ -74,7 +74,7 @@ size_t packet_ip(uint8_t *p, const struct conn_key *key, const struct packet_ip 
 		return 40;
 	}
 	p[0] = 0x45;
-	p[1] = h->ecn;
+	p[1] = h->tos;
 	put16(p + 2, (uint32_t)(20 + l4_len));
 	put32(p + 4, h->fragment);
 	p[8] = TTL;
@@ -112,7 +112,7 @@ void packet_send(struct engine *e, const struct packet *k)
 	struct iovec iov[PACKET_IOV];
 	size_t tcp_len = 20 + k->options_len, l4_len = tcp_len, ip_len;
 	struct packet_ip ip = {.proto = IPPROTO_TCP,
-			       .ecn = k->ecn,
+			       .tos = k->tos,
 			       .fragment = PACKET_WHOLE,
 			       .label = k->label ? k->label : packet_label(e, k->key, 0)};
 	uint64_t pseudo;

@@ -31,6 +31,7 @@ void close_refuse(struct engine *e, const struct conn_key *key, const struct seg
 void close_reset(struct engine_conn *c)
 {
 	struct packet k = {.key = &c->key,
+			   .tos = c->tos,
 			   .label = c->label,
 			   .seq = c->snd_nxt,
 			   .ack = c->rcv_nxt,

@@ -49,9 +49,12 @@ static uint32_t cookie_ts(const struct engine *e, const struct conn_key *key,
 	return ((ts & ~TS_BITS) - (TS_BITS + 1)) | said;
 }
 
-void cookie_answer(struct engine *e, const struct conn_key *key, const struct segment *s)
+void cookie_answer(const struct engine_listener *l, const struct conn_key *key,
+		   const struct segment *s)
 {
-	struct packet k = {.key = key, .flags = TCP_SYN | TCP_ACK, .ack = s->seq + 1};
+	struct packet k = {
+		.key = key, .tos = l->tos, .flags = TCP_SYN | TCP_ACK, .ack = s->seq + 1};
+	struct engine *e = l->e;
 	uint32_t mss = open_peer_mss(key, s);
 	unsigned i = 7;
 

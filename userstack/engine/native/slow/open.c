@@ -14,7 +14,8 @@
 void open_send_syn(struct engine_conn *c)
 {
 	bool answer = c->state == TCP_SYN_RCVD;
-	struct packet k = {.key = &c->key, .label = c->label, .seq = c->iss, .flags = TCP_SYN};
+	struct packet k = {
+		.key = &c->key, .tos = c->tos, .label = c->label, .seq = c->iss, .flags = TCP_SYN};
 
 	if (answer) {
 		k.flags |= TCP_ACK;
@@ -83,8 +84,8 @@ static void open_number(struct engine_conn *c)
 	open_from(c);
 }
 
-int open_connect(struct engine *e, const struct conn_key *key, const struct cc_ops *cc, void *user,
-		 struct engine_conn **ret)
+int open_connect(struct engine *e, const struct conn_key *key, const struct cc_ops *cc, uint8_t tos,
+		 void *user, struct engine_conn **ret)
 {
 	struct engine_conn *c = conn_new(e, key);
 
@@ -94,6 +95,7 @@ int open_connect(struct engine *e, const struct conn_key *key, const struct cc_o
 	c->user = user;
 	c->host_knows = c->connecting = true;
 	c->cc = cc;
+	c->tos = tos;
 	/* asked for, until there is an answer; some controls live by it (RFC 8257) */
 	c->ecn = e->tune.ecn || cc->mark;
 	open_number(c);
@@ -112,6 +114,7 @@ static struct engine_conn *open_passive(struct engine_listener *l, const struct 
 		return NULL;
 	c->state = TCP_SYN_RCVD;
 	c->listener = l;
+	c->tos = l->tos;
 	conn_move(c, &l->e->half_open);
 	open_number(c);
 	open_negotiate(c, syn);
@@ -139,7 +142,7 @@ void open_listen(struct engine_listener *l, const struct conn_key *key, struct s
 		return;
 	if ((s->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !(s->flags & TCP_FIN)) {
 		if (e->half_open_n >= e->tune.half_open_max) {
-			cookie_answer(e, key, s);
+			cookie_answer(l, key, s);
 		} else if ((c = open_passive(l, key, s))) {
 			open_beyond(c, before);
 			open_send_syn(c);

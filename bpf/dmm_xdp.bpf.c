@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Steering: gives the packets of an instance's flows and listening ports to its AF_XDP sockets.
- * Everything else goes on to the kernel: other protocols, VLAN tags, frames that cannot be parsed.
+ * Everything else goes on to the kernel: other protocols, VLANs, frames that cannot be parsed.
  *
  * Two ways to sit in an interface's receive path: dmm_xdp is XDP on the interface itself, where a
  * queue without a socket falls back to the kernel; dmm_tc is at its tc ingress and copies owned
@@ -199,6 +199,7 @@ static __always_inline bool kernel_has(void *ctx, const struct dmm_xflow_key *k,
 struct way {
 	__u32 queue;
 	__u32 thread; /* if it is owned */
+	bool tagged;  /* the frame has a tag that is to be taken off */
 };
 
 /* What is looked at of a packet. */
@@ -209,6 +210,30 @@ struct packet {
 	__be32 id;  /* of all of them */
 };
 
+/* RFC 791, 3.2: every network passes fragments of 8 bytes on. What is looked at of TCP in one that
+ * is shorter than its header is what an ICMP error quotes, too. */
+struct ports {
+	__be16 source, dest;
+	__be32 rest;
+};
+
+static __always_inline enum dmm_xdp_counter steer_short(const struct packet *p,
+							struct dmm_xflow_key *k, struct way *way)
+{
+	struct ports *ports = p->l4;
+	__u8 *flow;
+
+	if (!p->first || (void *)(ports + 1) > p->end)
+		return DMM_X_PASS_SHORT;
+	k->remote_port = ports->source;
+	k->local_port = ports->dest;
+	flow = bpf_map_lookup_elem(&dmm_xflow, k);
+	if (!flow || DMM_XFLOW_HOW(*flow) != DMM_XFLOW_LIVE)
+		return DMM_X_PASS_MISS;
+	way->thread = DMM_XFLOW_THREAD(*flow);
+	return DMM_X_FLOW;
+}
+
 static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, const struct packet *p,
 						      struct dmm_xflow_key *k, struct way *way)
 {
@@ -217,7 +242,7 @@ static __always_inline enum dmm_xdp_counter steer_tcp(void *ctx, const struct pa
 	__u8 *flow;
 
 	if ((void *)(th + 1) > p->end)
-		return DMM_X_PASS_SHORT;
+		return steer_short(p, k, way);
 	if (!port_concerns(IPPROTO_TCP, bpf_ntohs(th->dest)))
 		return DMM_X_PASS_MISS;
 	k->remote_port = th->source;
@@ -318,17 +343,11 @@ static __always_inline enum dmm_xdp_counter steer_l4(void *ctx, const struct pac
 	return p->first && what != DMM_X_PASS_SHORT ? steer_first(p, k, way, what) : what;
 }
 
-/* What an ICMP error quotes of TCP, ports and sequence number, and the header of UDP. */
-struct quoted_l4 {
-	__be16 source, dest;
-	__be32 rest;
-};
-
 /* The quoted packet is one that we sent: its source is our end. */
 static __always_inline enum dmm_xdp_counter steer_quoted(void *l4, void *end,
 							 struct dmm_xflow_key *k, struct way *way)
 {
-	struct quoted_l4 *q = l4;
+	struct ports *q = l4;
 
 	if ((void *)(q + 1) > end)
 		return DMM_X_PASS_SHORT;
@@ -493,24 +512,56 @@ static __always_inline enum dmm_xdp_counter steer6(void *ctx, void *l3, void *en
 	return owned_or(what, DMM_X_PASS_OPTION);
 }
 
+/* A tag of VLAN 0 tells a priority and no VLAN (IEEE 802.1Q): the kernel takes such a frame as one
+ * without a tag. */
+#define VLAN 0x0fff
+struct tag {
+	__be16 tci;
+	__be16 proto; /* of what is behind it */
+};
+
 /* What a frame is to the instance: one of its own (is_owned), or why it is not. */
 static __always_inline enum dmm_xdp_counter steer(void *ctx, void *frame, void *end,
 						  struct way *way)
 {
 	struct ethhdr *eth = frame;
+	void *l3 = eth + 1;
+	struct tag *tag = l3;
+	__be16 proto;
 
 	if ((void *)(eth + 1) > end)
 		return DMM_X_PASS_SHORT;
-	switch (eth->h_proto) {
+	proto = eth->h_proto;
+	if (proto == bpf_htons(ETH_P_8021Q)) {
+		if ((void *)(tag + 1) > end)
+			return DMM_X_PASS_SHORT;
+		if (bpf_ntohs(tag->tci) & VLAN)
+			return DMM_X_PASS_VLAN;
+		way->tagged = true;
+		proto = tag->proto;
+		l3 = tag + 1;
+	}
+	switch (proto) {
 	case bpf_htons(ETH_P_IP):
-		return steer4(ctx, eth + 1, end, way);
+		return steer4(ctx, l3, end, way);
 	case bpf_htons(ETH_P_IPV6):
-		return steer6(ctx, eth + 1, end, way);
+		return steer6(ctx, l3, end, way);
 	case bpf_htons(ETH_P_8021Q):
 	case bpf_htons(ETH_P_8021AD):
 		return DMM_X_PASS_VLAN;
 	}
 	return DMM_X_PASS_PROTO;
+}
+
+static __always_inline bool untag(struct xdp_md *ctx)
+{
+	__u8 *frame = (void *)(long)ctx->data, macs[2 * ETH_ALEN];
+
+	if (frame + ETH_HLEN + sizeof(struct tag) > (__u8 *)(long)ctx->data_end)
+		return false;
+	__builtin_memcpy(macs, frame, sizeof(macs));
+	__builtin_memcpy(frame + sizeof(struct tag), macs, sizeof(macs));
+	return bpf_xdp_adjust_head(ctx, sizeof(struct tag)) == 0;
 }
 
 SEC("xdp.frags")
@@ -524,6 +575,8 @@ int dmm_xdp(struct xdp_md *ctx)
 	if (is_owned(what)) {
 		if (thread_of_queue(way.queue) == way.thread)
 			r = bpf_redirect_map(&xsks_map, way.queue, XDP_PASS);
+		if (r == XDP_REDIRECT && way.tagged && !untag(ctx))
+			r = XDP_PASS;
 		if (r != XDP_REDIRECT && dmm_steer.threads > 1)
 			return XDP_PASS; /* it is tc's to give, and to count */
 		if (r != XDP_REDIRECT)
@@ -624,12 +677,14 @@ int dmm_tc(struct __sk_buff *skb)
 	enum dmm_xdp_counter what;
 	bool owned;
 
-	what = skb->vlan_present
+	what = skb->vlan_present && (skb->vlan_tci & VLAN)
 		       ? DMM_X_PASS_VLAN
 		       : steer(skb, (void *)(long)skb->data, (void *)(long)skb->data_end, &way);
 	if (what == DMM_X_PASS_SHORT && skb->len > skb->data_end - skb->data &&
 	    bpf_skb_pull_data(skb, skb->len < TC_HEADERS ? skb->len : TC_HEADERS) == 0)
 		what = steer(skb, (void *)(long)skb->data, (void *)(long)skb->data_end, &way);
+	if (way.tagged) /* one was taken off before: this is the second */
+		what = DMM_X_PASS_VLAN;
 	owned = is_owned(what);
 	if (owned)
 		what = take(skb, way.thread, what);

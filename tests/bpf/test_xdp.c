@@ -440,7 +440,8 @@ static void test_icmp(void)
 
 static void test_pass(void)
 {
-	static const unsigned char extension[] = {51, 135}; /* authentication, mobility */
+	static const unsigned char extension[] = {51, 135};   /* authentication, mobility */
+	static const unsigned tci[] = {0, 0xa000, 1, 0xafff}; /* priorities; VLANs */
 	struct frame owned = tcp4("192.0.2.2", "192.0.2.1", 80, 61000), f;
 
 	f = owned;
@@ -450,6 +451,15 @@ static void test_pass(void)
 	f.b[12] = 0x81;
 	f.b[13] = 0x00; /* VLAN tag */
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_VLAN));
+	for (unsigned i = 0; i < sizeof(tci) / sizeof(tci[0]); i++) {
+		f = tagged(&owned, tci[i]);
+		CU_ASSERT(passes_as(&f, tc || i > 1 ? DMM_X_PASS_VLAN : DMM_X_PASS_NOXSK));
+		f = tagged(&f, tci[i]);
+		CU_ASSERT(passes_as(&f, DMM_X_PASS_VLAN));
+	}
+	f = tagged(&owned, 0);
+	f.len = ETH_HLEN + 3;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
 	f = owned;
 	f.len = ETH_HLEN + 20 + 10;
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));

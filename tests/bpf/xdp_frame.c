@@ -86,3 +86,14 @@ struct frame tcp6(const char *src, const char *dst, unsigned sport, unsigned dpo
 	append_tcp(&f, sport, dport);
 	return f;
 }
+
+struct frame tagged(const struct frame *f, unsigned tci)
+{
+	struct frame t = *f;
+	unsigned char tag[4] = {0x81, 0, (unsigned char)(tci >> 8), (unsigned char)tci};
+
+	memmove(t.b + 16, t.b + 12, t.len - 12);
+	memcpy(t.b + 12, tag, sizeof(tag));
+	t.len += sizeof(tag);
+	return t;
+}

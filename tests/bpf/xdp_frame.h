@@ -15,6 +15,7 @@ void append_ip6(struct frame *f, const char *src, const char *dst, int next);
 void append_tcp(struct frame *f, unsigned sport, unsigned dport);
 struct frame tcp4(const char *src, const char *dst, unsigned sport, unsigned dport);
 struct frame udp(const char *src, const char *dst, unsigned sport, unsigned dport);
+struct frame tagged(const struct frame *f, unsigned tci); /* IEEE 802.1Q */
 struct frame tcp6(const char *src, const char *dst, unsigned sport, unsigned dport);
 
 #endif

@@ -88,6 +88,24 @@ static struct frame piece(bool v6, unsigned id, unsigned port, bool first)
 	return f;
 }
 
+/* The first may have no more of TCP than 8 bytes (RFC 791, 3.2). */
+static void test_short_fragment(void)
+{
+	struct frame f = tcp4("192.0.2.2", "192.0.2.1", 80, 61000);
+
+	own_flow("192.0.2.2", "192.0.2.1", 80, 61000);
+	f.len = ETH_HLEN + 20 + 8;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
+	f.b[ETH_HLEN + 6] = 0x20;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f.len--;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
+	f = tcp4("192.0.2.2", "192.0.2.1", 80, 61001); /* the kernel's */
+	f.b[ETH_HLEN + 6] = 0x20;
+	f.len = ETH_HLEN + 20 + 8;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+}
+
 /* Later fragments are of whoever had the first, which alone has ports. */
 void test_fragments(void)
 {
@@ -137,6 +155,7 @@ void test_fragments(void)
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
 	f.b[ETH_HLEN + 6] = 0x20;
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+	test_short_fragment();
 	f = piece(false, 1, 40010, false);
 	f.b[ETH_HLEN + 9] = IPPROTO_TCP; /* the same number, of another protocol */
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));

@@ -40,6 +40,28 @@ static void test_zero_window(void)
 	peer_stop();
 }
 
+/* A closed window does not keep the peer from hearing that an urgent byte waits for it. */
+static void test_urgent_waits(void)
+{
+	const struct segment *s;
+
+	peer_meet(&peer_usual);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+	peer_send(3);
+	CU_ASSERT_EQUAL(engine_native.send_urgent(peer.conn, "!"), 1);
+	peer_quiet();
+	peer_pass(215 * MS);
+	s = peer_expect_ack(1);
+	CU_ASSERT_EQUAL(s->flags, TCP_ACK | TCP_URG);
+	CU_ASSERT_EQUAL(s->seq, 1);
+	CU_ASSERT_EQUAL(s->urgent, 4);
+	s = peer_expect_ack(1);
+	CU_ASSERT_EQUAL(s->flags, TCP_ACK);
+	CU_ASSERT_EQUAL(s->seq, 0);
+	peer_quiet();
+	peer_stop();
+}
+
 /* A window that is taken back, over bytes that are under way: they come again when there is room,
  * and until then that is no reason to end (RFC 9293, 3.8.6, SHLD-16 and 17). */
 static void test_shrunk_window(void)
@@ -184,6 +206,7 @@ int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"a closed window", test_zero_window},
+		{"an urgent byte and no window", test_urgent_waits},
 		{"a window taken back", test_shrunk_window},
 		{"our window", test_receive_window},
 		{"Nagle", test_nagle},

@@ -51,6 +51,16 @@ static void put_sack(struct packet *k, const struct range *r, unsigned n)
 	k->options_len += 4 + 8 * n;
 }
 
+static void put_urgent(const struct engine_conn *c, struct packet *k)
+{
+	uint32_t ahead = c->snd_up - k->seq;
+
+	if (!c->urgent_out || ahead - 1 >= 0xffff)
+		return;
+	k->flags |= TCP_URG;
+	k->urgent = (uint16_t)ahead;
+}
+
 /* What every segment of the connection has; and it acknowledges. */
 static struct packet output_packet(struct engine_conn *c, uint32_t seq, uint8_t flags)
 {
@@ -99,10 +109,8 @@ static void output_segment(struct engine_conn *c, uint32_t seq, size_t len, uint
 		k.flags |= TCP_FIN;
 	if (len && seq + len == c->snd_end)
 		k.flags |= TCP_PSH;
-	if (c->urgent_out && len && c->snd_up - seq - 1 < 0xffff) {
-		k.flags |= TCP_URG;
-		k.urgent = (uint16_t)(c->snd_up - seq);
-	}
+	if (len)
+		put_urgent(c, &k);
 	if (c->ecn && len && !again) {
 		k.tos |= IP_ECT0;
 		k.flags |= c->cwr_out ? TCP_CWR : 0;
@@ -338,11 +346,18 @@ bool output_probe_new(struct engine_conn *c)
 	return len && output_new_segment(c, len, c->fin_queued && c->snd_nxt + len == c->snd_end);
 }
 
-/* An old number makes the peer answer with an ACK, which has its window. */
+/* An old number makes the peer answer with an ACK, which has its window. That an urgent byte waits
+ * for it is told all the same, as in Linux, and not with an old number, of which nothing counts. */
 void output_window_probe(struct engine_conn *c)
 {
-	struct packet k = output_packet(c, c->snd_una - 1, TCP_ACK);
+	struct packet k;
 
+	if (c->urgent_out) {
+		k = output_packet(c, c->snd_una, TCP_ACK);
+		put_urgent(c, &k);
+		packet_send(c->e, &k);
+	}
+	k = output_packet(c, c->snd_una - 1, TCP_ACK);
 	packet_send(c->e, &k);
 }
 

@@ -217,8 +217,29 @@ static void test_rto(void)
 	peer_expect(at(0), 1000);
 	CU_ASSERT_EQUAL(peer.conn->cwnd, MSS);
 	peer_ack(1001);
-	CU_ASSERT_EQUAL(peer.conn->backoff, 0);
+	CU_ASSERT_EQUAL(peer.conn->timeouts, 0);
 	peer_stop();
+}
+
+/* What was sent twice tells no round trip (Karn), and until one is known the timeout stays as long
+ * as it was (RFC 6298, section 5): else on a path that became longer everything would go twice for
+ * ever. */
+static void test_rto_kept(void)
+{
+	for (unsigned sack = 0; sack < 2; sack++) {
+		join(sack);
+		for (unsigned i = 0; i < 3; i++) {
+			peer_send(100);
+			peer_pass(SECOND);
+			peer_expect(1 + i * 100, 100);
+			CU_ASSERT_EQUAL(!peer_take(), i == 2);
+			peer_forget();
+			peer_ack(101 + i * 100);
+		}
+		CU_ASSERT_EQUAL(peer.conn->backoff, 0);
+		CU_ASSERT(peer.conn->srtt_us > 100000);
+		peer_stop();
+	}
 }
 
 static void check_user_timeout(void)
@@ -605,6 +626,7 @@ int main(void)
 		{"tail loss of a single segment", test_tail_alone},
 		{"tail loss repaired", test_tail_repaired},
 		{"retransmission timeout", test_rto},
+		{"a longer path", test_rto_kept},
 		{"user timeout", test_user_timeout},
 		{"F-RTO, a mistake", test_frto},
 		{"F-RTO, a loss", test_frto_real},

@@ -188,7 +188,8 @@ struct engine_conn {
 	uint8_t quick;	/* ACKs that are not to be delayed: a sender in slow start waits for them */
 	uint8_t events; /* enum engine_event, to be reported */
 	uint8_t probe;	/* enum probe: what DUE_RETRANSMIT is for */
-	uint8_t backoff; /* timeouts in a row */
+	uint8_t backoff;  /* timeouts since a round trip was measured: each doubles the next */
+	uint8_t timeouts; /* in a row, without anything acknowledged */
 	uint8_t congestion;
 	uint8_t dupacks; /* without SACK */
 	uint8_t marks;

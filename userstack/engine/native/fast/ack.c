@@ -138,7 +138,7 @@ static bool ack_advance(struct engine_conn *c, uint32_t ack, struct delivery *d)
 	c->recover = seq_max(c->recover, ack);
 	c->ecn_from = seq_max(c->ecn_from, ack);
 	c->reorder_end = seq_max(c->reorder_end, ack);
-	c->backoff = 0;
+	c->timeouts = 0;
 	c->progress_at = c->rto_from = c->e->now;
 	return fin;
 }
@@ -160,8 +160,10 @@ static void ack_measure(struct engine_conn *c, const struct segment *s, struct d
 	/* Bytes that were sent more than once: only the peer's echo tells which time it was. */
 	if (!d->rtt && d->acked)
 		d->rtt = rtt_echoed(c, s);
-	if (d->rtt)
-		rtt_sample(c, d->rtt);
+	if (!d->rtt)
+		return;
+	rtt_sample(c, d->rtt);
+	c->backoff = 0; /* not before: the timeout may have been too short (RFC 6298, section 5) */
 }
 
 void ack_receive(struct engine_conn *c, const struct segment *s)

@@ -254,11 +254,12 @@ void loss_all(struct engine_conn *c)
 		sent_set_lost(c, t);
 }
 
-/* RFC 8985, 7.3: a probe is sent if nothing says yet that anything is wrong. */
+/* RFC 8985, 7.3: a probe is sent if nothing says yet that anything is wrong, and the round trip is
+ * known. */
 static bool tail_may_probe(const struct engine_conn *c)
 {
 	return c->sack && c->congestion == CONGESTION_OPEN && !c->tlp_out && !c->sacked &&
-	       !c->lost && c->flying && c->srtt_us;
+	       !c->lost && c->flying && c->srtt_us && !c->backoff;
 }
 
 /* Nothing is under way. */

@@ -115,7 +115,7 @@ void mtu_timeout(struct engine_conn *c)
 	uint32_t mtu = c->mtu > MTU_BASE ? MTU_BASE : MTU_LEAST4;
 
 	c->mtu_probe = 0;
-	if (!t || c->backoff < BLACK_HOLE_TIMEOUTS || c->backoff % BLACK_HOLE_TIMEOUTS)
+	if (!t || c->timeouts < BLACK_HOLE_TIMEOUTS || c->timeouts % BLACK_HOLE_TIMEOUTS)
 		return;
 	if (!c->snd_wnd) /* it came, and there was no room for it */
 		return;

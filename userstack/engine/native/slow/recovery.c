@@ -188,7 +188,7 @@ void recovery_timeout(struct engine_conn *c)
 		c->cwr_out = c->ecn; /* RFC 3168, 6.1.2: whatever it shrinks for */
 		c->ecn_from = c->snd_nxt;
 	}
-	c->frto = c->sack && c->congestion == CONGESTION_OPEN && !c->backoff;
+	c->frto = c->sack && c->congestion == CONGESTION_OPEN && !c->timeouts;
 	c->congestion = CONGESTION_LOSS;
 	c->recover = c->snd_nxt;
 	c->recover_at = c->e->now;
@@ -197,8 +197,8 @@ void recovery_timeout(struct engine_conn *c)
 	c->tlp_out = false;
 	c->pace_at = 0;
 	c->rto_from = c->e->now;
-	if (c->backoff < UINT8_MAX)
-		c->backoff++;
+	c->timeouts = (uint8_t)MIN(c->timeouts + 1, UINT8_MAX);
+	c->backoff = (uint8_t)MIN(c->backoff + 1, UINT8_MAX);
 	conn_change_path(c);
 	mtu_timeout(c);
 	loss_all(c);

@@ -62,6 +62,30 @@ static void test_urgent_waits(void)
 	peer_stop();
 }
 
+/* What was taken back a part of is sent again up to the edge. */
+static void test_narrow_window(void)
+{
+	peer_meet(&(struct given){.mss = MSS});
+	peer_send(3000);
+	peer_forget();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .window = 100);
+	peer_pass(215 * MS);
+	peer_expect(1, 100);
+	peer_quiet();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 101, .window = 1500);
+	peer_expect(101, MSS - 100); /* as it was cut before */
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1 + MSS, .window = 140);
+	peer_expect(1 + MSS, 140);
+	peer_quiet();
+	peer_ack(1 + MSS + 140);
+	peer_expect(1 + MSS + 140, MSS - 140);
+	peer_expect(1 + 2 * MSS, 80);
+	peer_ack(3001);
+	CU_ASSERT_EQUAL(peer.conn->snd_una, peer.conn->snd_nxt);
+	peer_stop();
+}
+
 /* A window that is taken back, over bytes that are under way: they come again when there is room,
  * and until then that is no reason to end (RFC 9293, 3.8.6, SHLD-16 and 17). */
 static void test_shrunk_window(void)
@@ -208,6 +232,7 @@ int main(void)
 		{"a closed window", test_zero_window},
 		{"an urgent byte and no window", test_urgent_waits},
 		{"a window taken back", test_shrunk_window},
+		{"a part of a window taken back", test_narrow_window},
 		{"our window", test_receive_window},
 		{"Nagle", test_nagle},
 		{"after a pause", test_idle_restart},

@@ -161,10 +161,17 @@ static bool output_new_segment(struct engine_conn *c, uint32_t len, bool fin)
 	return true;
 }
 
+static bool output_in_window(const struct engine_conn *c, uint32_t seq)
+{
+	return seq_lt(seq, c->snd_una + c->snd_wnd);
+}
+
 bool output_again(struct engine_conn *c, struct sent *t)
 {
 	uint32_t len = t->end - t->seq - t->fin, payload = conn_payload(c);
 
+	if (output_in_window(c, t->seq))
+		payload = MIN(payload, c->snd_una + c->snd_wnd - t->seq);
 	if (len > payload) { /* the path or the peer takes less than it did */
 		if (!sent_split(c, t, t->seq + payload))
 			return false;
@@ -232,7 +239,9 @@ static bool output_fits(struct engine_conn *c, uint32_t len)
 	return false;
 }
 
-/* In the order of the sequence, which is that of the need. False: no more may be sent now. */
+/* In the order of the sequence, which is that of the need; what the peer took the window back from
+ * waits for it, but for the first, which asks for it (RFC 9293, 3.8.6). False: no more may be sent
+ * now. */
 static bool output_lost(struct engine_conn *c)
 {
 	struct sent *t;
@@ -240,6 +249,8 @@ static bool output_lost(struct engine_conn *c)
 	if (c->frto == 2)
 		return true;
 	while ((t = TAILQ_FIRST(&c->missing))) {
+		if (t->seq != c->snd_una && !output_in_window(c, t->seq))
+			return false;
 		if (!output_fits(c, MIN(t->end - t->seq, c->mss)) || output_wait(c))
 			return false;
 		if (!output_again(c, t))

@@ -17,7 +17,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 23
+#define DMM_ABI_VERSION 24
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -538,6 +538,8 @@ struct dmm_pair {
 /* Value of dmm_listen by the listener's cookie. */
 struct dmm_listener {
 	struct dmm_addr local; /* ip all zero or ::ffff:0.0.0.0: any */
+	dmm_u8 tos, tclass;    /* of what answers over IPv4, over IPv6 */
+	dmm_u8 pad[2];
 	dmm_u64 cookie;
 	dmm_u64 netns;
 	dmm_u8 stack;
@@ -578,17 +580,19 @@ enum dmm_event_type {
 	DMM_EV_UDP_OPEN,  /* a UDP socket connects: flow; the port of its carrier is tuple.dst's */
 	DMM_EV_UDP_CLOSE, /* it was closed (flow.gated), or calls connect(), which may fail */
 	DMM_EV_AGAIN,	  /* a struct dmm_again */
+	DMM_EV_TOS, /* a carrier's packet, hdr, has another type of service than the instance's
+		       end of it, whose cookie is flow.cookie */
 };
 #define DMM_SYN_HDR 160 /* bytes of IP and TCP header that are copied, at most */
 struct dmm_event {
 	dmm_u32 type;
-	dmm_u32 isn;		      /* SYN: initial sequence number */
-	dmm_u32 known;		      /* SYN: flow is valid; 0: not from a managed socket */
-	dmm_u16 hdr_len, l4_off;      /* SYN, AGAIN: bytes in hdr, where the TCP header starts */
-	struct dmm_tuple tuple;	      /* SYN, AGAIN, UDP */
-	struct dmm_flow flow;	      /* SYN, UDP */
+	dmm_u32 isn;		 /* SYN: initial sequence number */
+	dmm_u32 known;		 /* SYN: flow is valid; 0: not from a managed socket */
+	dmm_u16 hdr_len, l4_off; /* SYN, AGAIN, TOS: bytes in hdr, where the TCP header starts */
+	struct dmm_tuple tuple;	 /* SYN, AGAIN, UDP, TOS */
+	struct dmm_flow flow;	 /* SYN, UDP */
 	struct dmm_listener listener; /* LISTEN, UNLISTEN */
-	dmm_u8 hdr[DMM_SYN_HDR];      /* SYN, AGAIN: from the IP header, no payload */
+	dmm_u8 hdr[DMM_SYN_HDR];      /* SYN, AGAIN, TOS: from the IP header, no payload */
 };
 
 /* An application's first data, dropped as it met the end of the handshake: to be sent again. What

@@ -4,7 +4,8 @@
  * has answered. The SYN is copied to the instance's event ring and dropped; the instance sends it
  * again, marked, when the connection exists, or answers it with a reset or an ICMP error.
  *
- * Every carrier has the filter, accepted ones by inheritance: it also tells of urgent bytes.
+ * Every carrier has the filter, accepted ones by inheritance: it also tells of urgent bytes, and of
+ * the type of service that the application wants.
  * Carriers of UDP have others, dmm_local and dmm_first.
  */
 #include "bpf/dmm_hold.h"
@@ -18,6 +19,9 @@ const volatile __u64 dmm_netns;
 /* Did an urgent byte ever come over a carrier? It is told before the byte can be read: until then
  * the instance need not ask any carrier for its mark. */
 __u32 dmm_urgent;
+
+/* How often a type of service was told. It is before the bytes that have it can be read. */
+__u32 dmm_tos_told;
 
 /* The instance's own, as large as those in dmm_events; the loader puts the same map there. */
 struct {
@@ -41,6 +45,12 @@ struct tcp_head {
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 #define TCP_URG 0x20
+
+#define TOS_MASK 0xfc /* RFC 3168: the others are TCP's */
+/* Those in which the instance has a carrier. */
+#define TOS_STATES \
+	(1u << BPF_TCP_ESTABLISHED | 1u << BPF_TCP_SYN_SENT | 1u << BPF_TCP_FIN_WAIT1 | \
+	 1u << BPF_TCP_FIN_WAIT2 | 1u << BPF_TCP_CLOSE_WAIT)
 
 static __always_inline int addrs4(struct __sk_buff *skb, struct dmm_tuple *t)
 {
@@ -188,6 +198,61 @@ static __always_inline int shake_ack(struct __sk_buff *skb, const struct tcp_hea
 	return -1;
 }
 
+/* What is set of the instance's end, without the bits of ECN. */
+static __always_inline __u8 own_tos(const void *sk, bool v4)
+{
+	struct inet_sock *inet = (struct inet_sock *)address_of(sk);
+	__u8 tos = v4 || !bpf_core_field_exists(inet->pinet6) ? BPF_CORE_READ(inet, tos)
+							      : BPF_CORE_READ(inet, pinet6, tclass);
+
+	return tos & TOS_MASK;
+}
+
+static __always_inline void tos_event(struct __sk_buff *skb, const struct tcp_head *th, bool v4)
+{
+	struct dmm_event *ev;
+
+	if (!ring_has_room(false))
+		return;
+	ev = bpf_ringbuf_reserve(&dmm_ring, sizeof(*ev), 0);
+	if (!ev)
+		return;
+	__builtin_memset(ev, 0, sizeof(*ev));
+	ev->type = DMM_EV_TOS;
+	ev->flow.cookie = bpf_get_socket_cookie(skb);
+	ev->tuple.netns = dmm_netns;
+	if (v4 ? addrs4(skb, &ev->tuple) : addrs6(skb, &ev->tuple)) {
+		bpf_ringbuf_discard(ev, 0);
+		return;
+	}
+	ev->tuple.src.port = bpf_ntohs(th->source);
+	ev->tuple.dst.port = bpf_ntohs(th->dest);
+	copy_headers(skb, ev, v4 ? 20 : 40, (th->doff >> 4) * 4);
+	bpf_ringbuf_submit(ev, 0);
+	__sync_fetch_and_add(&dmm_tos_told, 1);
+}
+
+/*
+ * An application says what it wants by setsockopt(), at any time, and no program is called for that
+ * which would not be called for all of its sockets. But its packets have it: one that differs from
+ * what the instance has set of its own end is told. The instance sets the same there, and nothing
+ * more is told; what finds no room in the ring the next packet tells. A reset has the type of
+ * service of what it answers.
+ */
+static __always_inline void look_at_tos(struct __sk_buff *skb, const struct tcp_head *th, bool v4)
+{
+	struct bpf_sock *sk = skb->sk;
+	__u8 ip[2], tos;
+
+	if (!sk || th->flags & TCP_RST || !(TOS_STATES >> (sk->state & 31) & 1))
+		return;
+	if (bpf_skb_load_bytes_relative(skb, 0, ip, sizeof(ip), BPF_HDR_START_NET))
+		return;
+	tos = (v4 ? ip[1] : ip[0] << 4 | ip[1] >> 4) & TOS_MASK;
+	if (tos != own_tos(sk, v4))
+		tos_event(skb, th, v4);
+}
+
 SEC("socket")
 int dmm_hold(struct __sk_buff *skb)
 {
@@ -201,8 +266,10 @@ int dmm_hold(struct __sk_buff *skb)
 		return 0;
 	if (th.flags & TCP_URG)
 		dmm_urgent = 1;
-	if ((th.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-		return shake_ack(skb, &th, v4); /* and all that follows */
+	if ((th.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) { /* and all that follows */
+		look_at_tos(skb, &th, v4);
+		return shake_ack(skb, &th, v4);
+	}
 	if (skb->mark == DMM_MARK) {
 		hold_count(DMM_H_RELEASED);
 		return shake_begin(skb, &th, v4);

@@ -45,15 +45,6 @@ static __always_inline struct dmm_plain *plain_way(__u64 sk, __u32 way, __u32 *r
 	return bpf_map_lookup_elem(&dmm_plain, ret_index);
 }
 
-/* A pointer as a number, which the verifier lets nobody calculate with otherwise. */
-static __always_inline __u64 address_of(const void *sk)
-{
-	__u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), &sk);
-	return address;
-}
-
 /* The slot of the socket with this cookie, or NULL. */
 static __always_inline struct dmm_plain *plain_find(__u64 sk, __u64 cookie)
 {

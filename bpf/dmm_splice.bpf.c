@@ -416,6 +416,14 @@ next:
 	return 0;
 }
 
+/* What the kernel answers with, and accepted sockets inherit. */
+static __always_inline void listener_tos(const struct inet_sock *inet, struct dmm_listener *l)
+{
+	l->tos = inet->tos;
+	if (bpf_core_field_exists(inet->pinet6) && inet->pinet6)
+		l->tclass = inet->pinet6->tclass;
+}
+
 /* Not inlined: the search for the rule has had the same part of the stack. */
 static __noinline void announce(struct bpf_sock_ops *ctx, struct bpf_sock *sk, struct dmm_sock *st,
 				__u32 carrier, __u32 congestion)
@@ -432,6 +440,8 @@ static __noinline void announce(struct bpf_sock_ops *ctx, struct bpf_sock *sk, s
 	l.congestion = congestion;
 	l.family = ctx->family == AF_INET ? 4 : 6;
 	l.nonblock = nonblocking((struct sock *)tp);
+	if (tp)
+		listener_tos(&tp->inet_conn.icsk_inet, &l);
 	if (tp)
 		l.v6only = BPF_CORE_READ_BITFIELD_PROBED((struct sock_common *)tp, skc_ipv6only);
 	if (bpf_map_update_elem(&dmm_listen, &st->cookie, &l, BPF_ANY)) {

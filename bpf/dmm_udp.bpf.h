@@ -34,7 +34,7 @@ static __always_inline bool udp_supported6(struct ipv6_pinfo *np)
 		return true;
 	if (BPF_CORE_READ_BITFIELD_PROBED(np, hop_limit) != -1)
 		return false;
-	if (BPF_CORE_READ(np, rxopt.all) || BPF_CORE_READ(np, opt) || BPF_CORE_READ(np, tclass))
+	if (BPF_CORE_READ(np, rxopt.all) || BPF_CORE_READ(np, opt))
 		return false;
 	if (bpf_core_field_exists(np->recverr) && BPF_CORE_READ_BITFIELD_PROBED(np, recverr))
 		return false;
@@ -50,8 +50,8 @@ static __always_inline bool udp_supported(struct bpf_sock *sk, struct inet_sock 
 
 	if (sk->bound_dev_if || sk->mark)
 		return false;
-	if (BPF_CORE_READ(inet, tos) || BPF_CORE_READ(inet, uc_ttl) != -1 ||
-	    BPF_CORE_READ(inet, inet_opt) || udp_refuses_long(BPF_CORE_READ(inet, pmtudisc)))
+	if (BPF_CORE_READ(inet, uc_ttl) != -1 || BPF_CORE_READ(inet, inet_opt) ||
+	    udp_refuses_long(BPF_CORE_READ(inet, pmtudisc)))
 		return false;
 	if (bpf_core_field_exists(inet->inet_flags)) {
 		flags = BPF_CORE_READ(inet, inet_flags);

@@ -167,6 +167,11 @@ bool hold_urgent(const struct hold *h)
 	return __atomic_load_n(&h->skel->bss->dmm_urgent, __ATOMIC_ACQUIRE);
 }
 
+unsigned hold_tos_told(const struct hold *h)
+{
+	return __atomic_load_n(&h->skel->bss->dmm_tos_told, __ATOMIC_ACQUIRE);
+}
+
 int hold_set_local(struct hold *h, const struct dmm_flow *flow, const struct dmm_addr *local)
 {
 	struct dmm_set_local args = {
@@ -182,13 +187,14 @@ int hold_set_local(struct hold *h, const struct dmm_flow *flow, const struct dmm
 	return r < 0 ? r : opts.retval ? 0 : -ENOENT;
 }
 
-int hold_set_flow(struct hold *h, int fd, const struct dmm_flow *flow)
+int hold_set_flow(struct hold *h, int fd, struct dmm_flow *flow)
 {
-	struct dmm_flow f = *flow;
-	socklen_t len = sizeof(f.cookie);
+	socklen_t len = sizeof(flow->cookie);
+	struct dmm_flow f;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &f.cookie, &len) < 0)
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &flow->cookie, &len) < 0)
 		return -errno;
+	f = *flow;
 	f.since_ns = now_ns();
 	f.gated = 0;
 	f.kernel_sk = 0;

@@ -31,14 +31,18 @@ int hold_attach(struct hold *h, int fd);
 /* Has an urgent byte come to a socket with the filter, ever? No: none that could be read now is. */
 bool hold_urgent(const struct hold *h);
 
+/* How many events have told a type of service. */
+unsigned hold_tos_told(const struct hold *h);
+
 /* Client flow, as its event told, with the congestion control that the engine uses: the address
  * that the engine chose, for the application's getsockname(). To be called before the SYN is
  * released. -ENOENT: the application gave up, or the socket connects elsewhere now. */
 int hold_set_local(struct hold *h, const struct dmm_flow *flow, const struct dmm_addr *local);
 
 /* Server flow: to be called on a new TCP socket before connect() to the application's listener:
- * the names that the accepted socket is to show. flow->role is DMM_ROLE_SERVER. */
-int hold_set_flow(struct hold *h, int fd, const struct dmm_flow *flow);
+ * the names that the accepted socket is to show. flow->role is DMM_ROLE_SERVER; flow->cookie is the
+ * socket's then. */
+int hold_set_flow(struct hold *h, int fd, struct dmm_flow *flow);
 /* Undo it when connect() failed at once. */
 void hold_forget(struct hold *h, int fd);
 

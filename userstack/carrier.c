@@ -19,6 +19,7 @@
 #include "lib/base/addr.h"
 #include "lib/base/log.h"
 #include "lib/base/util.h"
+#include "userstack/net/frame.h"
 #include "userstack/stack.h"
 
 #define BACKLOG 4096
@@ -27,46 +28,15 @@
 #define FORGET_NS 70000000000ULL     /* SYN retransmissions are at most 64 s apart */
 #define ACCEPT_WAIT_NS 3000000000ULL /* after a release: the application has given up */
 
-/* port: of the carrier listener. */
-static unsigned held_bucket(const struct dmm_addr *src, uint16_t port)
-{
-	uint32_t w[4], h;
-
-	memcpy(w, src->ip, 16);
-	h = w[0] ^ w[1] * 0x85ebca6bu ^ w[2] ^ w[3] * 0xc2b2ae35u;
-	h = (h ^ ((uint32_t)port << 16 | src->port)) * 0x9e3779b1u;
-	return (h ^ h >> 15) % STACK_BUCKETS;
-}
-
-static struct flow **held_slot(struct stack *s, const struct dmm_addr *src, uint16_t port)
-{
-	struct flow **at;
-
-	for (at = &s->held_hash[held_bucket(src, port)]; *at; at = &(*at)->held_next)
-		if ((*at)->tuple.src.port == src->port && (*at)->tuple.dst.port == port &&
-		    !memcmp((*at)->tuple.src.ip, src->ip, 16))
-			break;
-	return at;
-}
-
-static struct flow **held_tuple(struct stack *s, const struct dmm_tuple *t)
-{
-	return held_slot(s, &t->src, t->dst.port);
-}
-
 static void carrier_hold(struct stack *s, struct flow *f)
 {
-	*held_tuple(s, &f->tuple) = f;
+	flow_add_ends(s, f);
 	f->held = true;
 	TAILQ_INSERT_TAIL(&s->held, f, held_entry);
 }
 
 void carrier_unhold(struct stack *s, struct flow *f)
 {
-	struct flow **at = held_tuple(s, &f->tuple);
-
-	if (*at == f)
-		*at = f->held_next;
 	f->held = false;
 	TAILQ_REMOVE(&s->held, f, held_entry);
 }
@@ -151,7 +121,7 @@ static void carrier_dial(struct stack *s, struct flow *f)
 		goto later;
 	o->flow = f;
 	f->owned = o;
-	r = options_connect(s, o, f->rec.congestion);
+	r = options_connect(s, o, f);
 	if (r < 0) {
 		owned_free(s, o);
 		goto later;
@@ -207,7 +177,7 @@ static void carrier_accepted(struct stack *s, int fd, const struct sockaddr *sa,
 	struct dmm_addr peer = {0};
 	struct flow *f;
 
-	f = addr_from_sockaddr(sa, &peer) < 0 ? NULL : *held_slot(s, &peer, port);
+	f = addr_from_sockaddr(sa, &peer) < 0 ? NULL : flow_held(s, &peer, port);
 	if (!f || f->state != FLOW_RELEASED || s->stopping) {
 		STACK_COUNT(s, CARRIER_STRANGER, 1);
 		close(fd); /* resets: the listener's SO_LINGER is inherited */
@@ -215,6 +185,7 @@ static void carrier_accepted(struct stack *s, int fd, const struct sockaddr *sa,
 	}
 	carrier_unhold(s, f);
 	f->watch.fd = fd;
+	tos_give(f);
 	relay_start(s, f);
 }
 
@@ -272,7 +243,7 @@ static const struct carrier_listener *carrier_of(const struct stack *s, const st
 
 static void carrier_syn(struct stack *s, const struct dmm_event *ev)
 {
-	struct flow *f = *held_tuple(s, &ev->tuple);
+	struct flow *f = flow_held(s, &ev->tuple.src, ev->tuple.dst.port);
 	const struct carrier_listener *l;
 
 	if (!ev->known) {
@@ -284,10 +255,11 @@ static void carrier_syn(struct stack *s, const struct dmm_event *ev)
 	if (f && f->syn.isn != ev->isn && f->state == FLOW_RELEASED &&
 	    (l = carrier_of(s, &ev->tuple))) {
 		carrier_accept(s, l);
-		f = *held_tuple(s, &ev->tuple);
+		f = flow_held(s, &ev->tuple.src, ev->tuple.dst.port);
 	}
 	if (f && f->syn.isn == ev->isn) { /* a retransmission */
 		f->seen = s->now;
+		tos_set(s, f, frame_tos(ev->hdr));
 		if (f->state == FLOW_SILENT)
 			carrier_dial(s, f);
 		else if (f->state == FLOW_RELEASED)
@@ -308,6 +280,7 @@ static void carrier_syn(struct stack *s, const struct dmm_event *ev)
 	f->syn.hdr_len = (uint16_t)MIN(ev->hdr_len, sizeof(f->syn.hdr));
 	f->syn.l4_off = ev->l4_off;
 	memcpy(f->syn.hdr, ev->hdr, f->syn.hdr_len);
+	tos_set(s, f, frame_tos(f->syn.hdr));
 	carrier_hold(s, f);
 	carrier_dial(s, f);
 }
@@ -330,6 +303,9 @@ static void carrier_event(const struct dmm_event *ev, void *ctx)
 	case DMM_EV_UDP_CLOSE:
 		udp_event(s, ev);
 		break;
+	case DMM_EV_TOS:
+		tos_event(s, ev);
+		break;
 	case DMM_EV_AGAIN: /* what fails the application's kernel sends, later */
 		if (inject_again(&s->inject, (const struct dmm_again *)ev) < 0)
 			STACK_COUNT(s, AGAIN_FAIL, 1);
@@ -339,8 +315,10 @@ static void carrier_event(const struct dmm_event *ev, void *ctx)
 
 void carrier_events(struct stack *s)
 {
-	int r = hold_poll(s->hold, carrier_event, s);
+	int r;
 
+	s->tos_told = hold_tos_told(s->hold);
+	r = hold_poll(s->hold, carrier_event, s);
 	if (r < 0 && stack_may_complain(s))
 		log_err("event ring: %s", strerror(-r));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Life and death of a flow. */
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,6 +20,81 @@ struct flow *flow_new(struct stack *s, enum flow_state state)
 	f->since = s->now;
 	TAILQ_INSERT_TAIL(&s->flows, f, entry);
 	s->flows_n++;
+	return f;
+}
+
+/* ---- by the ends of their carriers ---- */
+
+/* port: of the carrier listener. */
+static unsigned ends_bucket(const struct dmm_addr *src, uint16_t port)
+{
+	uint32_t w[4], h;
+
+	memcpy(w, src->ip, 16);
+	h = w[0] ^ w[1] * 0x85ebca6bu ^ w[2] ^ w[3] * 0xc2b2ae35u;
+	h = (h ^ ((uint32_t)port << 16 | src->port)) * 0x9e3779b1u;
+	return (h ^ h >> 15) % STACK_BUCKETS;
+}
+
+/* Cookies are given in turn. */
+static unsigned cookie_bucket(dmm_u64 cookie)
+{
+	return cookie % STACK_BUCKETS;
+}
+
+static struct flow **flow_bucket(struct stack *s, const struct flow *f)
+{
+	return &s->ends_hash[f->rec.role == DMM_ROLE_SERVER
+				     ? cookie_bucket(f->rec.cookie)
+				     : ends_bucket(&f->tuple.src, f->tuple.dst.port)];
+}
+
+/* Before those that had the same ends. */
+void flow_add_ends(struct stack *s, struct flow *f)
+{
+	struct flow **at = flow_bucket(s, f);
+
+	f->end_next = *at;
+	*at = f;
+	f->has_ends = true;
+}
+
+static void flow_del_ends(struct stack *s, struct flow *f)
+{
+	struct flow **at = flow_bucket(s, f);
+
+	while (*at != f)
+		at = &(*at)->end_next;
+	*at = f->end_next;
+	f->has_ends = false;
+}
+
+static bool flow_is_from(const struct flow *f, const struct dmm_addr *src, uint16_t port)
+{
+	return f->rec.role == DMM_ROLE_CLIENT && f->tuple.src.port == src->port &&
+	       f->tuple.dst.port == port && !memcmp(f->tuple.src.ip, src->ip, 16);
+}
+
+struct flow *flow_held(const struct stack *s, const struct dmm_addr *src, uint16_t port)
+{
+	struct flow *f = s->ends_hash[ends_bucket(src, port)];
+
+	while (f && !(f->held && flow_is_from(f, src, port)))
+		f = f->end_next;
+	return f;
+}
+
+struct flow *flow_of_ends(const struct stack *s, const struct dmm_tuple *t, dmm_u64 cookie)
+{
+	struct flow *f = s->ends_hash[ends_bucket(&t->src, t->dst.port)];
+
+	while (f && !flow_is_from(f, &t->src, t->dst.port))
+		f = f->end_next;
+	if (f)
+		return f;
+	f = s->ends_hash[cookie_bucket(cookie)];
+	while (f && !(f->rec.role == DMM_ROLE_SERVER && f->rec.cookie == cookie))
+		f = f->end_next;
 	return f;
 }
 
@@ -72,6 +148,8 @@ static void flow_end(struct stack *s, struct flow *f)
 	}
 	if (f->held)
 		carrier_unhold(s, f);
+	if (f->has_ends)
+		flow_del_ends(s, f);
 	if (f->in_work)
 		TAILQ_REMOVE(&s->work, f, work_entry);
 	f->in_work = false;

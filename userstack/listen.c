@@ -182,7 +182,13 @@ static struct listening *listen_find(struct stack *s, const struct dmm_addr *a)
 	return NULL;
 }
 
-static struct listening *listen_open(struct stack *s, const struct dmm_addr *a)
+/* Of what an application's listener answers at an address, one or the other. */
+static uint8_t listen_tos(const struct dmm_listener *l, const struct dmm_addr *a)
+{
+	return addr_is_v4(a->ip) ? l->tos : l->tclass;
+}
+
+static struct listening *listen_open(struct stack *s, const struct dmm_addr *a, uint8_t tos)
 {
 	struct listening *g = calloc(1, sizeof(*g));
 	char text[ADDR_STRLEN];
@@ -191,7 +197,7 @@ static struct listening *listen_open(struct stack *s, const struct dmm_addr *a)
 	if (g) {
 		g->addr = *a;
 		TAILQ_INIT(&g->announced);
-		r = s->c.engine->listen(s->engine, a, 0, g, &g->el);
+		r = s->c.engine->listen(s->engine, a, tos, g, &g->el);
 	}
 	if (r < 0) {
 		STACK_COUNT(s, LISTEN_FAIL, 1);
@@ -241,7 +247,7 @@ void listen_add(struct stack *s, const struct dmm_listener *l)
 		}
 		a = calloc(1, sizeof(*a));
 		if (a && !g)
-			g = listen_open(s, &addr[i]);
+			g = listen_open(s, &addr[i], listen_tos(l, &addr[i]));
 		if (!a || !g) {
 			free(a);
 			continue;
@@ -312,8 +318,8 @@ static void listen_bind(struct stack *s, int fd, const struct dmm_addr *to)
 		(void)bind(fd, (struct sockaddr *)&sa, len);
 }
 
-/* Connect the carrier. Returns its descriptor or -errno. */
-static int listen_join(struct stack *s, const struct listening *g, const struct dmm_flow *rec)
+/* Connect the carrier. */
+static int listen_join(struct stack *s, const struct listening *g, struct flow *f)
 {
 	struct sockaddr_storage sa;
 	struct dmm_addr to;
@@ -325,17 +331,19 @@ static int listen_join(struct stack *s, const struct listening *g, const struct 
 	fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
 		return -errno;
+	f->watch.fd = fd;
 	relay_prepare(fd);
 	listen_bind(s, fd, &to);
+	tos_give(f);
 	r = hold_attach(s->hold, fd);
 	if (!r)
-		r = hold_set_flow(s->hold, fd, rec);
+		r = hold_set_flow(s->hold, fd, &f->rec);
+	if (!r)
+		flow_add_ends(s, f);
 	if (!r && connect(fd, (struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS)
 		r = -errno;
-	if (!r)
-		return fd;
-	hold_forget(s->hold, fd);
-	close(fd);
+	if (r < 0)
+		hold_forget(s->hold, fd);
 	return r;
 }
 
@@ -365,6 +373,7 @@ static void listen_watch(struct stack *s, struct watch *w, uint32_t events)
 bool listen_accepted(struct stack *s, struct listening *g, struct owned *o)
 {
 	const struct dmm_listener *l = &TAILQ_FIRST(&g->announced)->l;
+	uint8_t tos = listen_tos(l, &g->addr);
 	struct flow *f = flow_new(s, FLOW_JOINING);
 
 	if (!f)
@@ -377,11 +386,11 @@ bool listen_accepted(struct stack *s, struct listening *g, struct owned *o)
 		.group = l->group,
 		.carrier = l->carrier,
 		.role = DMM_ROLE_SERVER,
-		.congestion = options_accepted(s, o->conn, l->congestion),
+		.congestion = options_accepted(s, o->conn, l->congestion, tos),
 	};
+	f->tos = tos;
 	f->watch.cb = listen_watch;
-	f->watch.fd = listen_join(s, g, &f->rec);
-	if (f->watch.fd < 0 || stack_watch(s, &f->watch, EPOLLOUT) < 0) {
+	if (listen_join(s, g, f) < 0 || stack_watch(s, &f->watch, EPOLLOUT) < 0) {
 		listen_failed(s, f); /* it has no engine connection yet: the caller refuses it */
 		return false;
 	}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What the rule of a connection asks of the engine, beside what the stack asks for all of them. The
- * BPF programs bring it with the verdict, as the rule is of a generation that may be gone by now.
+ * What is asked of the engine for one connection, beside what the stack asks for all of them. What
+ * the rule says the BPF programs bring with the verdict, as the rule is of a generation that may be
+ * gone by now; what the application says, its packets and its listener.
  */
 #include <errno.h>
 #include <string.h>
@@ -11,9 +12,10 @@
 
 static const char *const congestion_word[DMM_CONGESTIONS] = {NULL, DMM_CONGESTION_WORDS};
 
-static struct engine_options options_of(dmm_u8 congestion)
+static struct engine_options options_of(dmm_u8 congestion, uint8_t tos)
 {
-	return (struct engine_options){.congestion = congestion_word[congestion % DMM_CONGESTIONS]};
+	return (struct engine_options){.congestion = congestion_word[congestion % DMM_CONGESTIONS],
+				       .tos = tos};
 }
 
 static void options_lack(struct stack *s, const struct engine_options *options)
@@ -24,9 +26,9 @@ static void options_lack(struct stack *s, const struct engine_options *options)
 			 s->c.engine->name, options->congestion);
 }
 
-int options_connect(struct stack *s, struct owned *o, dmm_u8 congestion)
+int options_connect(struct stack *s, struct owned *o, const struct flow *f)
 {
-	struct engine_options options = options_of(congestion);
+	struct engine_options options = options_of(f->rec.congestion, f->tos);
 	const struct engine_ops *e = s->c.engine;
 	int r = e->connect(s->engine, &o->remote, &o->local, &options, o, s->now, &o->conn);
 
@@ -37,9 +39,9 @@ int options_connect(struct stack *s, struct owned *o, dmm_u8 congestion)
 	return e->connect(s->engine, &o->remote, &o->local, &options, o, s->now, &o->conn);
 }
 
-dmm_u8 options_accepted(struct stack *s, struct engine_conn *c, dmm_u8 congestion)
+dmm_u8 options_accepted(struct stack *s, struct engine_conn *c, dmm_u8 congestion, uint8_t tos)
 {
-	struct engine_options options = options_of(congestion);
+	struct engine_options options = options_of(congestion, tos);
 
 	if (options.congestion &&
 	    (!s->c.engine->set_options || s->c.engine->set_options(c, &options) < 0))

@@ -317,6 +317,8 @@ static bool turn(struct stack *s, unsigned events)
 
 	s->c.engine->poll(s->engine, s->now, &s->engine_next);
 	relay_work(s);
+	if (hold_tos_told(s->hold) != s->tos_told) /* of what it has read, and is to be sent now */
+		carrier_events(s);
 	s->c.engine->poll(s->engine, s->now, &s->engine_next); /* what the relay asked of it */
 	net_poll(s->net, s->now, &s->net_next);
 	if (s->now >= s->tick_due)

@@ -32,7 +32,7 @@
 #include "userstack/port/port.h"
 #include "userstack/spin.h"
 
-#define STACK_BUCKETS 65536    /* of the two hash tables */
+#define STACK_BUCKETS 65536    /* of the hash tables */
 #define STACK_FLOWS_MAX 196608 /* of all threads: XDP has room for them and those that linger */
 
 struct stack;
@@ -61,20 +61,23 @@ struct flow {
 	struct owned *owned;	      /* NULL: no engine connection */
 	TAILQ_ENTRY(flow) entry;      /* in stack.flows, or stack.dead */
 	TAILQ_ENTRY(flow) work_entry; /* in stack.work, if in_work */
-	TAILQ_ENTRY(flow) held_entry; /* in stack.held and held_hash, if held */
+	TAILQ_ENTRY(flow) held_entry; /* in stack.held, if held */
 	TAILQ_ENTRY(flow) lost_entry; /* in stack.lost, if waits */
-	struct flow *held_next;
-	uint64_t since; /* of this state */
+	struct flow *end_next;	      /* in stack.ends_hash, if has_ends */
+	uint64_t since;		      /* of this state */
 
-	/* client, until accept(): its SYN */
-	struct dmm_tuple tuple;
-	struct inject_syn syn;
-	uint64_t seen; /* when its SYN came last */
+	/* client */
+	struct dmm_tuple tuple; /* the ends of its carrier */
+	struct inject_syn syn;	/* until accept() */
+	uint64_t seen;		/* when its SYN came last */
+
+	uint8_t tos;	 /* that the application wants */
+	uint8_t own_tos; /* of our end of the carrier */
 
 	/* relay.c */
 	uint8_t *left; /* read from the carrier, not taken by the engine; NULL: nothing */
 	size_t left_off, left_len;
-	bool held, in_work;
+	bool has_ends, held, in_work;
 	bool lost;		   /* the engine connection failed */
 	bool waits;		   /* the same, and the application has not read all before */
 	uint64_t looked;	   /* if waits: when looked at last */
@@ -151,7 +154,8 @@ struct stack {
 
 	struct flow_list flows, work, held, lost, dead;
 	unsigned flows_n;
-	struct flow *held_hash[STACK_BUCKETS];	 /* by the ends of the carrier */
+	struct flow *ends_hash[STACK_BUCKETS];	 /* by the ends of the carrier */
+	unsigned tos_told;			 /* events of a type of service, read so far */
 	struct owned *owned_hash[STACK_BUCKETS]; /* by remote and local */
 	TAILQ_HEAD(owned_list, owned) released;	 /* in the order of time */
 	TAILQ_HEAD(, listening) listening;
@@ -214,13 +218,26 @@ void flow_queue(struct stack *s, struct flow *f); /* it has work in this round, 
 /* Give the engine connection up: reset it, or leave it to a graceful end. */
 void flow_drop_engine(struct stack *s, struct flow *f, bool graceful);
 
-/* options.c: what rules ask of the engine for single connections, enum dmm_congestion. What it has
- * not got is counted, and the connection goes without. */
-int options_connect(struct stack *s, struct owned *o, dmm_u8 congestion);
+/* A flow that has a carrier, or is about to, by the ends of that: until it ends. */
+void flow_add_ends(struct stack *s, struct flow *f);
+/* The held one of a client whose carrier is from there to our port; NULL: none. */
+struct flow *flow_held(const struct stack *s, const struct dmm_addr *src, uint16_t port);
+/* The one whose carrier has these ends, or, of a server, whose end of it has this cookie. */
+struct flow *flow_of_ends(const struct stack *s, const struct dmm_tuple *t, dmm_u64 cookie);
+
+/* options.c: what is asked of the engine for single connections: by rules, enum dmm_congestion, and
+ * what it has not got is counted, and the connection goes without; and by applications. */
+int options_connect(struct stack *s, struct owned *o, const struct flow *f);
 /* From inside engine_host.accepted(): the same. Returns what is used then. */
-dmm_u8 options_accepted(struct stack *s, struct engine_conn *c, dmm_u8 congestion);
+dmm_u8 options_accepted(struct stack *s, struct engine_conn *c, dmm_u8 congestion, uint8_t tos);
 /* DMM_CONGESTION_NONE: none that rules can name, or the engine does not tell. */
 dmm_u8 options_in_use(struct stack *s, const struct engine_conn *c);
+
+/* tos.c: IP_TOS and IPV6_TCLASS of the application. A packet of its carrier has this one. */
+void tos_set(struct stack *s, struct flow *f, uint8_t tos);
+/* Our end of the carrier is to have what is set of the flow, so that it is not told again. */
+void tos_give(struct flow *f);
+void tos_event(struct stack *s, const struct dmm_event *ev);
 
 /* measure.c: what an open flow was like, if its rule is measured; before it ends */
 void measure_flow(struct stack *s, const struct flow *f);

@@ -41,6 +41,7 @@
 #define UDP_SETTLED 1000000000ULL /* ns after a flow has begun, its first socket is idle */
 #define UDP_SETTLE 16		  /* flows of a turn whose first socket is closed */
 #define UDP_BUCKETS 4096
+#define UDP_CONTROL (CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(int)))
 
 /* A socket of the carrier's port. */
 struct udp_end {
@@ -76,7 +77,7 @@ struct udp {
 	struct mmsghdr msg[UDP_BATCH];
 	struct iovec iov[UDP_BATCH];
 	struct sockaddr_storage from[UDP_BATCH];
-	_Alignas(struct cmsghdr) char control[UDP_BATCH][CMSG_SPACE(sizeof(uint32_t))];
+	_Alignas(struct cmsghdr) char control[UDP_BATCH][UDP_CONTROL];
 	uint8_t data[UDP_BATCH][UDP_MAX];
 };
 
@@ -112,6 +113,8 @@ static int udp_socket(struct stack *s, const struct dmm_addr *at, bool shared)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &queue, sizeof(queue));
 	setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, &on, sizeof(on));
 	r = hold_udp_attach(s->hold, fd, !shared);
 	if (!r && ((u->family == AF_INET6 &&
 		    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0) ||
@@ -238,31 +241,45 @@ static void udp_prepare(struct udp *u)
 }
 
 /* SO_RXQ_OVFL tells how many were lost since the socket is there. */
-static void udp_count_lost(struct stack *s, struct udp_end *e, struct msghdr *h)
+static void udp_count_lost(struct stack *s, struct udp_end *e, const struct cmsghdr *c)
 {
-	struct cmsghdr *c = CMSG_FIRSTHDR(h);
 	uint32_t lost;
 
-	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SO_RXQ_OVFL)
-		return;
 	memcpy(&lost, CMSG_DATA(c), sizeof(lost));
 	STACK_COUNT(s, UDP_DROPS, lost - e->lost);
 	e->lost = lost;
 }
 
+/* Returns the type of service that the application gave the datagram, or its socket; as IP_TOS it
+ * has one byte, as IPV6_TCLASS an int. */
+static uint8_t udp_control(struct stack *s, struct udp_end *e, struct msghdr *h)
+{
+	int tclass = 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c; c = CMSG_NXTHDR(h, c)) {
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL)
+			udp_count_lost(s, e, c);
+		else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS)
+			tclass = *CMSG_DATA(c);
+		else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS)
+			memcpy(&tclass, CMSG_DATA(c), sizeof(tclass));
+	}
+	return (uint8_t)tclass;
+}
+
 static void udp_take(struct stack *s, struct udp_end *e, struct mmsghdr *m)
 {
 	struct udp_flow *f = e->flow;
+	uint8_t tos = udp_control(s, e, &m->msg_hdr);
 	struct dmm_addr from = {0};
 	int r;
 
-	udp_count_lost(s, e, &m->msg_hdr);
 	addr_from_sockaddr(m->msg_hdr.msg_name, &from);
 	if (!f->pair || memcmp(&from, &f->local, sizeof(from))) {
 		STACK_COUNT(s, CARRIER_STRANGER, 1);
 		return;
 	}
-	r = s->c.engine->udp->send(f->pair, m->msg_hdr.msg_iov->iov_base, m->msg_len, 0, s->now);
+	r = s->c.engine->udp->send(f->pair, m->msg_hdr.msg_iov->iov_base, m->msg_len, tos, s->now);
 	STACK_COUNT(s, UDP_TX, !r);
 	STACK_COUNT(s, UDP_DROPS, !!r);
 	STACK_COUNT(s, APP_RX_BYTES, m->msg_len);

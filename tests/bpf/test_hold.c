@@ -3,6 +3,7 @@
 #include <CUnit/Basic.h>
 #include <CUnit/CUnit.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,96 @@ static void test_udp_gone(void)
 	hold_udp_forget(hold, 5353);
 	CU_ASSERT_EQUAL(hold_udp_port(hold, 5353, &seen), 0);
 	CU_ASSERT(seen.left);
+}
+
+/* What a ring told of types of service. */
+struct told {
+	unsigned n;
+	dmm_u64 cookie;
+	uint8_t ip[2];
+};
+
+static void on_told(const struct dmm_event *ev, void *ctx)
+{
+	struct told *t = ctx;
+
+	if (ev->type != DMM_EV_TOS)
+		return;
+	t->n++;
+	t->cookie = ev->flow.cookie;
+	memcpy(t->ip, ev->hdr, sizeof(t->ip));
+}
+
+/* A byte of the application; and what is told then. */
+static struct told told_by(int app, int own)
+{
+	struct told t = {0};
+	char byte = 0;
+
+	CU_ASSERT_EQUAL(send(app, &byte, 1, 0), 1);
+	CU_ASSERT_EQUAL(recv(own, &byte, 1, MSG_WAITALL), 1);
+	CU_ASSERT(hold_poll(hold, on_told, &t) >= 0);
+	return t;
+}
+
+static void set_tos(int fd, bool v6, int tos)
+{
+	int r = v6 ? setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof(tos))
+		   : setsockopt(fd, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
+
+	CU_ASSERT_EQUAL(r, 0);
+}
+
+/* The instance's end of a carrier, connected to an application's listener. */
+static int join(bool v6, int *ret_app)
+{
+	struct dmm_addr a = addr(v6 ? "::1" : "127.0.0.1", 0);
+	struct sockaddr_storage sa;
+	socklen_t len = addr_to_sockaddr(&a, &sa);
+	int l = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int own = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CU_ASSERT_FATAL(!bind(l, (struct sockaddr *)&sa, len) && !listen(l, 1) &&
+			!getsockname(l, (struct sockaddr *)&sa, &len));
+	CU_ASSERT_EQUAL(hold_attach(hold, own), 0);
+	CU_ASSERT_EQUAL_FATAL(connect(own, (struct sockaddr *)&sa, len), 0);
+	*ret_app = accept(l, NULL, NULL);
+	close(l);
+	return own;
+}
+
+/* It is told until the instance's end has the same, and of no reset. */
+static void tos_of(bool v6)
+{
+	struct linger reset = {.l_onoff = 1};
+	int app, own = join(v6, &app);
+	socklen_t len = sizeof(dmm_u64);
+	unsigned before = hold_tos_told(hold);
+	struct told t;
+	dmm_u64 cookie;
+
+	CU_ASSERT_EQUAL(getsockopt(own, SOL_SOCKET, SO_COOKIE, &cookie, &len), 0);
+	CU_ASSERT_EQUAL(told_by(app, own).n, 0);
+	set_tos(app, v6, 0xb8);
+	t = told_by(app, own);
+	CU_ASSERT(t.n == 1 && t.cookie == cookie);
+	CU_ASSERT_EQUAL(v6 ? (t.ip[0] << 4 | t.ip[1] >> 4) & 0xff : t.ip[1], 0xb8);
+	CU_ASSERT_EQUAL(told_by(app, own).n, 1);
+	CU_ASSERT_EQUAL(hold_tos_told(hold), before + 2);
+	set_tos(own, v6, 0xb8);
+	CU_ASSERT_EQUAL(told_by(app, own).n, 0);
+	set_tos(app, v6, 0);
+	CU_ASSERT_EQUAL(told_by(app, own).n, 1);
+	setsockopt(app, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(app);
+	CU_ASSERT_EQUAL(hold_tos_told(hold), before + 3);
+	close(own);
+}
+
+static void test_tos(void)
+{
+	tos_of(false);
+	tos_of(true);
 }
 
 static bool has_ring(dmm_u32 thread)
@@ -202,6 +293,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"the engine's address", test_set_local},
 		{"a UDP socket that is gone", test_udp_gone},
+		{"types of service", test_tos},
 		{"a ring that was left", test_ring_left},
 		{"order of carriers", test_udp_order},
 		{"carriers of a thread that closes", test_udp_withdraw},

@@ -27,7 +27,7 @@ spawn sshd in_far "$(command -v sshd)" -D -e -f "$TMP/sshd.conf"
 wait_for far_listens 2222
 head -c 20000000 /dev/urandom >"$TMP/file"
 options=(-i "$TMP/user" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null
-	-o LogLevel=ERROR -o BatchMode=yes -o ConnectTimeout=10 -F none)
+	-o LogLevel=ERROR -o BatchMode=yes -o ConnectTimeout=10 -o "IPQoS=cs5 cs1" -F none)
 
 start_capture
 for host in $FAR4 $FAR6; do
@@ -49,5 +49,9 @@ for host in $FAR4 $FAR6; do
 done
 stop_capture
 check "the far host saw the client" at_least "$(captured 'tcp dst port 2222')" 100
+# it asks for that when it knows what it is for
+for tos in "src $NEAR4 and ip[1] = 0x20" "src $NEAR6 and ip6[0:2] & 0xff0 = 0x200"; do
+	check "the far host saw the client's traffic class: $tos" at_least "$(captured "$tos and greater 1000")" 100
+done
 [ $made = 0 ] || rmdir /run/sshd 2>/dev/null || true
 finish

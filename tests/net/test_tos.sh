@@ -75,6 +75,8 @@ seen() {
 # check_tos TEXT WANT FILTER
 check_tos() { check "$1" equal "$(seen "$3")" "$2"; }
 
+# a route of a type of service is no route for everybody
+ip -n "$NEAR" route add unreachable $FAR4/32 tos 0x04
 [ "$DMM_BASELINE" = 1 ] || config | sed 's/, proto: tcp//' | start_policyd
 syn_ack=0xb8 # lwIP answers a SYN with none
 [ "$DMM_ENGINE" = lwip ] && syn_ack=0x0

@@ -314,7 +314,9 @@ static int route_cb(const struct nlmsghdr *h, void *data)
 	bool ours;
 
 	if (h->nlmsg_type != RTM_NEWROUTE || (m->rtm_flags & (RTM_F_CLONED | RTNH_F_DEAD)) ||
-	    (m->rtm_family != AF_INET && m->rtm_family != AF_INET6) || m->rtm_src_len)
+	    (m->rtm_family != AF_INET && m->rtm_family != AF_INET6))
+		return MNL_CB_OK;
+	if (m->rtm_src_len || m->rtm_tos) /* not for everybody */
 		return MNL_CB_OK;
 	parse_attrs(h, sizeof(*m), &a);
 	table = attr_u32(a.tb[RTA_TABLE], m->rtm_table);

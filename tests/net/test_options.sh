@@ -76,6 +76,55 @@ for what in timestamps alert destination hop-by-hop; do
 	fi
 done
 
+# ---- a frame may tell a priority, by a tag of VLAN 0 (IEEE 802.1Q), to tc and to XDP ----
+# A host that does nothing else: a handshake and ten bytes. Says what came back.
+cat >"$TMP/priority.py" <<'PY'
+import socket, struct, sys
+near, mac, port = sys.argv[1], bytes.fromhex(sys.argv[2].replace(":", "")), int(sys.argv[3])
+me, near = socket.inet_aton("10.55.0.50"), socket.inet_aton(near)
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+s.bind(("far0", 0))
+s.settimeout(5)
+def checksum(b):
+    n = sum(struct.unpack(f"!{len(b) // 2}H", b))
+    return ~(n % 65535 or 65535) & 65535
+def send(flags, seq, ack, data=b""):
+    tcp = struct.pack("!HHIIBBHHH", port, port, seq, ack, 0x50, flags, 65535, 0, 0) + data
+    pseudo = me + near + struct.pack("!HH", 6, len(tcp))
+    tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
+    ip = struct.pack("!BBHIBBH", 0x45, 0, 20 + len(tcp), 0, 64, 6, 0) + me + near
+    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+    s.send(mac + bytes([2, 0, 0, 0, 0, 80]) + struct.pack("!HHH", 0x8100, 0xA000, 0x0800) + ip + tcp)
+def receive():
+    while True:
+        p = s.recv(2000)[14:]
+        if p[16:20] == me and p[9] == 6:
+            seq, ack, _, flags = struct.unpack("!IIBB", p[24:34])
+            return flags, seq, ack
+send(2, 1000, 0)
+flags, seq, ack = receive()
+print(flags, ack)
+send(16, 1001, seq + 1)
+send(24, 1001, seq + 1, b"0123456789")
+flags, seq, ack = receive()
+print(flags & 23, ack)
+PY
+mac=$(ip -n "$NEAR" -j link show near0 | jq -r '.[0].address')
+ip -n "$NEAR" neigh replace 10.55.0.50 lladdr 02:00:00:00:00:50 dev near0
+for mode in tc native; do
+	if [ $mode = native ] && [ "$DMM_BASELINE" != 1 ]; then
+		[ "$DMM_DRIVER" = xsk ] || break
+		stop_policyd
+		config | sed 's/interface: near0/interface: near0, mode: native/' | start_policyd
+	fi
+	port=$((port + 1))
+	spawn "near-$mode" echo_near serve $NEAR4 $port
+	wait_for near_listens $port
+	mark
+	check "priority, $mode: taken" equal "$(in_far python3 "$TMP/priority.py" $NEAR4 "$mac" $port | xargs)" "18 1001 16 1011"
+	check_dmm "priority, $mode: by the instance" equal "$(since connections_accepted)" 1
+done
+
 # ---- what the application wants in every header is in it, whoever carries it ----
 for what in hops limit; do
 	far=$FAR4 near=$NEAR4 name='ip[8] = 5'

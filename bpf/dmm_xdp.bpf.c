@@ -211,7 +211,8 @@ struct packet {
 };
 
 /* RFC 791, 3.2: every network passes fragments of 8 bytes on. What is looked at of TCP in one that
- * is shorter than its header is what an ICMP error quotes, too. */
+ * is shorter than its header is what an ICMP error quotes, too. Of IPv6 the first has all headers;
+ * what has not the kernel discards, and says so (RFC 8200, 4.5). */
 struct ports {
 	__be16 source, dest;
 	__be32 rest;
@@ -223,7 +224,7 @@ static __always_inline enum dmm_xdp_counter steer_short(const struct packet *p,
 	struct ports *ports = p->l4;
 	__u8 *flow;
 
-	if (!p->first || (void *)(ports + 1) > p->end)
+	if (!p->v4 || !p->first || (void *)(ports + 1) > p->end)
 		return DMM_X_PASS_SHORT;
 	k->remote_port = ports->source;
 	k->local_port = ports->dest;

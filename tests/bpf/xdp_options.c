@@ -91,6 +91,7 @@ static struct frame piece(bool v6, unsigned id, unsigned port, bool first)
 /* The first may have no more of TCP than 8 bytes (RFC 791, 3.2). */
 static void test_short_fragment(void)
 {
+	static const unsigned char header[9] = {0, IPPROTO_TCP, [4] = 1}; /* the first of more */
 	struct frame f = tcp4("192.0.2.2", "192.0.2.1", 80, 61000);
 
 	own_flow("192.0.2.2", "192.0.2.1", 80, 61000);
@@ -104,6 +105,13 @@ static void test_short_fragment(void)
 	f.b[ETH_HLEN + 6] = 0x20;
 	f.len = ETH_HLEN + 20 + 8;
 	CU_ASSERT(passes_as(&f, DMM_X_PASS_FRAG));
+	/* of IPv6 all headers (RFC 8200, 4.5): who does otherwise is told by the kernel */
+	own_flow("2001:db8::2", "2001:db8::1", 80, 61000);
+	f = behind(true, true, header, 8);
+	f.b[ETH_HLEN + 6] = IPPROTO_FRAGMENT;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_NOXSK));
+	f.len -= 4;
+	CU_ASSERT(passes_as(&f, DMM_X_PASS_SHORT));
 }
 
 /* Later fragments are of whoever had the first, which alone has ports. */

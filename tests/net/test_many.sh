@@ -42,8 +42,12 @@ crowd() {
 spawn far in_far "$many" serve $FAR4 7000 40
 wait_for grep -q ready "$TMP/far.log"
 crowd client connections_established run_managed web "$many" open "$n" $FAR4 7000 40
-quiet() { ! in_far ss -Htn state established "sport >= :7000 and sport < :7040" | grep -q .; }
-WAIT_S=$((60 + n / 100)) wait_for quiet # what ends at once is a storm of its own
+# what ends at once is a storm of its own
+quiet() {
+	! in_far ss -Htn state established "sport >= :7000 and sport < :7040" | grep -q . &&
+		! in_near ss -Htn state close-wait | grep -q . # carriers whose application has left
+}
+WAIT_S=$((60 + n / 100)) wait_for quiet
 spawn near run_managed web "$many" serve 0.0.0.0 7100 1
 wait_for grep -q ready "$TMP/near.log"
 sleep 1

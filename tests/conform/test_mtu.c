@@ -144,7 +144,7 @@ static void test_raise(void)
 	sim_run(&sim, 400 * SECOND);
 	CU_ASSERT_EQUAL(c->mtu, 1400);
 	sim_run(&sim, 150 * SECOND);
-	CU_ASSERT_EQUAL(c->mtu, 1500);
+	CU_ASSERT(c->mtu > 1450); /* probes are lost by congestion, too */
 	end(7000000);
 	/* also after routers cut */
 	link.mtu = 400;
@@ -153,7 +153,7 @@ static void test_raise(void)
 	CU_ASSERT(c->mtu == MTU_LEAST4 && c->no_df);
 	sim.end[0].link.mtu = 0;
 	sim_run(&sim, 550 * SECOND);
-	CU_ASSERT(c->mtu > MTU_LEAST4 && !c->no_df); /* probes are lost by congestion, too */
+	CU_ASSERT(c->mtu > MTU_LEAST4 && !c->no_df);
 	end(7000000);
 }
 

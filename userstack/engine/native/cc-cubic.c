@@ -79,6 +79,13 @@ static void cubic_begin(struct engine_conn *c, struct cubic *q)
 	}
 }
 
+/* Section 4.2: the window t seconds after the epoch began. */
+static double cubic_window(const struct cubic *q, double t)
+{
+	t -= q->k;
+	return CUBIC_C * t * t * t + q->w_max;
+}
+
 static void cubic_avoid(struct engine_conn *c, uint32_t bytes)
 {
 	struct cubic *q = &c->cc_state.cubic;
@@ -86,12 +93,14 @@ static void cubic_avoid(struct engine_conn *c, uint32_t bytes)
 
 	if (!q->epoch)
 		cubic_begin(c, q);
-	t = (double)(c->e->now - q->epoch) / 1e9 + c->srtt_us / 1e6 - q->k;
-	target = CUBIC_C * t * t * t + q->w_max;
-	target = MIN(MAX(target, cwnd), 1.5 * cwnd);
-	q->w_est += (q->w_est < q->w_max ? RENO_ALPHA : 1.0) * acked / cwnd;
-	if (target < q->w_est) /* where Reno would be faster, as it would */
-		target = q->w_est;
+	t = (double)(c->e->now - q->epoch) / 1e9;
+	q->w_est += (q->w_est < q->prior ? RENO_ALPHA : 1.0) * acked / cwnd;
+	if (cubic_window(q, t) <
+	    q->w_est) { /* section 4.3: where Reno would be faster, as it would */
+		c->cwnd = MAX(c->cwnd, (uint32_t)(q->w_est * c->mss));
+		return;
+	}
+	target = MIN(MAX(cubic_window(q, t + c->srtt_us / 1e6), cwnd), 1.5 * cwnd);
 	q->credit += (target - cwnd) * acked / cwnd;
 	if (q->credit >= 1) {
 		c->cwnd += (uint32_t)q->credit * c->mss;
@@ -119,6 +128,8 @@ static uint32_t cubic_shrink(struct engine_conn *c, bool ecn)
 
 	(void)ecn;
 	/* fast convergence: one that loses again and again makes room for others */
+	q->w_before = q->w_max;
+	q->prior = cwnd;
 	q->w_max = cwnd < q->w_max ? cwnd * (1 + CUBIC_BETA) / 2 : cwnd;
 	q->epoch = 0;
 	hystart_begin(c, q);
@@ -131,11 +142,18 @@ static void cubic_restart(struct engine_conn *c)
 	hystart_begin(c, &c->cc_state.cubic);
 }
 
+/* Section 4.9: it goes on towards where it was going. */
+static void cubic_undo(struct engine_conn *c)
+{
+	c->cc_state.cubic.w_max = c->cc_state.cubic.w_before;
+	cubic_restart(c);
+}
+
 const struct cc_ops cc_cubic = {
 	.name = "cubic",
 	.init = cubic_init,
 	.grow = cubic_grow,
 	.shrink = cubic_shrink,
 	.restart = cubic_restart,
-	.undo = cubic_restart,
+	.undo = cubic_undo,
 };

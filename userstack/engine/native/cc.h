@@ -17,10 +17,12 @@ struct rate_sample;
 struct bbr; /* bbr.h */
 
 struct cubic {
-	uint64_t epoch;	 /* 0: begins with the next ACK */
-	double w_max, k; /* segments, seconds */
-	double w_est;	 /* segments: what Reno would have */
-	double credit;	 /* of a segment */
+	uint64_t epoch; /* 0: begins with the next ACK */
+	/* windows in segments, as in RFC 9438 */
+	double w_max, k;	/* k in seconds */
+	double w_est;		/* what Reno would have */
+	double prior, w_before; /* when it shrank last: the window, and w_max until then */
+	double credit;
 	/* HyStart++, RFC 9406 */
 	uint32_t round_end, last_min_us, min_us, css_min_us;
 	uint8_t samples, css_rounds;

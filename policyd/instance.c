@@ -320,16 +320,20 @@ int instance_stop_all(const char *bpffs, unsigned timeout_ms)
 	return -ETIMEDOUT;
 }
 
-uint64_t instance_cpu_ns(pid_t pid)
+uint64_t instance_cpu_ns(pid_t pid, char *ret_state)
 {
 	unsigned long long utime, stime;
-	char text[1024], *p;
+	char text[1024], *p, state;
 
+	if (ret_state)
+		*ret_state = 0;
 	if (pid <= 0 || proc_read(pid, "stat", text, sizeof(text)) <= 0)
 		return 0;
 	p = strrchr(text, ')'); /* the name before may hold anything */
-	if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &utime,
-			 &stime) != 2)
+	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &state,
+			 &utime, &stime) != 3)
 		return 0;
+	if (ret_state)
+		*ret_state = state;
 	return (utime + stime) * (1000000000ULL / (unsigned long long)sysconf(_SC_CLK_TCK));
 }

@@ -53,7 +53,8 @@ int instance_scan(const char *bpffs, void (*cb)(const struct instance_found *f, 
  * many there were, or -errno; -ETIMEDOUT: one does not even die of SIGKILL. */
 int instance_stop_all(const char *bpffs, unsigned timeout_ms);
 
-/* CPU time of a process, user and system. 0 if it cannot be read. */
-uint64_t instance_cpu_ns(pid_t pid);
+/* CPU time of a process, user and system, and in ret_state, if that is not NULL, its state as in
+ * proc(5). Both 0 if they cannot be read. */
+uint64_t instance_cpu_ns(pid_t pid, char *ret_state);
 
 #endif

@@ -236,19 +236,51 @@ static bool inst_thread_hangs(const struct instance *in, volatile const struct d
 	return (pid_t)rt->pid == in->pid && rt->state == DMM_STATE_UP && rt->hung;
 }
 
+/*
+ * It wants a CPU, and others have them: this host is overloaded, or, as a virtual machine, the one
+ * below. A turn of its loop takes milliseconds: after a second of CPU time that is no excuse.
+ * Sockets to come take their next stack meanwhile; those that it carries would be lost.
+ */
+static bool inst_starves(struct instance *in, uint64_t last, uint64_t now)
+{
+	bool seen = in->late_ns == last;
+	uint64_t cpu;
+	char state;
+
+	if (now - last < SUPERVISE_LATE_NS || now - last >= SUPERVISE_STARVE_NS)
+		return false;
+	cpu = instance_cpu_ns(in->pid, &state);
+	if (!seen) {
+		in->late_ns = last;
+		in->late_cpu_ns = cpu;
+		in->starves = false;
+	}
+	return state == 'R' && cpu - in->late_cpu_ns < SUPERVISE_CPU_NS;
+}
+
 /* A process that lives and does not answer is of no use: its stack goes down, it is replaced. */
 static void inst_check_heartbeat(struct instance *in, uint64_t now)
 {
 	volatile struct dmm_stack_rt *rt = &in->sup->tree->rt[in->id];
 	uint64_t limit = SUPERVISE_START_NS, last = in->since_ns;
+	bool starves = false;
 
 	if ((pid_t)rt->pid == in->pid && rt->heartbeat_ns > 0 &&
 	    (!in->child || rt->heartbeat_ns >= in->since_ns)) {
 		last = rt->heartbeat_ns;
 		limit = DMM_HEARTBEAT_DEAD_NS;
+		starves = now > last && inst_starves(in, last, now);
 	}
 	if (in->killed || now < last || (now - last < limit && !inst_thread_hangs(in, rt)))
 		return;
+	if (starves) {
+		if (!in->starves)
+			log_warn("stack %s: its instance, pid %d, has had no CPU for %.0f s: this "
+				 "host is overloaded",
+				 in->rec.name, (int)in->pid, (double)(now - last) / 1e9);
+		in->starves = true;
+		return;
+	}
 	if (now - last < limit)
 		log_err("stack %s: %u of the %u threads of its instance, pid %d, hang: killing it",
 			in->rec.name, rt->hung, rt->threads, (int)in->pid);

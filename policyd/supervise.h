@@ -22,6 +22,9 @@
 					   */
 #define SUPERVISE_TERM_NS 2000000000ULL	  /* from SIGTERM to SIGKILL */
 #define SUPERVISE_START_NS 60000000000ULL /* until the first heartbeat: devices take their time */
+#define SUPERVISE_LATE_NS 1000000000ULL	  /* a heartbeat: its CPU time counts from then on */
+#define SUPERVISE_CPU_NS 1000000000ULL
+#define SUPERVISE_STARVE_NS 60000000000ULL /* for who wants a CPU and gets none */
 
 enum inst_state { INST_IDLE, INST_RUNNING, INST_STOPPING, INST_BACKOFF };
 
@@ -31,6 +34,7 @@ struct instance {
 	unsigned id;
 	enum inst_state state;
 	bool wanted, child, killed;
+	bool starves;		   /* and it was said */
 	struct dmm_stack_rec rec;  /* as wanted */
 	struct instance_args args; /* as wanted */
 	struct instance_args runs; /* as the process was started */
@@ -39,6 +43,8 @@ struct instance {
 	uint64_t since_ns;    /* start of the process, or when this daemon took it over */
 	uint64_t deadline_ns; /* STOPPING: when to kill; BACKOFF: when to start */
 	uint64_t backoff_ns;
+	uint64_t late_ns,
+		late_cpu_ns;	  /* a heartbeat that was the last for long, the CPU time then */
 	uint64_t restarts, hangs; /* since the daemon started */
 	char why[96];		  /* how it ended last, "" */
 };

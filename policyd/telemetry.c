@@ -158,7 +158,7 @@ static void supervisor_read(struct telemetry *t, const struct supervisor *sup)
 		s->running = in->pid > 0;
 		s->restarts = in->restarts;
 		s->hangs = in->hangs;
-		s->cpu_ns = instance_cpu_ns(in->pid);
+		s->cpu_ns = instance_cpu_ns(in->pid, NULL);
 		memcpy(s->why, in->why, sizeof(s->why));
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* CUBIC's window in avoidance, beside the formulas of RFC 9438, section 4. Windows in segments, C is
- * 0.4, the factor of a loss 0.7. */
+/* CUBIC's window in avoidance, beside the formulas of RFC 9438, section 4. Windows in segments, C
+ * is 0.4, the factor of a loss 0.7. */
 #include <CUnit/CUnit.h>
 #include <math.h>
 
@@ -88,8 +88,8 @@ static void test_convergence(void)
 	peer_stop();
 }
 
-/* 4.3: on a short path it is no slower than Reno: 9/17 of a segment a round trip until it has what it
- * had when it lost, then one. */
+/* 4.3: on a short path it is no slower than Reno: 9/17 of a segment a round trip until it has what
+ * it had when it lost, then one. */
 static void test_short(void)
 {
 	const uint64_t rtt = 5 * MS;

@@ -17,6 +17,7 @@
 #include "tests/unit/unit.h"
 
 #define MS 1000000ULL
+#define SECOND (1000 * MS)
 
 static char dir[] = "/tmp/dmm-test-supervise-XXXXXX", program[sizeof(dir) + 16];
 static struct tree tree;
@@ -39,6 +40,8 @@ static int fake(int argc, char **argv)
 	if (strcmp(engine, "stubborn") == 0)
 		signal(SIGTERM, SIG_IGN);
 	alarm(60); /* whatever happens to the test */
+	while (strcmp(engine, "spin") == 0)
+		continue;
 	for (;;)
 		pause();
 }
@@ -74,6 +77,17 @@ static void wait_state(unsigned id, enum inst_state state)
 	for (int i = 0; i < 600 && sup.inst[id].state != state; i++)
 		run_ms(5);
 	CU_ASSERT_EQUAL(sup.inst[id].state, state);
+}
+
+static void wait_asleep(pid_t pid)
+{
+	char state = 0;
+
+	for (int i = 0; i < 2000 && state != 'S'; i++) {
+		usleep(5000);
+		(void)instance_cpu_ns(pid, &state);
+	}
+	CU_ASSERT_EQUAL(state, 'S');
 }
 
 static void begin(void)
@@ -240,6 +254,7 @@ static void test_hung(void)
 	set_stack(2, "edge0", "sleep");
 	supervise_sync(&sup, class);
 	pid = in->pid;
+	wait_asleep(pid);
 	supervise_tick(&sup, in->since_ns + SUPERVISE_START_NS - 1);
 	CU_ASSERT_EQUAL(in->hangs, 0); /* it may take its time to start */
 	now = now_ns();
@@ -264,6 +279,45 @@ static void test_hung(void)
 	CU_ASSERT_EQUAL(in->hangs, 1);
 	tree.rt[2].hung = 1;
 	supervise_tick(&sup, now);
+	CU_ASSERT_EQUAL(in->hangs, 2);
+	end();
+}
+
+/* It wants a CPU, and there is none for it: that is not its fault, until it was given one. */
+static void test_starved(void)
+{
+	struct instance *in = &sup.inst[2];
+	uint64_t beat, give_up;
+
+	begin();
+	set_stack(2, "edge0", "spin");
+	supervise_sync(&sup, class);
+	run_ms(50);
+	beat = now_ns();
+	tree.rt[2] = (struct dmm_stack_rt){
+		.state = DMM_STATE_UP, .pid = (dmm_u32)in->pid, .heartbeat_ns = beat};
+	supervise_tick(&sup, beat + 2 * SECOND);
+	supervise_tick(&sup, beat + DMM_HEARTBEAT_DEAD_NS);
+	supervise_tick(&sup, beat + SUPERVISE_STARVE_NS - 1);
+	CU_ASSERT_EQUAL(in->hangs, 0);
+	CU_ASSERT(in->starves);
+	/* it has one now, and is as silent as before */
+	give_up = now_ns() + 30 * SECOND;
+	while (!in->hangs && now_ns() < give_up) {
+		usleep(10000);
+		supervise_tick(&sup, beat + DMM_HEARTBEAT_DEAD_NS);
+	}
+	CU_ASSERT_EQUAL(in->hangs, 1);
+	wait_state(2, INST_BACKOFF);
+	wait_state(2, INST_RUNNING);
+	run_ms(50);
+	/* for ever is too long */
+	beat = now_ns();
+	tree.rt[2] = (struct dmm_stack_rt){
+		.state = DMM_STATE_UP, .pid = (dmm_u32)in->pid, .heartbeat_ns = beat};
+	supervise_tick(&sup, beat + SUPERVISE_STARVE_NS - 1);
+	CU_ASSERT_EQUAL(in->hangs, 1);
+	supervise_tick(&sup, beat + SUPERVISE_STARVE_NS);
 	CU_ASSERT_EQUAL(in->hangs, 2);
 	end();
 }
@@ -360,6 +414,7 @@ int main(int argc, char **argv)
 		{"changed configuration", test_changed},
 		{"an instance that ignores SIGTERM", test_stubborn},
 		{"an instance that hangs", test_hung},
+		{"an instance that gets no CPU", test_starved},
 		{"instances outlive the daemon and are taken over", test_adopt},
 		{"another user's process", test_stranger},
 		{"no dmm-stackd", test_no_program},

@@ -20,6 +20,9 @@ const volatile __u64 dmm_netns;
  * the instance need not ask any carrier for its mark. */
 __u32 dmm_urgent;
 
+/* Did a packet ever have a type of service? Until then no carrier's end has to be looked at. */
+__u32 dmm_tos_seen;
+
 /* How often a type of service was told. It is before the bytes that have it can be read. */
 __u32 dmm_tos_told;
 
@@ -198,6 +201,15 @@ static __always_inline int shake_ack(struct __sk_buff *skb, const struct tcp_hea
 	return -1;
 }
 
+static __always_inline __u8 packet_tos(struct __sk_buff *skb, bool v4)
+{
+	__u8 ip[2];
+
+	if (bpf_skb_load_bytes_relative(skb, 0, ip, sizeof(ip), BPF_HDR_START_NET))
+		return 0;
+	return (v4 ? ip[1] : ip[0] << 4 | ip[1] >> 4) & TOS_MASK;
+}
+
 /* What is set of the instance's end, without the bits of ECN. */
 static __always_inline __u8 own_tos(const void *sk, bool v4)
 {
@@ -239,16 +251,13 @@ static __always_inline void tos_event(struct __sk_buff *skb, const struct tcp_he
  * more is told; what finds no room in the ring the next packet tells. A reset has the type of
  * service of what it answers.
  */
-static __always_inline void look_at_tos(struct __sk_buff *skb, const struct tcp_head *th, bool v4)
+static __always_inline void look_at_tos(struct __sk_buff *skb, const struct tcp_head *th, bool v4,
+					__u8 tos)
 {
 	struct bpf_sock *sk = skb->sk;
-	__u8 ip[2], tos;
 
 	if (!sk || th->flags & TCP_RST || !(TOS_STATES >> (sk->state & 31) & 1))
 		return;
-	if (bpf_skb_load_bytes_relative(skb, 0, ip, sizeof(ip), BPF_HDR_START_NET))
-		return;
-	tos = (v4 ? ip[1] : ip[0] << 4 | ip[1] >> 4) & TOS_MASK;
 	if (tos != own_tos(sk, v4))
 		tos_event(skb, th, v4);
 }
@@ -261,13 +270,18 @@ int dmm_hold(struct __sk_buff *skb)
 	struct dmm_event *ev = NULL;
 	struct dmm_flow *flow;
 	struct tcp_head th;
+	__u8 tos;
 
 	if (bpf_skb_load_bytes(skb, 0, &th, sizeof(th)))
 		return 0;
 	if (th.flags & TCP_URG)
 		dmm_urgent = 1;
+	tos = packet_tos(skb, v4);
+	if (tos)
+		dmm_tos_seen = 1;
 	if ((th.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) { /* and all that follows */
-		look_at_tos(skb, &th, v4);
+		if (dmm_tos_seen)
+			look_at_tos(skb, &th, v4, tos);
 		return shake_ack(skb, &th, v4);
 	}
 	if (skb->mark == DMM_MARK) {

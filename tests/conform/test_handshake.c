@@ -113,6 +113,31 @@ static void test_syn_sent(void)
 	peer_stop();
 }
 
+/* The peer has a connection of before: our reset ends that, and the SYN goes behind it, once. */
+static void test_syn_to_old(void)
+{
+	const struct segment *s;
+
+	call();
+	GIVE(.flags = TCP_RST | TCP_ACK, .ack = 9); /* a reset is not answered */
+	peer_quiet();
+	GIVE(.flags = TCP_ACK, .ack = 7);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == TCP_RST && s->seq == 7);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == TCP_SYN && s->seq == 0);
+	GIVE(.flags = TCP_ACK, .ack = 7);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == TCP_RST);
+	peer_quiet();
+	peer_pass(3 * SECOND); /* its timer runs on */
+	s = peer_take();
+	CU_ASSERT(s && s->flags == TCP_SYN && s->seq == 0);
+	GIVE(.flags = TCP_SYN | TCP_ACK, .ack = 1, .mss = MSS);
+	CU_ASSERT(peer.connected && peer.conn->cwnd > peer.conn->mss);
+	peer_stop();
+}
+
 /* RFC 4987: beyond so many half-open ones nothing is kept, and yet every option works. */
 static void test_cookies(void)
 {
@@ -367,6 +392,7 @@ int main(void)
 		{"an ACK of something else", test_wrong_ack},
 		{"simultaneous open", test_simultaneous_open},
 		{"answers to a SYN", test_syn_sent},
+		{"a SYN to an old connection", test_syn_to_old},
 		{"SYN cookies", test_cookies},
 		{"a SYN sent again", test_syn_again},
 		{"a SYN-ACK lost once", test_syn_ack_lost_once},

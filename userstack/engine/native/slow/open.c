@@ -218,13 +218,23 @@ void open_answered(struct engine_conn *c, const struct segment *s)
 	output_conn(c);
 }
 
+/* The peer still has an earlier connection of these ports, as after a restart of ours, or one that
+ * waits out its time and finds our clock behind: our reset ends it, and the SYN need not wait for
+ * its timer. Once, or whoever sends such ACKs could make us send (as in Linux). */
+static void open_refuse_old(struct engine_conn *c, const struct segment *s)
+{
+	close_refuse(c->e, &c->key, s);
+	if (!c->syn_again && !(s->flags & TCP_RST))
+		open_send_syn_again(c);
+}
+
 void open_syn_sent(struct engine_conn *c, const struct segment *s)
 {
 	bool ack = s->flags & TCP_ACK;
 	uint8_t ecn = s->flags & (TCP_ECE | TCP_CWR);
 
 	if (ack && s->ack != c->snd_nxt) {
-		close_refuse(c->e, &c->key, s);
+		open_refuse_old(c, s);
 		return;
 	}
 	if (s->flags & TCP_RST) {

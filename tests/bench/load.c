@@ -6,7 +6,7 @@
  *   connect  open a connection, wait until it is open, close it; latency of the opening
  *   cycle    the same to the end: one byte makes the server close first; latency of all of it
  *   rr       64 bytes there and back, one at a time on each connection; latency of the exchange
- *   send     as much as goes, client to server
+ *   send     as much as goes, client to server, without what is left in the client's own queue
  *   recv     as much as goes, server to client
  *
  * The first byte of a connection tells the server what to do. Prints one line of JSON: operations
@@ -15,12 +15,14 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -279,6 +281,15 @@ static void on_event(int ep, struct conn *c, unsigned events, char mode)
 		die("transfer");
 }
 
+/* What still waits in the sender's own queue went nowhere. */
+static void unsent(const struct conn *c)
+{
+	int queued;
+
+	if (c->open && !ioctl(c->fd, SIOCOUTQ, &queued))
+		result.bytes -= MIN((uint64_t)queued, result.bytes);
+}
+
 static int by_value(const void *a, const void *b)
 {
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -337,6 +348,8 @@ static int load(char mode, unsigned connections, double seconds)
 		for (int i = 0; i < n; i++)
 			on_event(ep, ev[i].data.ptr, ev[i].events, mode);
 	}
+	for (unsigned i = 0; mode == 's' && i < connections; i++)
+		unsent(&conns[i]);
 	print_result((double)(t - begin) / 1e9);
 	return 0;
 }

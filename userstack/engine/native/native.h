@@ -461,6 +461,13 @@ uint32_t mtu_to_try(struct engine_conn *c);
 /* The retransmission timer fired. Is it the size? */
 void mtu_timeout(struct engine_conn *c);
 void conn_too_big(struct engine_conn *c, uint32_t seq, uint32_t mtu);
+/* What an ICMP error makes of a path that is `said` to take so much, to a peer that takes max. */
+struct mtu_told {
+	uint32_t whole; /* what passes without being cut */
+	uint32_t mtu;	/* what is sent: IPv6 paths take MTU_LEAST6, others at least MTU_LEAST4, */
+	bool no_df;	/* in pieces if need be */
+};
+struct mtu_told mtu_told(uint32_t said, bool v6, uint32_t max);
 
 /* slow/gap.c */
 /* Bytes beyond rcv_nxt, in the window. */

@@ -204,16 +204,13 @@ static int udp_send(struct engine_udp *u, const void *data, size_t len, uint8_t 
  * sequence numbers): so it is believed of this pair alone. */
 static void udp_too_big(struct engine_udp *u, uint32_t mtu, uint64_t now)
 {
-	bool v4 = addr_is_v4(u->key.remote.ip);
-	uint32_t least = v4 ? MTU_LEAST4 : MTU_LEAST6;
+	struct mtu_told told = mtu_told(mtu, !addr_is_v4(u->key.remote.ip), UINT32_MAX);
 
 	u->e->now = now;
-	if (!v4)
-		mtu = MAX(mtu, least);
-	if (mtu >= u->largest)
+	if (told.whole >= u->largest)
 		return;
-	u->no_df = mtu < least;
-	u->mtu = MAX(mtu, least);
+	u->no_df = told.no_df;
+	u->mtu = told.mtu;
 	u->mtu_until = now + MTU_RAISE;
 	u->largest = 0;
 }

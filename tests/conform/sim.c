@@ -392,6 +392,16 @@ static void host_released(void *ctx, void *user)
 
 static const char *const ips[2][2] = {{"10.0.0.1", "fd00::1"}, {"10.0.0.2", "fd00::2"}};
 
+struct conn_key sim_key(unsigned end, bool v6)
+{
+	struct dmm_addr client = {.port = 50000}, server = {.port = 80};
+
+	addr_parse_ip(ips[0][v6], client.ip);
+	addr_parse_ip(ips[1][v6], server.ip);
+	return end ? (struct conn_key){.remote = client, .local = server}
+		   : (struct conn_key){.remote = server, .local = client};
+}
+
 void sim_start(struct sim *s, uint64_t seed, const struct sim_link *link)
 {
 	/* with some seeds a port that cuts, and one that takes little at a time, or that makes
@@ -440,13 +450,13 @@ struct sim_app *sim_connect(struct sim *s, uint64_t total, bool v6)
 	struct engine_options options = {.congestion = s->congestion};
 	struct sim_end *end = &s->end[0];
 	struct sim_app *a = &end->app[end->apps];
-	struct dmm_addr remote = {.port = 80}, local = {.port = (dmm_u16)(50000 + end->apps++)};
+	struct conn_key key = sim_key(0, v6);
 
+	key.local.port = (dmm_u16)(key.local.port + end->apps++);
 	*a = (struct sim_app){.end = end, .total = total, .read_at = s->now};
-	addr_parse_ip(ips[1][v6], remote.ip);
-	addr_parse_ip(ips[0][v6], local.ip);
-	CU_ASSERT_EQUAL_FATAL(
-		engine_native.connect(end->e, &remote, &local, &options, a, s->now, &a->conn), 0);
+	CU_ASSERT_EQUAL_FATAL(engine_native.connect(end->e, &key.remote, &key.local, &options, a,
+						    s->now, &a->conn),
+			      0);
 	end->next = s->now;
 	return a;
 }

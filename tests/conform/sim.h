@@ -81,6 +81,8 @@ struct sim {
 	const char *congestion; /* of what is connected or accepted; NULL: the engine's choice */
 };
 
+/* The addresses of the first connection, as that end has them. */
+struct conn_key sim_key(unsigned end, bool v6);
 void sim_start(struct sim *s, uint64_t seed, const struct sim_link *link);
 /* After tune was changed, if so: the client calls. */
 struct sim_app *sim_connect(struct sim *s, uint64_t total, bool v6);

@@ -9,6 +9,7 @@
 
 #include "lib/base/util.h"
 #include "tests/conform/sim.h"
+#include "userstack/engine/isn.h"
 
 #define SEEDS 2000
 
@@ -35,20 +36,21 @@ static void check_empty(const struct sim *s)
 	}
 }
 
-/* Both directions, with the one or the other congestion control; returns the virtual seconds it
- * took. */
-static double transfer(uint64_t seed, const struct sim_link *link, uint64_t up, uint64_t down,
-		       uint64_t limit, const struct native_tune *tune)
+static void transfer_start(uint64_t seed, const struct sim_link *link)
 {
 	static const char *const congestion[] = {NULL, "newreno", "bbr", "dctcp"};
+
+	sim_start(&sim, seed, link);
+	sim.congestion = congestion[seed / 8 % ARRAY_SIZE(congestion)];
+}
+
+/* Both directions; returns the virtual seconds it took. */
+static double transfer_started(uint64_t seed, uint64_t up, uint64_t down, uint64_t limit)
+{
 	struct sim_app *a;
 	uint64_t began;
 	unsigned failures = CU_get_number_of_failures();
 
-	sim_start(&sim, seed, link);
-	sim.congestion = congestion[seed / 8 % ARRAY_SIZE(congestion)];
-	for (unsigned i = 0; tune && i < 2; i++)
-		sim.end[i].e->tune = *tune;
 	sim.server_total = down;
 	began = sim.now;
 	a = sim_connect(&sim, up, seed & 1);
@@ -65,10 +67,18 @@ static double transfer(uint64_t seed, const struct sim_link *link, uint64_t up, 
 	return (double)began / 1e9;
 }
 
+/* With the one or the other congestion control. */
+static double transfer(uint64_t seed, const struct sim_link *link, uint64_t up, uint64_t down,
+		       uint64_t limit)
+{
+	transfer_start(seed, link);
+	return transfer_started(seed, up, down, limit);
+}
+
 static void test_clean(void)
 {
 	struct sim_link link = {.delay = 5 * MS};
-	double s = transfer(1, &link, 10000000, 10000000, 100 * SECOND, NULL);
+	double s = transfer(1, &link, 10000000, 10000000, 100 * SECOND);
 
 	CU_ASSERT(s < 2);
 }
@@ -79,7 +89,7 @@ static void test_super(void)
 	struct sim_link link = {.delay = 5 * MS};
 
 	for (uint64_t seed = 0; seed < 8; seed++) {
-		transfer(seed, &link, 10000000, 100000, 100 * SECOND, NULL);
+		transfer(seed, &link, 10000000, 100000, 100 * SECOND);
 		if (sim.super)
 			CU_ASSERT(sim.end[0].supers > 10000000 / sim.super / 2);
 		CU_ASSERT_EQUAL(!sim.end[0].supers, !sim.super);
@@ -115,7 +125,7 @@ static void test_partial(void)
 	uint64_t uncut = 0;
 
 	for (uint64_t seed = 0; seed < 16; seed++) {
-		transfer(seed, &link, 1000000, 100000, 100 * SECOND, NULL);
+		transfer(seed, &link, 1000000, 100000, 100 * SECOND);
 		CU_ASSERT_EQUAL(!sim.end[0].partials, !sim.partial);
 		if (!sim.partial || sim.super)
 			continue;
@@ -129,7 +139,7 @@ static void test_partial(void)
 static void test_rate(void)
 {
 	struct sim_link link = {.delay = 10 * MS, .rate = 1250000, .queue = 50000};
-	double s = transfer(2, &link, 5000000, 0, 100 * SECOND, NULL);
+	double s = transfer(2, &link, 5000000, 0, 100 * SECOND);
 
 	CU_ASSERT(s < 5000000 / 1250000.0 * 1.25);
 }
@@ -153,8 +163,64 @@ static void test_seeds(void)
 			.tell_mtu = rng_below(&r, 2),
 		};
 
-		transfer(seed, &link, rng_below(&r, 300000), rng_below(&r, 300000), 4000 * SECOND,
-			 NULL);
+		transfer(seed, &link, rng_below(&r, 300000), rng_below(&r, 300000), 4000 * SECOND);
+	}
+}
+
+#define WRAP_BYTES 4000000u
+#define WRAP_MS 500u
+
+/* May the first number of a connection be this? It becomes `to` when a good part went. */
+static bool wrap_soon(uint32_t from, uint32_t to)
+{
+	return to - from < WRAP_BYTES && to - from > WRAP_BYTES / 8;
+}
+
+/* When the clock that an end tells is soon `to`. */
+static uint64_t wrap_time(unsigned end, const struct conn_key *key, uint32_t to)
+{
+	uint32_t start = to - WRAP_MS - engine_ts_offset(sim.end[end].e, key);
+
+	return sim.now + (uint64_t)(uint32_t)(start - (uint32_t)(sim.now / MS)) * MS;
+}
+
+/* A secret by which this end begins near `to`, at any time or when its clock is near clock_to. */
+static void wrap_end(unsigned end, bool v6, uint32_t to, const uint32_t *clock_to)
+{
+	struct conn_key key = sim_key(end, v6);
+	uint8_t *secret = sim.end[end].e->c.secret;
+	uint64_t now = sim.now;
+
+	do {
+		for (unsigned i = 0; i < 16; i++)
+			secret[i] = (uint8_t)rng_below(&sim.rng, 256);
+		if (clock_to)
+			now = wrap_time(end, &key, *clock_to);
+	} while (!wrap_soon(isn_make(secret, &key.local, &key.remote, now), to));
+	sim.now = now;
+}
+
+/* The numbers of both ends pass the middle or the end of their space on the way, and so does the
+ * clock that one of them tells. */
+static void wrap(unsigned seed, const struct sim_link *link)
+{
+	uint32_t to = seed & 2 ? 1u << 31 : 0, clock_to = seed & 4 ? 1u << 31 : 0;
+	unsigned clock = seed >> 3 & 1;
+
+	transfer_start(seed, link);
+	wrap_end(clock, seed & 1, to, &clock_to);
+	wrap_end(!clock, seed & 1, to, NULL);
+	CU_ASSERT(transfer_started(seed, WRAP_BYTES, WRAP_BYTES, 4000 * SECOND) > WRAP_MS / 1000.0);
+}
+
+static void test_wrap(void)
+{
+	struct sim_link link = {.delay = 10 * MS, .rate = 6250000, .queue = 100000};
+
+	for (unsigned seed = 0; seed < 32; seed++) {
+		link.loss = seed & 16 ? 20 : 0;
+		link.reorder = seed & 16 ? 30 : 0;
+		wrap(seed, &link);
 	}
 }
 
@@ -167,6 +233,7 @@ int main(void)
 		{"checksums are made by the port", test_partial},
 		{"a slow link is full", test_rate},
 		{"random links", test_seeds},
+		{"numbers and clocks wrap", test_wrap},
 		CU_TEST_INFO_NULL,
 	};
 

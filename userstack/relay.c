@@ -32,6 +32,16 @@
 #define RELAY_BULK (RELAY_CHUNK / 4)   /* who sends that much at once will again */
 #define RELAY_DIRECT (RELAY_CHUNK / 4) /* worth a call of its own */
 
+/*
+ * What a carrier holds while one of its ends does not read; it would be megabytes. With the MSS of
+ * loopback, 64 KiB, the application's kernel lets it write 2.6 MB ahead, twice ten segments
+ * (tcp_sndbuf_expand()); five of these fill the largest packet. The rest is our end's: what it
+ * receives, which the kernel doubles, and what it has sent that the other end has no room for.
+ */
+#define CARRIER_MSS 13043
+#define CARRIER_RECEIVE RELAY_CHUNK
+#define CARRIER_UNSENT (2 * RELAY_CHUNK)
+
 /* An application that closed its socket while we have nothing to send leaves no trace here until
  * its kernel forgets the connection (tcp_fin_timeout, 60 s) and answers a probe with a reset. */
 #define PROBE_IDLE_S 75
@@ -52,7 +62,7 @@ void relay_set_abortive(int fd, bool on)
 
 void relay_prepare(int fd)
 {
-	int on = 1;
+	int on = 1, mss = CARRIER_MSS, receive = CARRIER_RECEIVE, unsent = CARRIER_UNSENT;
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	/* The urgent byte is read in its place, SIOCATMARK tells which it is: see relay_take(). */
@@ -60,6 +70,9 @@ void relay_prepare(int fd)
 	/* The host's default may be one that paces (bbr), which is slower over loopback. */
 	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
 	relay_set_abortive(fd, true);
+	setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, sizeof(mss));
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive, sizeof(receive));
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 }
 
 static void relay_probe(int fd)
@@ -406,7 +419,7 @@ static void relay_lost(struct stack *s, struct flow *f)
 }
 
 /* May the carrier have no room for what the application writes? Its kernel closes the window when
- * less than half of the buffer is free, and a segment, which may be 64 KiB, would not fit. */
+ * less than half of the buffer is free, and a segment would not fit. */
 static bool relay_full(const struct flow *f)
 {
 	uint32_t mem[SK_MEMINFO_VARS];

@@ -35,10 +35,10 @@
 /*
  * What a carrier holds while one of its ends does not read; it would be megabytes. With the MSS of
  * loopback, 64 KiB, the application's kernel lets it write 2.6 MB ahead, twice ten segments
- * (tcp_sndbuf_expand()); five of these fill the largest packet. The rest is our end's: what it
+ * (tcp_sndbuf_expand()); three of these fill the largest packet. The rest is our end's: what it
  * receives, which the kernel doubles, and what it has sent that the other end has no room for.
  */
-#define CARRIER_MSS 13043
+#define CARRIER_MSS 21738
 #define CARRIER_RECEIVE RELAY_CHUNK
 #define CARRIER_UNSENT (2 * RELAY_CHUNK)
 

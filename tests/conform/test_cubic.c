@@ -18,7 +18,7 @@ static double window(void)
 static void lose_at(double segments)
 {
 	c->cwnd = (uint32_t)(segments * c->mss);
-	c->cwnd = c->ssthresh = cc_cubic.shrink(c, false);
+	c->cwnd = c->ssthresh = cc_cubic.shrink(c, CONGESTION_RECOVER);
 }
 
 static void begin(double segments, uint64_t rtt)
@@ -117,23 +117,73 @@ static void test_undo(void)
 
 	begin(1000, rtt);
 	c->cwnd = 900 * c->mss;
-	(void)cc_cubic.shrink(c, false);
+	(void)cc_cubic.shrink(c, CONGESTION_RECOVER);
 	cc_cubic.undo(c);
 	from = c->e->now;
 	for (unsigned i = 0; i < 40; i++)
 		round_trip(rtt);
 	CU_ASSERT_DOUBLE_EQUAL(window(), cubic((double)(c->e->now - from) / 1e9, 1000, 900), 2);
 	peer_stop();
+	/* and, as Reno, slowly until it has what it had when one was lost */
+	begin(50, 5 * MS);
+	c->cwnd = 40 * c->mss;
+	(void)cc_cubic.shrink(c, CONGESTION_RECOVER);
+	cc_cubic.undo(c);
+	for (unsigned i = 0; i < 10; i++)
+		round_trip(5 * MS);
+	CU_ASSERT_DOUBLE_EQUAL(window(), 40 + 10 * 9.0 / 17, 0.6);
+	peer_stop();
+}
+
+/* 4.8: after a timeout there is nothing to go back to. */
+static void test_timeout(void)
+{
+	const uint64_t rtt = 100 * MS;
+
+	begin(1000, rtt);
+	c->cwnd = 1000 * c->mss;
+	c->cwnd = c->ssthresh = cc_cubic.shrink(c, CONGESTION_LOSS);
+	for (unsigned i = 0; i < 50; i++)
+		round_trip(rtt);
+	CU_ASSERT_DOUBLE_EQUAL(window(), cubic(5, 700, 700), 4);
+	peer_stop();
 }
 
 /* 4.4: a target that is far away is not jumped to: half as much again in a round trip. */
-static void test_after_pause(void)
+static void test_far(void)
 {
-	begin(100, 100 * MS);
-	round_trip(100 * MS);
-	c->e->now += 60 * SECOND;
-	round_trip(100 * MS);
-	CU_ASSERT(window() > 70 && window() < 1.6 * 71);
+	begin(10, 10 * SECOND);
+	round_trip(10 * SECOND);
+	CU_ASSERT(window() > 9 && window() < 1.6 * 7);
+	peer_stop();
+}
+
+/* 4.2: a time in which the application had nothing to send does not count. */
+static void test_pause(void)
+{
+	const uint64_t rtt = 100 * MS;
+
+	begin(100, rtt);
+	for (unsigned i = 0; i < 20; i++) {
+		round_trip(rtt);
+		c->e->now += 10 * SECOND;
+	}
+	CU_ASSERT_DOUBLE_EQUAL(window(), cubic(2, 100, 70), 2);
+	peer_stop();
+}
+
+/* Segments of another size: the window does not jump. */
+static void test_mss(void)
+{
+	uint32_t before;
+
+	begin(50, 5 * MS);
+	for (unsigned i = 0; i < 20; i++)
+		round_trip(5 * MS);
+	before = c->cwnd;
+	c->mss *= 4;
+	cc_cubic.grow(c, c->mss, 0);
+	CU_ASSERT(c->cwnd >= before && c->cwnd < before + c->mss);
 	peer_stop();
 }
 
@@ -144,7 +194,10 @@ int main(void)
 		{"fast convergence", test_convergence},
 		{"a short path, as Reno", test_short},
 		{"a loss that was none", test_undo},
-		{"a target far away", test_after_pause},
+		{"a timeout", test_timeout},
+		{"a target far away", test_far},
+		{"pauses", test_pause},
+		{"segments of another size", test_mss},
 		CU_TEST_INFO_NULL,
 	};
 

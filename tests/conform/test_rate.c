@@ -26,9 +26,9 @@ static void keep_fini(struct engine_conn *c)
 	c->rate = NULL;
 }
 
-static uint32_t keep_shrink(struct engine_conn *c, bool ecn)
+static uint32_t keep_shrink(struct engine_conn *c, enum congestion how)
 {
-	(void)ecn;
+	(void)how;
 	return c->ssthresh;
 }
 

@@ -415,12 +415,12 @@ static void bbr_marked(struct engine_conn *c, struct bbr *b)
 		bbr_short_shrink(c, b);
 }
 
-static uint32_t bbr_shrink(struct engine_conn *c, bool ecn)
+static uint32_t bbr_shrink(struct engine_conn *c, enum congestion how)
 {
 	struct bbr *b = c->cc_state.bbr;
 
 	bbr_remember(c, b);
-	if (ecn)
+	if (how == CONGESTION_REDUCE)
 		bbr_marked(c, b);
 	return c->ssthresh;
 }

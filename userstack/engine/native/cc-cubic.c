@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* CUBIC (RFC 9438), with HyStart++ (RFC 9406). Windows are in segments, time in seconds. */
+/* CUBIC (RFC 9438), with HyStart++ (RFC 9406). Windows are in bytes, so that they outlive
+ * another size of the segments; time is in seconds. */
 #include <math.h>
 
 #include "lib/base/util.h"
@@ -66,46 +67,45 @@ static void hystart(struct engine_conn *c, uint32_t rtt_us)
 
 static void cubic_begin(struct engine_conn *c, struct cubic *q)
 {
-	double cwnd = (double)c->cwnd / c->mss;
-
-	q->epoch = c->e->now;
-	q->w_est = cwnd;
+	q->epoch = q->grew_at = c->e->now;
+	q->mss = c->mss;
+	q->w_est = c->cwnd;
 	q->credit = 0;
-	if (q->w_max <= cwnd) {
-		q->w_max = cwnd;
-		q->k = 0;
-	} else {
-		q->k = cbrt((q->w_max - cwnd) / CUBIC_C);
-	}
+	q->w_max = MAX(q->w_max, c->cwnd);
+	q->k = cbrt((double)(q->w_max - c->cwnd) / c->mss / CUBIC_C);
 }
 
 /* Section 4.2: the window t seconds after the epoch began. */
 static double cubic_window(const struct cubic *q, double t)
 {
 	t -= q->k;
-	return CUBIC_C * t * t * t + q->w_max;
+	return CUBIC_C * t * t * t * q->mss + q->w_max;
 }
 
 static void cubic_avoid(struct engine_conn *c, uint32_t bytes)
 {
 	struct cubic *q = &c->cc_state.cubic;
-	double cwnd = (double)c->cwnd / c->mss, acked = (double)bytes / c->mss, t, target;
+	double cwnd = c->cwnd, share = bytes / cwnd, t, target;
+	uint32_t segments;
 
-	if (!q->epoch)
+	if (!q->epoch || q->mss != c->mss)
 		cubic_begin(c, q);
+	/* Without an ACK in two round trips it was not in use: that does not count (section 4.2) */
+	if (c->e->now - q->grew_at > 2000ull * c->srtt_us)
+		q->epoch += c->e->now - q->grew_at;
+	q->grew_at = c->e->now;
 	t = (double)(c->e->now - q->epoch) / 1e9;
-	q->w_est += (q->w_est < q->prior ? RENO_ALPHA : 1.0) * acked / cwnd;
-	if (cubic_window(q, t) <
-	    q->w_est) { /* section 4.3: where Reno would be faster, as it would */
-		c->cwnd = MAX(c->cwnd, (uint32_t)(q->w_est * c->mss));
+	q->w_est += (q->w_est < q->prior ? RENO_ALPHA : 1.0) * c->mss * share;
+	/* Section 4.3: where Reno would be faster, as it would */
+	if (cubic_window(q, t) < q->w_est) {
+		c->cwnd = MAX(c->cwnd, (uint32_t)q->w_est);
 		return;
 	}
 	target = MIN(MAX(cubic_window(q, t + c->srtt_us / 1e6), cwnd), 1.5 * cwnd);
-	q->credit += (target - cwnd) * acked / cwnd;
-	if (q->credit >= 1) {
-		c->cwnd += (uint32_t)q->credit * c->mss;
-		q->credit -= (uint32_t)q->credit;
-	}
+	q->credit += (target - cwnd) * share;
+	segments = (uint32_t)(q->credit / c->mss);
+	c->cwnd += segments * c->mss;
+	q->credit -= (double)segments * c->mss;
 }
 
 static void cubic_grow(struct engine_conn *c, uint32_t bytes, uint32_t rtt_us)
@@ -121,16 +121,19 @@ static void cubic_grow(struct engine_conn *c, uint32_t bytes, uint32_t rtt_us)
 		cubic_avoid(c, bytes);
 }
 
-static uint32_t cubic_shrink(struct engine_conn *c, bool ecn)
+static uint32_t cubic_shrink(struct engine_conn *c, enum congestion how)
 {
 	struct cubic *q = &c->cc_state.cubic;
-	double cwnd = (double)c->cwnd / c->mss;
 
-	(void)ecn;
-	/* fast convergence: one that loses again and again makes room for others */
-	q->w_before = q->w_max;
-	q->prior = cwnd;
-	q->w_max = cwnd < q->w_max ? cwnd * (1 + CUBIC_BETA) / 2 : cwnd;
+	q->w_max_before = q->w_max;
+	q->prior_before = q->prior;
+	q->prior = c->cwnd;
+	if (how == CONGESTION_LOSS) /* section 4.8: from where avoidance begins */
+		q->w_max = 0;
+	else if (c->cwnd < q->w_max) /* fast convergence: who loses again makes room for others */
+		q->w_max = (uint32_t)(c->cwnd * (1 + CUBIC_BETA) / 2);
+	else
+		q->w_max = c->cwnd;
 	q->epoch = 0;
 	hystart_begin(c, q);
 	return MAX((uint32_t)(c->cwnd * CUBIC_BETA + 0.5), 2 * c->mss);
@@ -145,7 +148,10 @@ static void cubic_restart(struct engine_conn *c)
 /* Section 4.9: it goes on towards where it was going. */
 static void cubic_undo(struct engine_conn *c)
 {
-	c->cc_state.cubic.w_max = c->cc_state.cubic.w_before;
+	struct cubic *q = &c->cc_state.cubic;
+
+	q->w_max = q->w_max_before;
+	q->prior = q->prior_before;
 	cubic_restart(c);
 }
 

@@ -19,10 +19,10 @@ static void dctcp_grow(struct engine_conn *c, uint32_t bytes, uint32_t rtt_us)
 		c->cwnd = cc_avoidance(c->cwnd, c->mss, bytes, &c->cc_state.dctcp.credit);
 }
 
-static uint32_t dctcp_shrink(struct engine_conn *c, bool ecn)
+static uint32_t dctcp_shrink(struct engine_conn *c, enum congestion how)
 {
-	if (!ecn)
-		return cc_half(c, ecn);
+	if (how != CONGESTION_REDUCE)
+		return cc_half(c, how);
 	return MAX((uint32_t)(c->cwnd * (1 - c->cc_state.dctcp.alpha / 2)), 2 * c->mss);
 }
 

@@ -45,9 +45,9 @@ static void newreno_grow(struct engine_conn *c, uint32_t bytes, uint32_t rtt_us)
 		c->cwnd = cc_avoidance(c->cwnd, c->mss, bytes, &c->cc_state.newreno_credit);
 }
 
-uint32_t cc_half(struct engine_conn *c, bool ecn)
+uint32_t cc_half(struct engine_conn *c, enum congestion how)
 {
-	(void)ecn;
+	(void)how;
 	return MAX(c->cwnd / 2, 2 * c->mss);
 }
 

@@ -16,13 +16,21 @@ struct sent;
 struct rate_sample;
 struct bbr; /* bbr.h */
 
+/* How the congestion window is ruled. */
+enum congestion {
+	CONGESTION_OPEN,
+	CONGESTION_REDUCE,  /* ECN: the window shrinks, nothing is missing */
+	CONGESTION_RECOVER, /* fast recovery */
+	CONGESTION_LOSS,    /* after an RTO */
+};
+
 struct cubic {
-	uint64_t epoch; /* 0: begins with the next ACK */
-	/* windows in segments, as in RFC 9438 */
-	double w_max, k;	/* k in seconds */
-	double w_est;		/* what Reno would have */
-	double prior, w_before; /* when it shrank last: the window, and w_max until then */
-	double credit;
+	uint64_t epoch;	       /* 0: begins with the next ACK */
+	uint64_t grew_at;      /* in this epoch */
+	uint32_t mss;	       /* as it was when the epoch began */
+	uint32_t w_max, prior; /* cwnd when it shrank last: to aim at, and as it was */
+	uint32_t w_max_before, prior_before;
+	double k, w_est, credit; /* in seconds; what Reno would have; bytes that cwnd may grow */
 	/* HyStart++, RFC 9406 */
 	uint32_t round_end, last_min_us, min_us, css_min_us;
 	uint8_t samples, css_rounds;
@@ -50,8 +58,8 @@ struct cc_ops {
 	void (*fini)(struct engine_conn *c);
 	/* bytes were acknowledged while the window was in use; rtt_us 0: no sample. */
 	void (*grow)(struct engine_conn *c, uint32_t bytes, uint32_t rtt_us);
-	/* Congestion: the new ssthresh, in bytes. ecn: no loss, a mark. */
-	uint32_t (*shrink)(struct engine_conn *c, bool ecn);
+	/* Congestion: the new ssthresh, in bytes. how: anything but CONGESTION_OPEN. */
+	uint32_t (*shrink)(struct engine_conn *c, enum congestion how);
 	/* Every ACK, with what it says of marks. NULL: not wanted. */
 	void (*mark)(struct engine_conn *c, uint32_t bytes, bool marked);
 	/* The sender was idle. NULL: nothing. */
@@ -79,6 +87,6 @@ uint32_t cc_initial_window(uint32_t mss);
 uint32_t cc_slow_start(struct engine_conn *c, uint32_t bytes);
 /* Reno's avoidance: the new window. */
 uint32_t cc_avoidance(uint32_t cwnd, uint32_t mss, uint32_t bytes, uint32_t *credit);
-uint32_t cc_half(struct engine_conn *c, bool ecn);
+uint32_t cc_half(struct engine_conn *c, enum congestion how);
 
 #endif

@@ -109,14 +109,6 @@ struct sent_rated {
 	struct sent_rate rate;
 };
 
-/* How the congestion window is ruled. */
-enum congestion {
-	CONGESTION_OPEN,
-	CONGESTION_REDUCE,  /* ECN: the window shrinks, nothing is missing */
-	CONGESTION_RECOVER, /* fast recovery */
-	CONGESTION_LOSS,    /* after an RTO */
-};
-
 struct range {
 	uint32_t from, to;
 	uint32_t stamp; /* grows with every change: RFC 2018 wants the latest first */

@@ -21,7 +21,7 @@ void recovery_enter(struct engine_conn *c, enum congestion how)
 {
 	if (c->congestion == CONGESTION_OPEN) {
 		undo_remember(c);
-		c->ssthresh = c->cc->shrink(c, how == CONGESTION_REDUCE);
+		c->ssthresh = c->cc->shrink(c, how);
 		c->prr_from = MAX(c->snd_nxt - c->snd_una, c->mss);
 		c->prr_delivered = c->prr_out = 0;
 		c->cwr_out = c->ecn;
@@ -184,7 +184,7 @@ void recovery_timeout(struct engine_conn *c)
 	if (c->congestion == CONGESTION_OPEN || c->congestion == CONGESTION_REDUCE)
 		undo_remember(c);
 	if (c->congestion != CONGESTION_LOSS) {
-		c->ssthresh = c->cc->shrink(c, false);
+		c->ssthresh = c->cc->shrink(c, CONGESTION_LOSS);
 		c->cwr_out = c->ecn; /* RFC 3168, 6.1.2: whatever it shrinks for */
 		c->ecn_from = c->snd_nxt;
 	}

@@ -115,6 +115,24 @@ static void test_shrunk_window(void)
 	peer_stop();
 }
 
+/* What timed out for want of room is no sign of a path that takes less. */
+static void test_shrunk_window_mtu(void)
+{
+	peer_meet(&peer_usual);
+	peer_send(3000);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+	for (unsigned i = 0; i < 100 && peer.conn->timeouts < 3; i++)
+		peer_pass(SECOND);
+	CU_ASSERT_EQUAL(peer.conn->timeouts, 3);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .window = 5000);
+	peer_forget();
+	peer_pass(215 * MS);
+	peer_expect(1, MSS);
+	CU_ASSERT_EQUAL(peer.conn->timeouts, 1);
+	CU_ASSERT_EQUAL(peer.conn->mss, MSS);
+	peer_stop();
+}
+
 /* A window that the application closed opens by enough to be worth it, and is never taken back. */
 static void test_receive_window(void)
 {
@@ -232,6 +250,7 @@ int main(void)
 		{"a closed window", test_zero_window},
 		{"an urgent byte and no window", test_urgent_waits},
 		{"a window taken back", test_shrunk_window},
+		{"the path and a window taken back", test_shrunk_window_mtu},
 		{"a part of a window taken back", test_narrow_window},
 		{"our window", test_receive_window},
 		{"Nagle", test_nagle},

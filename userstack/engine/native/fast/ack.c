@@ -86,8 +86,8 @@ static bool ack_window(struct engine_conn *c, const struct segment *s)
 	c->snd_wl2 = s->ack;
 	if (window == c->snd_wnd)
 		return false;
-	if (!c->snd_wnd)
-		c->backoff = 0;
+	if (!c->snd_wnd) /* what timed out until now had no room: that tells nothing of the path */
+		c->backoff = c->timeouts = 0;
 	c->snd_wnd = window;
 	c->snd_wnd_max = MAX(c->snd_wnd_max, window);
 	return true;

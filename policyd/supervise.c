@@ -239,7 +239,8 @@ static bool inst_thread_hangs(const struct instance *in, volatile const struct d
 /*
  * It wants a CPU, and others have them: this host is overloaded, or, as a virtual machine, the one
  * below. A turn of its loop takes milliseconds: after a second of CPU time that is no excuse.
- * Sockets to come take their next stack meanwhile; those that it carries would be lost.
+ * Sockets to come take their next stack meanwhile; those that it carries would be lost. A minute
+ * counts from when it was seen: this daemon may have had no CPU either.
  */
 static bool inst_starves(struct instance *in, uint64_t last, uint64_t now)
 {
@@ -247,15 +248,17 @@ static bool inst_starves(struct instance *in, uint64_t last, uint64_t now)
 	uint64_t cpu;
 	char state;
 
-	if (now - last < SUPERVISE_LATE_NS || now - last >= SUPERVISE_STARVE_NS)
+	if (now - last < SUPERVISE_LATE_NS)
 		return false;
 	cpu = instance_cpu_ns(in->pid, &state);
 	if (!seen) {
 		in->late_ns = last;
+		in->late_seen_ns = now;
 		in->late_cpu_ns = cpu;
 		in->starves = false;
 	}
-	return state == 'R' && cpu - in->late_cpu_ns < SUPERVISE_CPU_NS;
+	return state == 'R' && cpu - in->late_cpu_ns < SUPERVISE_CPU_NS &&
+	       now - in->late_seen_ns < SUPERVISE_STARVE_NS;
 }
 
 /* A process that lives and does not answer is of no use: its stack goes down, it is replaced. */

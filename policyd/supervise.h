@@ -43,10 +43,10 @@ struct instance {
 	uint64_t since_ns;    /* start of the process, or when this daemon took it over */
 	uint64_t deadline_ns; /* STOPPING: when to kill; BACKOFF: when to start */
 	uint64_t backoff_ns;
-	uint64_t late_ns,
-		late_cpu_ns;	  /* a heartbeat that was the last for long, the CPU time then */
-	uint64_t restarts, hangs; /* since the daemon started */
-	char why[96];		  /* how it ended last, "" */
+	uint64_t late_ns;		    /* a heartbeat that was the last for long */
+	uint64_t late_seen_ns, late_cpu_ns; /* when that was seen, and its CPU time then */
+	uint64_t restarts, hangs;	    /* since the daemon started */
+	char why[96];			    /* how it ended last, "" */
 };
 
 struct supervisor {

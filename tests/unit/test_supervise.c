@@ -90,6 +90,14 @@ static void wait_asleep(pid_t pid)
 	CU_ASSERT_EQUAL(state, 'S');
 }
 
+/* It runs, and not only what comes before its main(). */
+static void wait_spins(pid_t pid)
+{
+	for (int i = 0; i < 2000 && instance_cpu_ns(pid, NULL) < 200 * MS; i++)
+		usleep(5000);
+	CU_ASSERT(instance_cpu_ns(pid, NULL) >= 200 * MS);
+}
+
 static void begin(void)
 {
 	memset((void *)tree.rt, 0, DMM_MAX_STACKS * sizeof(*tree.rt));
@@ -292,7 +300,7 @@ static void test_starved(void)
 	begin();
 	set_stack(2, "edge0", "spin");
 	supervise_sync(&sup, class);
-	run_ms(50);
+	wait_spins(in->pid);
 	beat = now_ns();
 	tree.rt[2] = (struct dmm_stack_rt){
 		.state = DMM_STATE_UP, .pid = (dmm_u32)in->pid, .heartbeat_ns = beat};
@@ -310,14 +318,15 @@ static void test_starved(void)
 	CU_ASSERT_EQUAL(in->hangs, 1);
 	wait_state(2, INST_BACKOFF);
 	wait_state(2, INST_RUNNING);
-	run_ms(50);
-	/* for ever is too long */
+	wait_spins(in->pid);
+	/* for ever is too long, from when this daemon sees it: it may not have run either */
 	beat = now_ns();
 	tree.rt[2] = (struct dmm_stack_rt){
 		.state = DMM_STATE_UP, .pid = (dmm_u32)in->pid, .heartbeat_ns = beat};
-	supervise_tick(&sup, beat + SUPERVISE_STARVE_NS - 1);
+	supervise_tick(&sup, beat + 2 * SUPERVISE_STARVE_NS);
+	supervise_tick(&sup, beat + 3 * SUPERVISE_STARVE_NS - 1);
 	CU_ASSERT_EQUAL(in->hangs, 1);
-	supervise_tick(&sup, beat + SUPERVISE_STARVE_NS);
+	supervise_tick(&sup, beat + 3 * SUPERVISE_STARVE_NS);
 	CU_ASSERT_EQUAL(in->hangs, 2);
 	end();
 }

@@ -20,7 +20,8 @@ const volatile __u64 dmm_netns;
  * the instance need not ask any carrier for its mark. */
 __u32 dmm_urgent;
 
-/* Did a packet ever have a type of service? Until then no carrier's end has to be looked at. */
+/* Did a packet ever have a type of service, or an end of the instance? Until then no carrier's end
+ * has to be looked at. */
 __u32 dmm_tos_seen;
 
 /* How often a type of service was told. It is before the bytes that have it can be read. */
@@ -277,7 +278,7 @@ int dmm_hold(struct __sk_buff *skb)
 	if (th.flags & TCP_URG)
 		dmm_urgent = 1;
 	tos = packet_tos(skb, v4);
-	if (tos)
+	if (tos && !dmm_tos_seen) /* it is written once: all CPUs read it */
 		dmm_tos_seen = 1;
 	if ((th.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) { /* and all that follows */
 		if (dmm_tos_seen)

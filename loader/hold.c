@@ -167,6 +167,11 @@ bool hold_urgent(const struct hold *h)
 	return __atomic_load_n(&h->skel->bss->dmm_urgent, __ATOMIC_ACQUIRE);
 }
 
+void hold_use_tos(struct hold *h)
+{
+	__atomic_store_n(&h->skel->bss->dmm_tos_seen, 1, __ATOMIC_RELEASE);
+}
+
 unsigned hold_tos_told(const struct hold *h)
 {
 	return __atomic_load_n(&h->skel->bss->dmm_tos_told, __ATOMIC_ACQUIRE);

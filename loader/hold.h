@@ -31,6 +31,8 @@ int hold_attach(struct hold *h, int fd);
 /* Has an urgent byte come to a socket with the filter, ever? No: none that could be read now is. */
 bool hold_urgent(const struct hold *h);
 
+/* An end of the instance's gets a type of service: packets that have none differ from it. */
+void hold_use_tos(struct hold *h);
 /* How many events have told a type of service. */
 unsigned hold_tos_told(const struct hold *h);
 

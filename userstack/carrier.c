@@ -185,7 +185,7 @@ static void carrier_accepted(struct stack *s, int fd, const struct sockaddr *sa,
 	}
 	carrier_unhold(s, f);
 	f->watch.fd = fd;
-	tos_give(f);
+	tos_give(s, f);
 	relay_start(s, f);
 }
 

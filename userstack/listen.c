@@ -334,7 +334,7 @@ static int listen_join(struct stack *s, const struct listening *g, struct flow *
 	f->watch.fd = fd;
 	relay_prepare(fd);
 	listen_bind(s, fd, &to);
-	tos_give(f);
+	tos_give(s, f);
 	r = hold_attach(s->hold, fd);
 	if (!r)
 		r = hold_set_flow(s->hold, fd, &f->rec);

@@ -236,7 +236,7 @@ dmm_u8 options_in_use(struct stack *s, const struct engine_conn *c);
 /* tos.c: IP_TOS and IPV6_TCLASS of the application. A packet of its carrier has this one. */
 void tos_set(struct stack *s, struct flow *f, uint8_t tos);
 /* Our end of the carrier is to have what is set of the flow, so that it is not told again. */
-void tos_give(struct flow *f);
+void tos_give(struct stack *s, struct flow *f);
 void tos_event(struct stack *s, const struct dmm_event *ev);
 
 /* measure.c: what an open flow was like, if its rule is measured; before it ends */

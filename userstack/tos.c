@@ -19,13 +19,15 @@ static bool tos_is_v6(const struct flow *f)
 	return !addr_is_v4(f->rec.role == DMM_ROLE_SERVER ? f->rec.local.ip : f->tuple.src.ip);
 }
 
-void tos_give(struct flow *f)
+void tos_give(struct stack *s, struct flow *f)
 {
 	int tos = f->tos;
 
 	if (f->watch.fd < 0 || f->own_tos == tos)
 		return;
 	f->own_tos = f->tos;
+	if (tos)
+		hold_use_tos(s->hold);
 	if (tos_is_v6(f))
 		setsockopt(f->watch.fd, IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof(tos));
 	else
@@ -38,7 +40,7 @@ void tos_set(struct stack *s, struct flow *f, uint8_t tos)
 	if (f->tos != tos && f->owned && f->owned->conn && s->c.engine->set_tos)
 		s->c.engine->set_tos(f->owned->conn, tos);
 	f->tos = tos;
-	tos_give(f);
+	tos_give(s, f);
 }
 
 void tos_event(struct stack *s, const struct dmm_event *ev)

@@ -7,8 +7,8 @@
 need python3 iperf3
 setup "$@"
 
-# tos.py how proto host port [when:tos]...: when is before, after (connect() or accept()), later
-# (some bytes have gone each way).
+# tos.py how proto host port [when:tos]...: when is before, listening (behind listen()), after
+# (connect() or accept()), later (some bytes have gone each way).
 cat >"$TMP/tos.py" <<'PY'
 import socket, sys, time
 how, proto, host, port = sys.argv[1:5]
@@ -23,7 +23,10 @@ def say(s, when):
         print("set" if got == want else f"set {want}, got {got}", flush=True)
 def exact(s, n):
     while n:
-        n -= len(s.recv(n))
+        got = len(s.recv(n))
+        if not got:
+            raise EOFError
+        n -= got
 def talk(s, first):
     for when in "after", "later":
         say(s, when)
@@ -54,12 +57,13 @@ else:
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     s.bind((host, int(port)))
     s.listen()
+    say(s, "listening")
     s.settimeout(None)
     while True:
         c, _ = s.accept()
         try:
             talk(c, False)
-        except ZeroDivisionError:
+        except EOFError:
             pass
         c.close()
 PY
@@ -81,6 +85,16 @@ ip -n "$NEAR" route add unreachable $FAR4/32 tos 0x04
 syn_ack=0xb8 # lwIP answers a SYN with none
 [ "$DMM_ENGINE" = lwip ] && syn_ack=0x0
 port=7400
+# ---- nobody has used one yet: a listener's is taken back before anybody calls ----
+for near in $NEAR4 $NEAR6; do
+	spawn "back-$port" tos_near serve tcp $near $port before:0x48 listening:0
+	wait_for near_listens $port
+	start_capture
+	check "$near: a listener's, taken back" tos_far call tcp $near $port
+	stop_capture
+	check "$near: is not in what was accepted" equal "$(seen "src $near and src port $port" | sed 's/.* //')" 0x0
+	port=$((port + 1))
+done
 for far in $FAR4 $FAR6 ::ffff:$FAR4; do
 	near=$NEAR4
 	[ "$far" != $FAR6 ] || near=$NEAR6

@@ -46,6 +46,8 @@ dmm_u8 options_accepted(struct stack *s, struct engine_conn *c, dmm_u8 congestio
 	if (options.congestion &&
 	    (!s->c.engine->set_options || s->c.engine->set_options(c, &options) < 0))
 		options_lack(s, &options);
+	if (s->c.engine->set_tos) /* the engine's listener may have another's */
+		s->c.engine->set_tos(c, tos);
 	return options_in_use(s, c);
 }
 

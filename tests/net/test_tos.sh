@@ -7,8 +7,9 @@
 need python3 iperf3
 setup "$@"
 
-# tos.py how proto host port [when:tos]...: when is before, listening (behind listen()), after
-# (connect() or accept()), later (some bytes have gone each way).
+# tos.py how proto host port [when:tos]...: when is before, listening (behind listen()), heir (of
+# another listener, with which the first one ends), after (connect() or accept()), later (some bytes
+# have gone each way).
 cat >"$TMP/tos.py" <<'PY'
 import socket, sys, time
 how, proto, host, port = sys.argv[1:5]
@@ -32,6 +33,11 @@ def talk(s, first):
         say(s, when)
         s.sendall(bytes(20000)) if first else exact(s, 20000)
         exact(s, 20000) if first else s.sendall(bytes(20000))
+def listener(s):
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind((host, int(port)))
+    s.listen()
+    return s
 kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
 s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
 s.settimeout(20)
@@ -54,10 +60,14 @@ elif proto == "udp":
     while True:
         s.sendto(*s.recvfrom(65536))
 else:
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind((host, int(port)))
-    s.listen()
+    s = listener(s)
     say(s, "listening")
+    if "heir" in at:
+        heir = socket.socket(s.family, kind)
+        say(heir, "heir")
+        first, s = s, listener(heir)
+        first.close()
+        print("alone", flush=True)
     s.settimeout(None)
     while True:
         c, _ = s.accept()
@@ -124,6 +134,19 @@ for far in $FAR4 $FAR6 ::ffff:$FAR4; do
 	check_tos "$far: of a listener: from the answer on" "$([ $syn_ack = 0xb8 ] || echo "$syn_ack ")0xb8" \
 		"src $near and src port $((port + 1))"
 	check_tos "$far: of what was accepted: as it was set" "0x0 0x48 0x20" "src $near and src port $((port + 2))"
+	port=$((port + 10))
+done
+
+# ---- the address of a listener that is gone: the answer to the SYN has the first one's ----
+for near in $NEAR4 $NEAR6; do
+	spawn "heir-$port" tos_near serve tcp $near $port heir:0x48
+	wait_for grep -q alone "$TMP/heir-$port.log"
+	start_capture
+	mark
+	check "$near: a second listener's" tos_far call tcp $near $port
+	check_dmm "$near: by the instance" equal "$(since connections_accepted)" 1
+	stop_capture
+	check "$near: is in what it accepted" equal "$(seen "src $near and src port $port" | sed 's/.* //')" 0x48
 	port=$((port + 10))
 done
 

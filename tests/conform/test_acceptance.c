@@ -52,6 +52,28 @@ static void test_challenges(void)
 	peer_stop();
 }
 
+/* A SYN in the window of a handshake does not end it; the reset of a peer that began anew does, and
+ * what it calls with next is taken. */
+static void test_half_open(void)
+{
+	const struct segment *s;
+
+	peer_start();
+	GIVE(.flags = TCP_SYN, .mss = 1000);
+	peer_forget();
+	GIVE(.flags = TCP_SYN, .seq = 100, .mss = 1000);
+	CU_ASSERT_EQUAL(peer_expect_ack(1)->seq, 1);
+	peer_quiet();
+	CU_ASSERT_EQUAL(peer.e->half_open_n, 1);
+	GIVE(.flags = TCP_RST, .seq = 1);
+	CU_ASSERT_EQUAL(peer.e->half_open_n, 0);
+	GIVE(.flags = TCP_SYN, .seq = 100, .mss = 1000);
+	s = peer_take();
+	CU_ASSERT(s && s->flags == (TCP_SYN | TCP_ACK) && s->ack == 101);
+	GIVE(.flags = TCP_RST, .seq = 101);
+	peer_stop();
+}
+
 /* RFC 9293, 3.10.7.2: neither a SYN nor an ACK nor a reset. Nor does a SYN end what it begins. */
 static void test_listen_odd(void)
 {
@@ -141,6 +163,7 @@ int main(void)
 {
 	CU_TestInfo tests[] = {
 		{"challenge ACKs", test_challenges},
+		{"challenge ACKs in a handshake", test_half_open},
 		{"odd flags to a listener", test_listen_odd},
 		{"old timestamps", test_paws},
 		{"the timestamp that is echoed", test_ts_echo},

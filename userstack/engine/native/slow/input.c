@@ -225,7 +225,10 @@ bool slow_input(struct engine_conn *c, struct segment *s)
 		input_reset(c, s);
 		return false;
 	}
-	if (s->flags & TCP_SYN) { /* RFC 5961, section 4 */
+	/* RFC 5961, section 4, in SYN-RECEIVED too, where RFC 9293, 3.10.7.4, has a passive end
+	 * return to LISTEN: whoever guesses a number in the window could end handshakes so. A peer
+	 * that began anew answers with a reset, which does it. */
+	if (s->flags & TCP_SYN) {
 		close_challenge(c);
 		return false;
 	}

@@ -227,7 +227,7 @@ void peer_give(const struct given *g)
 	put32(tcp + 4, g->seq + peer.isn);
 	put32(tcp + 8, g->flags & TCP_ACK ? g->ack + peer.iss : 0);
 	put32(tcp + 12, (uint32_t)((20 + options) / 4) << 28 | (uint32_t)g->flags << 16 | window);
-	put32(tcp + 16, 0);
+	put32(tcp + 16, g->urgent);
 	for (uint32_t i = 0; i < g->len; i++)
 		tcp[20 + options + i] = (uint8_t)(g->seq + i);
 	engine_native.input(peer.e, pkt, (size_t)(tcp - pkt) + len, peer.now);

@@ -25,6 +25,7 @@ struct given {
 	unsigned sacks;
 	uint32_t sack[3][2]; /* of our numbers */
 	uint32_t window;     /* as in the header; 0: peer.window */
+	uint16_t urgent;     /* the pointer, as in the header */
 	bool no_window;	     /* 0 it is */
 	bool batch;	     /* others come before the engine has its turn */
 };

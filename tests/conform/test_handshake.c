@@ -96,6 +96,18 @@ static void test_simultaneous_open(void)
 	peer_stop();
 }
 
+/* An urgent byte may be told of by the SYN-ACK already: its number is 2 then. */
+static void test_urgent_answer(void)
+{
+	call();
+	GIVE(.flags = TCP_SYN | TCP_ACK | TCP_URG, .ack = 1, .mss = MSS, .urgent = 3);
+	CU_ASSERT(peer.connected);
+	peer_data(1, 10);
+	CU_ASSERT_EQUAL(peer.conn->marks, 1);
+	CU_ASSERT_EQUAL(peer.conn->mark[0] - peer.isn, 2);
+	peer_stop();
+}
+
 static void test_syn_sent(void)
 {
 	const struct segment *s;
@@ -391,6 +403,7 @@ int main(void)
 		{"a lost SYN-ACK", test_syn_ack_lost},
 		{"an ACK of something else", test_wrong_ack},
 		{"simultaneous open", test_simultaneous_open},
+		{"an urgent byte with the answer", test_urgent_answer},
 		{"answers to a SYN", test_syn_sent},
 		{"a SYN to an old connection", test_syn_to_old},
 		{"SYN cookies", test_cookies},

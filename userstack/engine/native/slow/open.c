@@ -211,9 +211,12 @@ void open_established(struct engine_conn *c, const struct segment *s)
 	conn_event(c, 0, 0);
 }
 
+/* The answer to our SYN. Bytes that come with it are not taken, and come again; that one to come is
+ * urgent is heard (RFC 9293, 3.10.7.3). */
 void open_answered(struct engine_conn *c, const struct segment *s)
 {
 	open_established(c, s);
+	receive_urgent(c, s);
 	c->ack_now = true;
 	output_conn(c);
 }

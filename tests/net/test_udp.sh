@@ -200,7 +200,7 @@ prlimit --pid "$pid" --nofile="$most:$most"
 check "without descriptors: by the instance" equal "$(since udp_receives)" 3
 
 # ---- sockets that no instance could serve stay, and are counted ----
-for option in IPPROTO_IP,2,9 IPPROTO_IP,8,1 IPPROTO_IP,11,1 IPPROTO_IP,10,2 IPPROTO_IP,1,16 SOL_SOCKET,25,near0 SOL_SOCKET,36,7; do
+for option in IPPROTO_IP,2,9 IPPROTO_IP,8,1 IPPROTO_IP,11,1 IPPROTO_IP,10,2 SOL_SOCKET,25,near0 SOL_SOCKET,36,7; do
 	before=$(verdicts kernel unsupported-socket)
 	check "option $option: served by the kernel" run_managed web python3 -c "
 import socket

@@ -86,6 +86,17 @@
 	X(RX_BAD, "port_receive_malformed", \
 	  "packets dropped: malformed, from no possible address, or for another host") \
 	X(RX_CSUM, "port_receive_bad_checksum", "packets dropped: wrong checksum") \
+	X(DROP_SEGMENT, "engine_drop_malformed", "packets dropped: no TCP or UDP header") \
+	X(DROP_STRANGER, "engine_drop_stranger", \
+	  "packets dropped: of no connection, and no listener takes them") \
+	X(DROP_WINDOW, "engine_drop_window", \
+	  "segments dropped: outside of the window, mostly sent again in vain") \
+	X(DROP_CLOCK, "engine_drop_timestamp", "segments dropped: old timestamp (PAWS)") \
+	X(DROP_ACK, "engine_drop_ack", \
+	  "segments dropped: they acknowledge what cannot be, or nothing") \
+	X(DROP_RESET, "engine_drop_reset", \
+	  "resets and SYNs dropped that must not end a connection") \
+	X(DROP_ROOM, "engine_drop_memory", "segments dropped: no memory, or too many holes") \
 	X(REASSEMBLED, "port_receive_reassembled", "packets put together from fragments") \
 	X(FRAG_LOST, "port_receive_fragment_drops", \
 	  "fragments dropped that contradict others, and packets that lack some for too long") \

@@ -30,7 +30,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 13 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 14 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -46,6 +46,18 @@ enum engine_event {
 	ENGINE_FAILED = 16,   /* the connection is dead for the reason given: ECONNREFUSED,
 			       * ECONNRESET, ETIMEDOUT, or what unreachable() was given. Bytes
 			       * received before can still be read. The host calls abort() */
+};
+
+/* Why a received segment or datagram did nothing; with ENGINE_DROP_ROOM, or bytes of it. */
+enum engine_drop {
+	ENGINE_DROP_SEGMENT,  /* its header is none */
+	ENGINE_DROP_STRANGER, /* of no connection or pair, and no listener takes it */
+	ENGINE_DROP_WINDOW,   /* outside of the window; mostly what is here already */
+	ENGINE_DROP_CLOCK,    /* old, by the sender's clock (RFC 7323, section 5) */
+	ENGINE_DROP_ACK,      /* acknowledges what cannot be, or nothing (RFC 5961, section 5) */
+	ENGINE_DROP_RESET,    /* a reset or a SYN that ended nothing (RFC 5961, RFC 1337) */
+	ENGINE_DROP_ROOM,     /* no memory, or too many holes before it */
+	ENGINE_DROP_COUNT
 };
 
 /* What a connection was like so far. 0: none, or the engine does not know. */
@@ -95,6 +107,9 @@ struct engine_host {
 	/* A pair of engine_udp_ops got a datagram; from inside input(). The bytes are there only
 	 * during the call, in which the host may call send() of this pair and nothing else. */
 	void (*datagram)(void *ctx, void *user, const void *data, size_t len);
+	/* For telemetry; from inside input(). NULL: not wanted. It is up to the engine to call it.
+	 */
+	void (*dropped)(void *ctx, enum engine_drop why);
 };
 
 struct engine_config {

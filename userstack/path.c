@@ -510,6 +510,22 @@ void path_gone(void *ctx, const char *why)
 		log_err("%s: %s", s->c.interface, why);
 }
 
+static void path_dropped(void *ctx, enum engine_drop why)
+{
+	static const uint8_t counters[ENGINE_DROP_COUNT] = {
+		[ENGINE_DROP_SEGMENT] = DMM_I_DROP_SEGMENT,
+		[ENGINE_DROP_STRANGER] = DMM_I_DROP_STRANGER,
+		[ENGINE_DROP_WINDOW] = DMM_I_DROP_WINDOW,
+		[ENGINE_DROP_CLOCK] = DMM_I_DROP_CLOCK,
+		[ENGINE_DROP_ACK] = DMM_I_DROP_ACK,
+		[ENGINE_DROP_RESET] = DMM_I_DROP_RESET,
+		[ENGINE_DROP_ROOM] = DMM_I_DROP_ROOM,
+	};
+	struct stack *s = ctx;
+
+	s->counters[counters[why]]++;
+}
+
 int path_open(struct stack *s)
 {
 	struct engine_config ec = {
@@ -536,6 +552,7 @@ int path_open(struct stack *s)
 	};
 	s->engine_host = (struct engine_host){
 		.ctx = s,
+		.dropped = path_dropped,
 		.output = path_output,
 		.output_partial = path_output_partial,
 		.event = path_event,

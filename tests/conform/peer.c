@@ -132,6 +132,12 @@ uint32_t peer_mtu(uint32_t mss)
 	return mss + (peer_v6 ? 60 : 40);
 }
 
+static void host_dropped(void *ctx, enum engine_drop why)
+{
+	(void)ctx;
+	peer.dropped[why]++;
+}
+
 void peer_start(void)
 {
 	struct engine_config c = {.mtu = peer_mtu(MSS), .secret = "0123456789abcde"};
@@ -148,6 +154,7 @@ void peer_start(void)
 		.event = host_event,
 		.accepted = host_accepted,
 		.released = host_released,
+		.dropped = host_dropped,
 	};
 	c.host = &peer.host;
 	c.now = peer.now;

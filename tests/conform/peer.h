@@ -43,6 +43,7 @@ struct peer {
 	unsigned accepted, released;
 	bool connected, eof, failed;
 	int error;
+	unsigned dropped[ENGINE_DROP_COUNT];
 	uint8_t tos;		/* that all has which is sent for a connection */
 	uint8_t last_tos;	/* without ECN, of what was sent last */
 	uint32_t label;		/* IPv6 flow label of what was sent last */

@@ -159,6 +159,53 @@ static void test_trim(void)
 	peer_stop();
 }
 
+/* Whatever does nothing is counted, once, by its cause. */
+static void test_dropped(void)
+{
+	static const struct {
+		enum engine_drop why;
+		struct given g;
+	} rows[] = {
+		{ENGINE_DROP_WINDOW, {.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 100}},
+		{ENGINE_DROP_WINDOW, {.flags = TCP_ACK, .seq = 10000000, .ack = 1, .len = 100}},
+		{ENGINE_DROP_CLOCK,
+		 {.flags = TCP_ACK, .seq = 101, .ack = 1, .len = 9, .tsval = 4000}},
+		{ENGINE_DROP_ACK,
+		 {.flags = TCP_ACK, .seq = 101, .ack = 2, .len = 9, .tsval = 6000}},
+		{ENGINE_DROP_ACK, {.flags = TCP_PSH, .seq = 101, .len = 9, .tsval = 6000}},
+		{ENGINE_DROP_RESET, {.flags = TCP_RST, .seq = 102}},
+		{ENGINE_DROP_RESET, {.flags = TCP_RST, .seq = 10000000}},
+		{ENGINE_DROP_RESET, {.flags = TCP_SYN, .seq = 101, .tsval = 6000}},
+		{ENGINE_DROP_RESET, {.flags = TCP_SYN, .seq = 10000000, .tsval = 6000}},
+	};
+	unsigned all = 0;
+
+	peer_meet(&peer_with_ts);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .len = 100, .ts = true, .tsval = 5000);
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct given g = rows[i].g;
+		unsigned before = peer.dropped[rows[i].why];
+
+		g.ts = true;
+		g.tsval = g.tsval ? g.tsval : 5000;
+		peer_give(&g);
+		CU_ASSERT_EQUAL(peer.dropped[rows[i].why], before + 1);
+	}
+	CU_ASSERT_EQUAL(peer_unread(), 100);
+	peer.port++;
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1); /* of no connection */
+	CU_ASSERT_EQUAL(peer.dropped[ENGINE_DROP_STRANGER], 1);
+	peer.port--;
+	for (unsigned i = 0; i < 1000; i++)
+		GIVE(.flags = TCP_ACK, .seq = 1000 + 20 * i, .ack = 1, .len = 10, .ts = true,
+		     .tsval = 5000);
+	CU_ASSERT(peer.dropped[ENGINE_DROP_ROOM] > 0);
+	for (unsigned i = 0; i < ENGINE_DROP_COUNT; i++)
+		all += i == ENGINE_DROP_ROOM ? 0 : peer.dropped[i];
+	CU_ASSERT_EQUAL(all, ARRAY_SIZE(rows) + 1);
+	peer_stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -168,6 +215,7 @@ int main(void)
 		{"old timestamps", test_paws},
 		{"the timestamp that is echoed", test_ts_echo},
 		{"overlaps", test_trim},
+		{"what is dropped is counted", test_dropped},
 		CU_TEST_INFO_NULL,
 	};
 

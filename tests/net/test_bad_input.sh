@@ -205,6 +205,11 @@ check "40000 frames of garbage" in_far "$garbage" far0 "$mac" 40000 "${DMM_SEED:
 check "the instance lives" equal "$(instance_pid)" "$pid"
 check "it counts what is malformed" at_least "$(since port_receive_malformed)" 500
 check "and wrong checksums" at_least "$(since port_receive_bad_checksum)" 500
+if [ "${DMM_ENGINE:-native}" = native ]; then # lwIP tells nothing
+	check "and what no connection is for" at_least "$(since engine_drop_stranger)" 100
+	check "the engine tells why" at_least "$(($(since engine_drop_window) + $(since engine_drop_ack) +
+		$(since engine_drop_reset) + $(since engine_drop_timestamp)))" 20
+fi
 of_xdp() { # of_xdp NAME: the same, of the XDP program
 	check "XDP counts $1" at_least "$(since "$1")" "$2"
 }

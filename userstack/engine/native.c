@@ -162,6 +162,13 @@ static void native_poll(struct engine *e, uint64_t now, uint64_t *ret_next)
 	*ret_next = wheel_next(&e->wheel);
 }
 
+bool engine_drop(const struct engine *e, enum engine_drop why)
+{
+	if (e->c.host->dropped)
+		e->c.host->dropped(e->c.host->ctx, why);
+	return false;
+}
+
 bool engine_is_local(const struct engine *e, const dmm_u8 ip[16])
 {
 	for (unsigned i = 0; i < e->addrs; i++)

@@ -375,6 +375,8 @@ struct path *engine_path(struct engine *e, const dmm_u8 ip[16]);
 /* What is known of the way to a host, or NULL. */
 const struct path *engine_path_known(struct engine *e, const dmm_u8 ip[16]);
 bool engine_is_local(const struct engine *e, const dmm_u8 ip[16]);
+/* A segment, or bytes of it, did nothing. False. */
+bool engine_drop(const struct engine *e, enum engine_drop why);
 struct engine_listener *engine_listener(const struct engine *e, const struct dmm_addr *local);
 
 /* conn-host.c: what the host asks for */

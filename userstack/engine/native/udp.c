@@ -72,13 +72,16 @@ void udp_input(struct engine *e, const struct conn_key *key, const uint8_t *udp,
 	size_t said = (size_t)(udp[4] << 8 | udp[5]);
 	struct engine_udp *u;
 
-	if (said < UDP_HEADER || said > len)
+	if (said < UDP_HEADER || said > len) {
+		engine_drop(e, ENGINE_DROP_SEGMENT);
 		return;
+	}
 	LIST_FOREACH(u, &e->udp[udp_bucket(e, key)], entry)
 	if (!memcmp(&u->key, key, sizeof(*key))) {
 		e->c.host->datagram(e->c.host->ctx, u->user, udp + UDP_HEADER, said - UDP_HEADER);
 		return;
 	}
+	engine_drop(e, ENGINE_DROP_STRANGER);
 }
 
 /* Its checksum covers the data, or, partial, the pseudo header alone. Zero would say that there is

@@ -124,10 +124,14 @@ void native_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now
 
 	e->now = now;
 	hdr = input_key(pkt, len, &key, &proto, &ecn);
-	if (hdr && proto == IPPROTO_UDP)
+	if (hdr && proto == IPPROTO_UDP) {
 		udp_input(e, &key, pkt + hdr, len - hdr);
-	if (!hdr || proto != IPPROTO_TCP || !segment_parse(pkt + hdr, len - hdr, &s))
 		return;
+	}
+	if (!hdr || proto != IPPROTO_TCP || !segment_parse(pkt + hdr, len - hdr, &s)) {
+		engine_drop(e, ENGINE_DROP_SEGMENT);
+		return;
+	}
 	s.ecn = ecn;
 	c = table_find(&e->table, e->c.secret, &key);
 	if (c) {
@@ -144,9 +148,11 @@ void native_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now
 		}
 	}
 	l = engine_listener(e, &key.local);
-	if (l && engine_is_local(e, key.local.ip))
+	if (!engine_is_local(e, key.local.ip))
+		engine_drop(e, ENGINE_DROP_STRANGER);
+	else if (l)
 		open_listen(l, &key, &s, c);
-	else if (engine_is_local(e, key.local.ip))
+	else
 		close_refuse(e, &key, &s);
 }
 
@@ -163,7 +169,9 @@ void receive_data(struct engine_conn *c, const uint8_t *data, uint32_t len)
 	uint32_t stored =
 		(uint32_t)stream_write(&c->rx, &c->e->chunks, c->rcv_read, c->rcv_nxt, data, len);
 
-	c->rcv_nxt += stored; /* without memory for the rest the peer sends it again */
+	c->rcv_nxt += stored;
+	if (stored < len) /* the peer sends it again */
+		engine_drop(c->e, ENGINE_DROP_ROOM);
 	if (c->gaps)
 		gap_close(c);
 	if (stored)

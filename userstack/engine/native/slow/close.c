@@ -20,6 +20,7 @@ static void close_send_reset(struct engine *e, const struct conn_key *key, uint3
 /* RFC 9293, 3.5.2. */
 void close_refuse(struct engine *e, const struct conn_key *key, const struct segment *s)
 {
+	engine_drop(e, ENGINE_DROP_STRANGER);
 	if (s->flags & TCP_RST)
 		return;
 	if (s->flags & TCP_ACK)
@@ -178,8 +179,9 @@ bool close_succeed(struct engine_conn *c)
 bool close_time_wait_input(struct engine_conn *c, const struct segment *s)
 {
 	if (s->flags & TCP_RST) {
-		if (c->challenged && s->seq == c->rcv_nxt)
-			conn_end(c);
+		if (!c->challenged || s->seq != c->rcv_nxt)
+			return engine_drop(c->e, ENGINE_DROP_RESET);
+		conn_end(c);
 		return false;
 	}
 	if ((s->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
@@ -192,6 +194,7 @@ bool close_time_wait_input(struct engine_conn *c, const struct segment *s)
 			return true;
 		}
 		c->challenged = true;
+		engine_drop(c->e, ENGINE_DROP_RESET);
 	} else if (s->flags & TCP_FIN) {
 		conn_set_due(c, DUE_LIFE, c->e->now + TIME_WAIT);
 	} else if (!segment_space(s)) {

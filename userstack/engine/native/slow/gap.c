@@ -42,8 +42,10 @@ void gap_receive(struct engine_conn *c, uint32_t seq, const uint8_t *data, uint3
 	conn_queue(c);
 	if (!g) {
 		g = pool_get(&c->e->gaps);
-		if (!g)
+		if (!g) {
+			engine_drop(c->e, ENGINE_DROP_ROOM);
 			return;
+		}
 		g->n = g->stamp = 0;
 	}
 	for (i = 0; i < g->n && seq_lt(g->range[i].to, r.from); i++)
@@ -51,8 +53,10 @@ void gap_receive(struct engine_conn *c, uint32_t seq, const uint8_t *data, uint3
 	for (j = i; j < g->n && seq_le(g->range[j].from, r.to); j++)
 		;
 	c->gaps = g;
-	if (i == j && g->n == GAP_RANGES)
-		return;		       /* too many islands: this one comes again */
+	if (i == j && g->n == GAP_RANGES) { /* too many islands: this one comes again */
+		engine_drop(c->e, ENGINE_DROP_ROOM);
+		return;
+	}
 	for (unsigned k = j; k-- > i;) /* of several the first is told: RFC 2883, 4.2.3 */
 		gap_duplicate(c, seq_max(seq, g->range[k].from),
 			      seq_min(seq + len, g->range[k].to));
@@ -62,6 +66,7 @@ void gap_receive(struct engine_conn *c, uint32_t seq, const uint8_t *data, uint3
 	while (j > i && seq_lt(r.to, g->range[j - 1].from))
 		j--; /* there was not memory for all of it */
 	if ((len && r.to == r.from) || (i == j && g->n == GAP_RANGES)) {
+		engine_drop(c->e, ENGINE_DROP_ROOM);
 		if (!g->n)
 			gap_free(c);
 		return;

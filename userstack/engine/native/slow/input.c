@@ -14,6 +14,7 @@ static bool input_in_time(struct engine_conn *c, const struct segment *s)
 		return true;
 	if (c->e->now - c->ts_recent_at > PAWS_IDLE)
 		return true;
+	engine_drop(c->e, ENGINE_DROP_CLOCK);
 	if (s->len && seq_lt(s->seq, c->rcv_nxt)) /* what is not here is no duplicate */
 		gap_duplicate(c, s->seq, s->seq + MIN(c->rcv_nxt - s->seq, s->len));
 	if (segment_space(s) && !(s->flags & TCP_SYN)) { /* RFC 7323, 5.3: each is answered */
@@ -35,6 +36,7 @@ static bool input_in_window(struct engine_conn *c, const struct segment *s)
 
 	if (seq_le(c->rcv_acked, end) && seq_le(s->seq, seq_max(c->rcv_adv, c->rcv_nxt)))
 		return true;
+	engine_drop(c->e, s->flags & (TCP_RST | TCP_SYN) ? ENGINE_DROP_RESET : ENGINE_DROP_WINDOW);
 	if (s->flags & TCP_RST)
 		return false;
 	if (s->flags & TCP_SYN) { /* wherever it is: RFC 5961, 4.2 */
@@ -58,6 +60,7 @@ static bool input_in_window(struct engine_conn *c, const struct segment *s)
 static void input_reset(struct engine_conn *c, const struct segment *s)
 {
 	if (s->seq != c->rcv_nxt) {
+		engine_drop(c->e, ENGINE_DROP_RESET);
 		close_challenge(c);
 		return;
 	}
@@ -86,7 +89,7 @@ static bool input_ack_valid(struct engine_conn *c, const struct segment *s)
 	if (seq_le(c->snd_una - c->snd_wnd_max, s->ack) && seq_le(s->ack, c->snd_nxt))
 		return true;
 	close_challenge(c);
-	return false;
+	return engine_drop(c->e, ENGINE_DROP_ACK);
 }
 
 /* RFC 8257, 3.2: the sender is to know how much was marked. An ACK is of segments that all were, or
@@ -124,6 +127,7 @@ static void input_ecn(struct engine_conn *c, const struct segment *s)
 static void input_trim(struct engine_conn *c, struct segment *s)
 {
 	uint32_t old, end = s->seq + s->len;
+	bool data = s->len;
 
 	if (seq_lt(s->seq, c->rcv_nxt) && s->len) {
 		old = MIN(c->rcv_nxt - s->seq, s->len);
@@ -142,6 +146,8 @@ static void input_trim(struct engine_conn *c, struct segment *s)
 	}
 	if (c->fin_seen && seq_lt(c->fin_seq, s->seq + s->len))
 		s->len = seq_lt(s->seq, c->fin_seq) ? c->fin_seq - s->seq : 0;
+	if (data && !s->len)
+		engine_drop(c->e, ENGINE_DROP_WINDOW);
 }
 
 /* One that would be before bytes that are here is none. Only behind the bytes that come next is it
@@ -230,9 +236,11 @@ bool slow_input(struct engine_conn *c, struct segment *s)
 	 * that began anew answers with a reset, which does it. */
 	if (s->flags & TCP_SYN) {
 		close_challenge(c);
-		return false;
+		return engine_drop(c->e, ENGINE_DROP_RESET);
 	}
-	if (!(s->flags & TCP_ACK) || !input_ack_valid(c, s))
+	if (!(s->flags & TCP_ACK))
+		return engine_drop(c->e, ENGINE_DROP_ACK);
+	if (!input_ack_valid(c, s))
 		return false;
 	if (c->state == TCP_SYN_RCVD)
 		open_established(c, s);

@@ -138,26 +138,34 @@ void open_listen(struct engine_listener *l, const struct conn_key *key, struct s
 	struct engine_conn *c;
 	struct segment syn;
 
-	if (s->flags & TCP_RST)
+	if (s->flags & TCP_RST) {
+		engine_drop(e, ENGINE_DROP_STRANGER);
 		return;
+	}
 	if ((s->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !(s->flags & TCP_FIN)) {
 		if (e->half_open_n >= e->tune.half_open_max) {
 			cookie_answer(l, key, s);
 		} else if ((c = open_passive(l, key, s))) {
 			open_beyond(c, before);
 			open_send_syn(c);
+		} else {
+			engine_drop(e, ENGINE_DROP_ROOM);
 		}
 		return;
 	}
-	if (!(s->flags & TCP_ACK)) /* RFC 9293, 3.10.7.2: nothing that anybody means */
+	if (!(s->flags & TCP_ACK)) { /* RFC 9293, 3.10.7.2: nothing that anybody means */
+		engine_drop(e, ENGINE_DROP_ACK);
 		return;
+	}
 	if (s->flags & TCP_SYN || !cookie_check(e, key, s, &syn)) {
 		close_refuse(e, key, s);
 		return;
 	}
 	c = open_passive(l, key, &syn);
-	if (!c)
+	if (!c) {
+		engine_drop(e, ENGINE_DROP_ROOM);
 		return;
+	}
 	c->iss = s->ack - 1;
 	open_from(c);
 	slow_input(c, s);
@@ -243,10 +251,14 @@ void open_syn_sent(struct engine_conn *c, const struct segment *s)
 	if (s->flags & TCP_RST) {
 		if (ack)
 			conn_fail(c, ECONNREFUSED);
+		else
+			engine_drop(c->e, ENGINE_DROP_RESET);
 		return;
 	}
-	if (!(s->flags & TCP_SYN))
+	if (!(s->flags & TCP_SYN)) {
+		engine_drop(c->e, ENGINE_DROP_ACK);
 		return;
+	}
 	open_negotiate(c, s);
 	c->ecn &= ecn == (ack ? TCP_ECE : TCP_ECE | TCP_CWR);
 	if (!ack) { /* both called each other; whose ACK comes is not known (RFC 6298, 3) */

@@ -2,7 +2,7 @@
 """A UDP server and clients that say what they see. What they print has no port and no time in it, so
 the same client on the kernel's stack and through an instance prints the same.
 
-  udp.py serve ADDRESS PORT     answers: echo, who, sum, put KEY, has KEY; tell PORT: sends there
+  udp.py serve ADDRESS PORT     answers: echo, who, sum, put KEY, has KEY
   udp.py client FAR OTHER_PORT SILENT_PORT NEAR
 """
 import ctypes
@@ -38,8 +38,6 @@ def serve(address, port):
         elif word == b"put":
             keys.add(rest)
             continue
-        elif word == b"tell":
-            peer = (peer[0], int(rest), *peer[2:])
         elif word == b"has":
             answer = b"yes" if rest in keys else b"no"
         s.sendto(answer, peer)
@@ -184,17 +182,6 @@ class Client:
                 break
         print("shared no more", outcome(socks[0].recv, 10))
 
-    def hears(self):
-        """A socket that never sends gets what is sent to it just after it has connected."""
-        teller = self.dial()
-        heard = 0
-        for _ in range(50):
-            s = self.dial()
-            s.settimeout(1)
-            teller.send(b"tell %d" % s.getsockname()[1])
-            heard += isinstance(outcome(s.recv, 10), bytes)
-        print("heard", heard)
-
     def left(self):
         """Who gets the port of a socket that was disconnected gets its own datagrams."""
         s = self.dial()
@@ -254,7 +241,7 @@ class Client:
 
     def run(self):
         for part in (self.names, self.mapped, self.lengths, self.bound, self.refused,
-                     self.reconnect, self.failing, self.shared, self.hears, self.left, self.forget, self.nowhere,
+                     self.reconnect, self.failing, self.shared, self.left, self.forget, self.nowhere,
                      self.many):
             try:
                 part()

@@ -244,14 +244,13 @@ static bool inst_thread_hangs(const struct instance *in, volatile const struct d
  */
 static bool inst_starves(struct instance *in, uint64_t last, uint64_t now)
 {
-	bool seen = in->late_ns == last;
 	uint64_t cpu;
 	char state;
 
 	if (now - last < SUPERVISE_LATE_NS)
 		return false;
 	cpu = instance_cpu_ns(in->pid, &state);
-	if (!seen) {
+	if (in->late_ns != last) {
 		in->late_ns = last;
 		in->late_seen_ns = now;
 		in->late_cpu_ns = cpu;

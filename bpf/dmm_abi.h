@@ -583,6 +583,9 @@ enum dmm_event_type {
 	DMM_EV_TOS, /* a carrier's packet, hdr, has another type of service than the instance's
 		       end of it, whose cookie is flow.cookie */
 };
+/* Of a type of service, what is an application's over TCP: the others are those of ECN (RFC 3168).
+ */
+#define DMM_TOS_MASK 0xfc
 #define DMM_SYN_HDR 160 /* bytes of IP and TCP header that are copied, at most */
 struct dmm_event {
 	dmm_u32 type;

@@ -50,7 +50,6 @@ struct tcp_head {
 #define TCP_ACK 0x10
 #define TCP_URG 0x20
 
-#define TOS_MASK 0xfc /* RFC 3168: the others are TCP's */
 /* Those in which the instance has a carrier. */
 #define TOS_STATES \
 	(1u << BPF_TCP_ESTABLISHED | 1u << BPF_TCP_SYN_SENT | 1u << BPF_TCP_FIN_WAIT1 | \
@@ -208,7 +207,7 @@ static __always_inline __u8 packet_tos(struct __sk_buff *skb, bool v4)
 
 	if (bpf_skb_load_bytes_relative(skb, 0, ip, sizeof(ip), BPF_HDR_START_NET))
 		return 0;
-	return (v4 ? ip[1] : ip[0] << 4 | ip[1] >> 4) & TOS_MASK;
+	return (v4 ? ip[1] : ip[0] << 4 | ip[1] >> 4) & DMM_TOS_MASK;
 }
 
 /* What is set of the instance's end, without the bits of ECN. */
@@ -218,7 +217,7 @@ static __always_inline __u8 own_tos(const void *sk, bool v4)
 	__u8 tos = v4 || !bpf_core_field_exists(inet->pinet6) ? BPF_CORE_READ(inet, tos)
 							      : BPF_CORE_READ(inet, pinet6, tclass);
 
-	return tos & TOS_MASK;
+	return tos & DMM_TOS_MASK;
 }
 
 static __always_inline void tos_event(struct __sk_buff *skb, const struct tcp_head *th, bool v4)

@@ -11,8 +11,6 @@
 #include "userstack/net/frame.h"
 #include "userstack/stack.h"
 
-#define TOS_MASK 0xfc /* the others are the engine's, and on the carrier the kernel's */
-
 /* Of the carrier: that of the application's socket may be IPv6 and this IPv4. */
 static bool tos_is_v6(const struct flow *f)
 {
@@ -36,7 +34,7 @@ void tos_give(struct stack *s, struct flow *f)
 
 void tos_set(struct stack *s, struct flow *f, uint8_t tos)
 {
-	tos &= TOS_MASK;
+	tos &= DMM_TOS_MASK;
 	if (f->tos != tos && f->owned && f->owned->conn && s->c.engine->set_tos)
 		s->c.engine->set_tos(f->owned->conn, tos);
 	f->tos = tos;

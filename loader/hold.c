@@ -298,6 +298,14 @@ int hold_udp_port(struct hold *h, dmm_u16 port, struct udp_seen *ret)
 	return (int)(opts.retval & 0xffff);
 }
 
+bool hold_udp_known(const struct hold *h, dmm_u16 port)
+{
+	struct dmm_udp_key key = udp_key(h, port);
+	struct dmm_flow flow;
+
+	return bpf_map_lookup_elem(h->tree->map[TREE_UDP], &key, &flow) == 0;
+}
+
 void hold_udp_forget(struct hold *h, dmm_u16 port)
 {
 	struct dmm_udp_key key = udp_key(h, port);
@@ -320,17 +328,33 @@ void hold_udp_withdraw(struct hold *h)
 
 void hold_udp_clear(struct hold *h)
 {
+	for (unsigned i = 0; i < DMM_UDP_FREE; i++)
+		__atomic_store_n(&h->udp_free[h->stack].carrier[i], 0, __ATOMIC_RELAXED);
+}
+
+/* The first thread's: what no thread of now had. */
+static bool udp_mine(const struct hold *h, const struct dmm_flow *flow)
+{
+	unsigned thread = flow->thread < threads_of(h) ? flow->thread : 0;
+
+	return flow->stack == h->stack && thread == h->thread;
+}
+
+void hold_udp_flows(struct hold *h, bool (*cb)(dmm_u16 port, const struct dmm_flow *f, void *ctx),
+		    void *ctx)
+{
 	int map = h->tree->map[TREE_UDP];
 	struct dmm_udp_key key, next;
 	struct dmm_flow flow;
 	bool more = bpf_map_get_next_key(map, NULL, &next) == 0;
 
-	for (unsigned i = 0; i < DMM_UDP_FREE; i++)
-		__atomic_store_n(&h->udp_free[h->stack].carrier[i], 0, __ATOMIC_RELAXED);
 	while (more) {
 		key = next;
 		more = bpf_map_get_next_key(map, &key, &next) == 0;
-		if (bpf_map_lookup_elem(map, &key, &flow) == 0 && flow.stack == h->stack)
+		if (bpf_map_lookup_elem(map, &key, &flow) < 0 || !udp_mine(h, &flow))
+			continue;
+		if (key.netns != h->netns || flow.thread != h->thread ||
+		    !cb((dmm_u16)key.port, &flow, ctx))
 			bpf_map_delete_elem(map, &key);
 	}
 }

@@ -71,12 +71,19 @@ struct udp_seen {
 /* The application's port of the flow with this carrier, 0: not known yet. -errno: nothing is known.
  */
 int hold_udp_port(struct hold *h, dmm_u16 port, struct udp_seen *ret);
+/* Is a flow on record whose carrier is, or was, at that port? Of any instance, also a dead one. */
+bool hold_udp_known(const struct hold *h, dmm_u16 port);
 /* The flow is over: nobody is told its far end any more. */
 void hold_udp_forget(struct hold *h, dmm_u16 port);
 /* This thread offers none any more. */
 void hold_udp_withdraw(struct hold *h);
-/* Remove all flows and offers of this instance. */
+/* All offers of this instance, whatever thread's, are withdrawn. */
 void hold_udp_clear(struct hold *h);
+/* The flows of this thread that are on record, in no order: after a start those of an instance that
+ * died. port is their carrier's. Removed are those that cb returns false for, and what none of the
+ * threads can serve. */
+void hold_udp_flows(struct hold *h, bool (*cb)(dmm_u16 port, const struct dmm_flow *f, void *ctx),
+		    void *ctx);
 
 /* Publish what the instance can reach, and from where: source as in struct dmm_route. plen in bits
  * of the v4-mapped form (0 … 128). */

@@ -40,6 +40,7 @@
 #define UDP_QUEUE (2u << 20)	  /* bytes that wait at a carrier */
 #define UDP_SETTLED 1000000000ULL /* ns after a flow has begun, its first socket is idle */
 #define UDP_SETTLE 16		  /* flows of a turn whose first socket is closed */
+#define UDP_TRIES 64		  /* ports for a carrier */
 #define UDP_BUCKETS 4096
 #define UDP_CONTROL (CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(int)))
 
@@ -126,10 +127,10 @@ static int udp_socket(struct stack *s, const struct dmm_addr *at, bool shared)
 	return r;
 }
 
-/* On all addresses. */
-static int udp_carrier(struct stack *s, uint16_t *ret_port)
+/* On all addresses; *port 0: one that the kernel chooses, and returned there. */
+static int udp_carrier(struct stack *s, uint16_t *port)
 {
-	struct dmm_addr a = {0};
+	struct dmm_addr a = {.port = *port};
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof(sa);
 	int fd, r;
@@ -145,19 +146,35 @@ static int udp_carrier(struct stack *s, uint16_t *ret_port)
 		return r;
 	}
 	addr_from_sockaddr((struct sockaddr *)&sa, &a);
-	*ret_port = a.port;
+	*port = a.port;
 	return fd;
+}
+
+/* At a port that no application's socket is connected to since its instance died: what that sends
+ * is to be refused, and a carrier would take it. */
+static int udp_unused(struct stack *s, uint16_t *ret_port)
+{
+	int fd;
+
+	for (unsigned i = 0; i < UDP_TRIES; i++) {
+		*ret_port = 0;
+		fd = udp_carrier(s, ret_port);
+		if (fd < 0 || !hold_udp_known(s->hold, *ret_port))
+			return fd;
+		close(fd);
+	}
+	return -EADDRINUSE;
 }
 
 /* As many as there shall be. */
 static int udp_offer(struct stack *s)
 {
 	struct udp *u = s->udp;
-	uint16_t port = 0;
+	uint16_t port;
 	int fd, r;
 
 	while (hold_udp_wants(s->hold)) {
-		fd = udp_carrier(s, &port);
+		fd = udp_unused(s, &port);
 		if (fd < 0)
 			return fd;
 		r = hold_udp_offer(s->hold, fd, port);
@@ -417,9 +434,9 @@ static void udp_readable(struct stack *s, struct watch *w, uint32_t events)
 		;
 }
 
-static void udp_event_open(struct stack *s, const struct dmm_event *ev)
+/* fd: the carrier's; it is closed if that fails. */
+static void udp_start(struct stack *s, uint16_t port, int fd, const struct dmm_flow *rec)
 {
-	uint16_t port = ev->tuple.dst.port;
 	struct udp_flow *f = calloc(1, sizeof(*f));
 	struct udp_seen seen;
 	int r;
@@ -427,16 +444,17 @@ static void udp_event_open(struct stack *s, const struct dmm_event *ev)
 	STACK_COUNT(s, UDP_FLOWS, 1);
 	if (!f) {
 		STACK_COUNT(s, UDP_FAIL, 1);
-		return; /* the carrier is nobody's, and takes nothing */
+		hold_udp_forget(s->hold, port);
+		close(fd);
+		return;
 	}
-	f->first = (struct udp_end){.watch = {s->udp->free[port] - 1, udp_readable}, .flow = f};
+	f->first = (struct udp_end){.watch = {fd, udp_readable}, .flow = f};
 	f->own.watch.fd = -1;
 	f->port = port;
-	f->rec = ev->flow;
-	f->remote = ev->flow.remote;
-	f->local = ev->flow.local;
+	f->rec = *rec;
+	f->remote = rec->remote;
+	f->local = rec->local;
 	f->remote.pad = f->local.pad = 0;
-	s->udp->free[port] = 0;
 	s->udp->by_port[port] = f;
 	TAILQ_INSERT_TAIL(&s->udp->flows, f, entry);
 	r = stack_watch(s, &f->first.watch, EPOLLIN);
@@ -444,6 +462,15 @@ static void udp_event_open(struct stack *s, const struct dmm_event *ev)
 		udp_failed(s, f, r);
 	else
 		udp_learn(s, f, &seen);
+}
+
+static void udp_event_open(struct stack *s, const struct dmm_event *ev)
+{
+	uint16_t port = ev->tuple.dst.port;
+	int fd = s->udp->free[port] - 1;
+
+	s->udp->free[port] = 0;
+	udp_start(s, port, fd, &ev->flow);
 }
 
 /* What was sent before goes first. */
@@ -584,15 +611,33 @@ void udp_reap(struct stack *s)
 	}
 }
 
+/* What an instance that died has left: the socket may still be connected to that port. */
+static bool udp_adopt(uint16_t port, const struct dmm_flow *rec, void *ctx)
+{
+	struct stack *s = ctx;
+	struct udp_seen seen;
+	int fd;
+
+	if (!s->udp || hold_udp_port(s->hold, port, &seen) < 0 || seen.left)
+		return false;
+	fd = udp_carrier(s, &port);
+	if (fd < 0)
+		return false;
+	udp_start(s, port, fd, rec);
+	return true;
+}
+
 int udp_open(struct stack *s)
 {
 	struct udp *u;
 	int fd, r;
 
 	if (!s->thread)
-		hold_udp_clear(s->hold); /* of an instance that died */
-	if (!s->c.engine->udp)
+		hold_udp_clear(s->hold);
+	if (!s->c.engine->udp) {
+		hold_udp_flows(s->hold, udp_adopt, s);
 		return 0;
+	}
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return -ENOMEM;
@@ -603,6 +648,7 @@ int udp_open(struct stack *s)
 	fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	u->family = fd < 0 ? AF_INET : AF_INET6;
 	close_ptr(&fd);
+	hold_udp_flows(s->hold, udp_adopt, s);
 	r = udp_offer(s);
 	if (r < 0) {
 		log_warn("cannot make UDP carriers: %s; UDP stays on the kernel", strerror(-r));

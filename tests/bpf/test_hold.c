@@ -91,6 +91,66 @@ static void test_udp_gone(void)
 	CU_ASSERT(seen.left);
 }
 
+struct found {
+	unsigned n;
+	dmm_u16 port;
+	bool keep;
+};
+
+static bool on_udp(dmm_u16 port, const struct dmm_flow *f, void *ctx)
+{
+	struct found *found = ctx;
+
+	CU_ASSERT_EQUAL(f->cookie, port);
+	found->n++;
+	found->port = port;
+	return found->keep;
+}
+
+static int put_udp(dmm_u16 port, dmm_u8 stack, dmm_u16 thread, dmm_u64 netns)
+{
+	struct dmm_udp_key key = {.netns = netns, .port = port};
+	struct dmm_flow f = {.cookie = port, .stack = stack, .thread = thread};
+
+	return bpf_map_update_elem(tree.map[TREE_UDP], &key, &f, 0);
+}
+
+static bool has_udp(dmm_u16 port, dmm_u64 netns)
+{
+	struct dmm_udp_key key = {.netns = netns, .port = port};
+	struct dmm_flow f;
+
+	return bpf_map_lookup_elem(tree.map[TREE_UDP], &key, &f) == 0;
+}
+
+/* What an instance before has left: of this thread, of one that is not there any more, of another
+ * stack, and of another network namespace. */
+static void test_udp_flows(void)
+{
+	struct found found = {.keep = true};
+	socklen_t len = sizeof(dmm_u64);
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	dmm_u64 netns = 0;
+
+	CU_ASSERT_EQUAL(getsockopt(s, SOL_SOCKET, SO_NETNS_COOKIE, &netns, &len), 0);
+	close(s);
+	CU_ASSERT_EQUAL(put_udp(5001, 1, 0, netns), 0);
+	CU_ASSERT_EQUAL(put_udp(5002, 1, 7, netns), 0);
+	CU_ASSERT_EQUAL(put_udp(5003, 2, 0, netns), 0);
+	CU_ASSERT_EQUAL(put_udp(5001, 1, 0, netns + 1), 0);
+	hold_udp_flows(hold, on_udp, &found);
+	CU_ASSERT_EQUAL(found.n, 1);
+	CU_ASSERT_EQUAL(found.port, 5001);
+	CU_ASSERT(hold_udp_known(hold, 5001) && !hold_udp_known(hold, 5002));
+	CU_ASSERT(hold_udp_known(hold, 5003) && !has_udp(5001, netns + 1));
+	found = (struct found){0};
+	hold_udp_flows(hold, on_udp, &found);
+	CU_ASSERT_EQUAL(found.n, 1);
+	CU_ASSERT(!hold_udp_known(hold, 5001));
+	hold_udp_forget(hold, 5003);
+	CU_ASSERT(!hold_udp_known(hold, 5003));
+}
+
 /* What a ring told of types of service. */
 struct told {
 	unsigned n;
@@ -293,6 +353,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"the engine's address", test_set_local},
 		{"a UDP socket that is gone", test_udp_gone},
+		{"flows of UDP that an instance has left", test_udp_flows},
 		{"types of service", test_tos},
 		{"a ring that was left", test_ring_left},
 		{"order of carriers", test_udp_order},

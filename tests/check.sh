@@ -47,6 +47,9 @@ wait $late || status=1
 
 jq -rs '
 	(map(select(.result == "SKIP"))[] | "skipped: \(.name): \(.stdout | split("\n") | map(select(test("SKIP|skip")))[0] // "no reason given")"),
-	(map(select(.result != "OK" and .result != "SKIP" and .result != "EXPECTEDFAIL"))[] | "failed: \(.name) (\(.result))"),
+	(map(select(.result != "OK" and .result != "SKIP" and .result != "EXPECTEDFAIL"))[] |
+		"failed: \(.name) (\(.result))",
+		(.stdout // "" | split("\n") | map(select(test("^not ok|[.]{3}FAILED|^ *[0-9]+[.] .*:[0-9]+ +- |gave up"))) as $why |
+			(if $why == [] then .[-5:] else $why[:20] end)[] | "  \(.)")),
 	"\(map(select(.result == "OK" or .result == "EXPECTEDFAIL")) | length) passed, \(map(select(.result != "OK" and .result != "SKIP" and .result != "EXPECTEDFAIL")) | length) failed, \(map(select(.result == "SKIP")) | length) skipped"' "$log"
 exit $status

@@ -115,6 +115,7 @@
 	X(CONN_RESET, "connections_reset", "of these, by a reset from either end") \
 	X(APP_RX_BYTES, "carrier_receive_bytes", "bytes taken from applications") \
 	X(APP_TX_BYTES, "carrier_transmit_bytes", "bytes given to applications") \
+	X(KEEPALIVE, "keepalives", "keepalives of applications, which the far side was asked for") \
 	X(URGENT_TX, "urgent_transmits", "urgent bytes (TCP URG) from applications") \
 	X(URGENT_RX, "urgent_receives", "urgent bytes (TCP URG) given to applications") \
 	X(UDP_FLOWS, "udp_flows", "UDP sockets that connected through the instance") \

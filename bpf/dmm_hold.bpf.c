@@ -4,8 +4,8 @@
  * has answered. The SYN is copied to the instance's event ring and dropped; the instance sends it
  * again, marked, when the connection exists, or answers it with a reset or an ICMP error.
  *
- * Every carrier has the filter, accepted ones by inheritance: it also tells of urgent bytes, and of
- * the type of service that the application wants.
+ * Every carrier has the filter, accepted ones by inheritance: it also tells of urgent bytes, of the
+ * type of service that the application wants, and of its keepalives.
  * Carriers of UDP have others, dmm_local and dmm_first.
  */
 #include "bpf/dmm_hold.h"
@@ -54,6 +54,10 @@ struct tcp_head {
 #define TOS_STATES \
 	(1u << BPF_TCP_ESTABLISHED | 1u << BPF_TCP_SYN_SENT | 1u << BPF_TCP_FIN_WAIT1 | \
 	 1u << BPF_TCP_FIN_WAIT2 | 1u << BPF_TCP_CLOSE_WAIT)
+
+#define KEEPALIVE_STATES \
+	(1u << BPF_TCP_ESTABLISHED | 1u << BPF_TCP_FIN_WAIT1 | 1u << BPF_TCP_FIN_WAIT2 | \
+	 1u << BPF_TCP_CLOSE_WAIT)
 
 static __always_inline int addrs4(struct __sk_buff *skb, struct dmm_tuple *t)
 {
@@ -220,28 +224,30 @@ static __always_inline __u8 own_tos(const void *sk, bool v4)
 	return tos & DMM_TOS_MASK;
 }
 
-static __always_inline void tos_event(struct __sk_buff *skb, const struct tcp_head *th, bool v4)
+/* Of a packet that comes to an end of the instance. */
+static __always_inline bool carrier_event(struct __sk_buff *skb, const struct tcp_head *th, bool v4,
+					  __u32 type)
 {
 	struct dmm_event *ev;
 
 	if (!ring_has_room(false))
-		return;
+		return false;
 	ev = bpf_ringbuf_reserve(&dmm_ring, sizeof(*ev), 0);
 	if (!ev)
-		return;
+		return false;
 	__builtin_memset(ev, 0, sizeof(*ev));
-	ev->type = DMM_EV_TOS;
+	ev->type = type;
 	ev->flow.cookie = bpf_get_socket_cookie(skb);
 	ev->tuple.netns = dmm_netns;
 	if (v4 ? addrs4(skb, &ev->tuple) : addrs6(skb, &ev->tuple)) {
 		bpf_ringbuf_discard(ev, 0);
-		return;
+		return false;
 	}
 	ev->tuple.src.port = bpf_ntohs(th->source);
 	ev->tuple.dst.port = bpf_ntohs(th->dest);
 	copy_headers(skb, ev, v4 ? 20 : 40, (th->doff >> 4) * 4);
 	bpf_ringbuf_submit(ev, 0);
-	__sync_fetch_and_add(&dmm_tos_told, 1);
+	return true;
 }
 
 /*
@@ -258,8 +264,31 @@ static __always_inline void look_at_tos(struct __sk_buff *skb, const struct tcp_
 
 	if (!sk || th->flags & TCP_RST || !(TOS_STATES >> (sk->state & 31) & 1))
 		return;
-	if (tos != own_tos(sk, v4))
-		tos_event(skb, th, v4);
+	if (tos != own_tos(sk, v4) && carrier_event(skb, th, v4, DMM_EV_TOS))
+		__sync_fetch_and_add(&dmm_tos_told, 1);
+}
+
+/*
+ * SO_KEEPALIVE asks for the far side, not for the instance, which would always answer. So what asks
+ * is dropped and told, and the instance sends it again when the far side has answered it: whether,
+ * how often and for how long to ask stays the application's kernel's. It is an ACK with an old
+ * number (RFC 9293, 3.8.4). So is a question for a window that was closed, but then there are bytes
+ * that the instance has not read.
+ */
+static __always_inline bool is_keepalive(struct __sk_buff *skb, const struct tcp_head *th)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct tcp_sock *tp;
+	__u32 next;
+
+	if (th->flags != TCP_ACK || skb->len != (th->doff >> 4) * 4 || skb->mark == DMM_MARK)
+		return false;
+	if (!sk || !(KEEPALIVE_STATES >> (sk->state & 31) & 1))
+		return false;
+	tp = (struct tcp_sock *)address_of(sk);
+	next = BPF_CORE_READ(tp, rcv_nxt);
+	return bpf_ntohl(th->seq) == next - 1 && /* a FIN may count as one */
+	       next - BPF_CORE_READ(tp, copied_seq) <= 1;
 }
 
 SEC("socket")
@@ -282,6 +311,8 @@ int dmm_hold(struct __sk_buff *skb)
 	if ((th.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) { /* and all that follows */
 		if (dmm_tos_seen)
 			look_at_tos(skb, &th, v4, tos);
+		if (is_keepalive(skb, &th) && carrier_event(skb, &th, v4, DMM_EV_KEEPALIVE))
+			return 0;
 		return shake_ack(skb, &th, v4);
 	}
 	if (skb->mark == DMM_MARK) {

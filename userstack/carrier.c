@@ -276,10 +276,7 @@ static void carrier_syn(struct stack *s, const struct dmm_event *ev)
 	f->rec = ev->flow;
 	f->tuple = ev->tuple;
 	f->seen = s->now;
-	f->syn.isn = ev->isn;
-	f->syn.hdr_len = (uint16_t)MIN(ev->hdr_len, sizeof(f->syn.hdr));
-	f->syn.l4_off = ev->l4_off;
-	memcpy(f->syn.hdr, ev->hdr, f->syn.hdr_len);
+	inject_copy(&f->syn, ev);
 	tos_set(s, f, frame_tos(f->syn.hdr));
 	carrier_hold(s, f);
 	carrier_dial(s, f);
@@ -305,6 +302,9 @@ static void carrier_event(const struct dmm_event *ev, void *ctx)
 		break;
 	case DMM_EV_TOS:
 		tos_event(s, ev);
+		break;
+	case DMM_EV_KEEPALIVE:
+		keepalive_event(s, ev);
 		break;
 	case DMM_EV_AGAIN: /* what fails the application's kernel sends, later */
 		if (inject_again(&s->inject, (const struct dmm_again *)ev) < 0)

@@ -30,7 +30,7 @@
 
 #include "bpf/dmm_abi.h"
 
-#define ENGINE_ABI 14 /* raised with every change of this header's meaning */
+#define ENGINE_ABI 15 /* raised with every change of this header's meaning */
 
 struct engine;		/* a running engine */
 struct engine_conn;	/* a connection */
@@ -46,6 +46,7 @@ enum engine_event {
 	ENGINE_FAILED = 16,   /* the connection is dead for the reason given: ECONNREFUSED,
 			       * ECONNRESET, ETIMEDOUT, or what unreachable() was given. Bytes
 			       * received before can still be read. The host calls abort() */
+	ENGINE_ALIVE = 32,    /* once, after ask(): the far side sent something */
 };
 
 /* Why a received segment or datagram did nothing; with ENGINE_DROP_ROOM, or bytes of it. */
@@ -245,6 +246,11 @@ struct engine_ops {
 	/* The same as in listen(), of what is sent from now on, also again. It may be what it is
 	 * already. */
 	void (*set_tos)(struct engine_conn *c, uint8_t tos);
+
+	/* Is the far side still there (RFC 9293, 3.8.4)? It is asked now; when something of this
+	 * connection comes, ENGINE_ALIVE tells. Nothing is asked again by itself. False: there is
+	 * nobody to ask any more. */
+	bool (*ask)(struct engine_conn *c);
 
 	/* A packet will likely come to input() soon, some others before it: time to fetch what that
 	 * needs into the cache. Not checked at all; there only during the call. */

@@ -141,6 +141,14 @@ static int put_segment(const struct inject *i, const struct dmm_tuple *t, const 
 	return raw_send(i, t->dst.ip, pkt, ip_len + tcp_len + len);
 }
 
+void inject_copy(struct inject_syn *ret, const struct dmm_event *ev)
+{
+	ret->isn = ev->isn;
+	ret->hdr_len = (uint16_t)MIN(ev->hdr_len, sizeof(ret->hdr));
+	ret->l4_off = ev->l4_off;
+	memcpy(ret->hdr, ev->hdr, ret->hdr_len);
+}
+
 int inject_release(const struct inject *i, const struct dmm_tuple *t, const struct inject_syn *syn)
 {
 	return put_segment(i, t, syn->hdr, syn->hdr_len, syn->l4_off, syn->hdr, 0);

@@ -16,18 +16,19 @@ struct inject {
 	int raw4, raw6;
 };
 
-/* A SYN as the hold filter copied it. */
+/* A SYN, or another packet without payload, as the hold filter copied it. */
 struct inject_syn {
 	uint32_t isn;
 	uint16_t hdr_len, l4_off;
 	dmm_u8 hdr[DMM_SYN_HDR];
 };
+void inject_copy(struct inject_syn *ret, const struct dmm_event *ev);
 
 /* IPv6 may be missing on this host: raw6 is -1 then. 0 or -errno, logged. */
 int inject_open(struct inject *i);
 void inject_close(struct inject *i);
 
-/* Send the SYN on, without data that it may have had. -EINVAL: the copy is no SYN. */
+/* Send it on, without data that it may have had. -EINVAL: the copy is no segment. */
 int inject_release(const struct inject *i, const struct dmm_tuple *t, const struct inject_syn *syn);
 /* Reset: connect() fails with ECONNREFUSED. */
 int inject_reset(const struct inject *i, const struct dmm_tuple *t, uint32_t isn);

@@ -558,5 +558,7 @@ void relay_engine_event(struct stack *s, struct flow *f, unsigned events, int er
 		f->lost = true;
 		f->failed = error;
 	}
+	if (events & ENGINE_ALIVE)
+		keepalive_answer(s, f);
 	flow_queue(s, f);
 }

@@ -66,9 +66,9 @@ struct flow {
 	struct flow *end_next;	      /* in stack.ends_hash, if has_ends */
 	uint64_t since;		      /* of this state */
 
-	/* client */
+	/* client; of a server, if `asked` */
 	struct dmm_tuple tuple; /* the ends of its carrier */
-	struct inject_syn syn;	/* until accept() */
+	struct inject_syn syn;	/* until accept(); then, if `asked`, the keepalive */
 	uint64_t seen;		/* when its SYN came last */
 
 	uint8_t tos;	 /* that the application wants */
@@ -78,6 +78,7 @@ struct flow {
 	uint8_t *left; /* read from the carrier, not taken by the engine; NULL: nothing */
 	size_t left_off, left_len;
 	bool has_ends, held, in_work;
+	bool asked;		   /* a keepalive waits for the far side's answer */
 	bool lost;		   /* the engine connection failed */
 	bool waits;		   /* the same, and the application has not read all before */
 	uint64_t looked;	   /* if waits: when looked at last */
@@ -238,6 +239,10 @@ void tos_set(struct stack *s, struct flow *f, uint8_t tos);
 /* Our end of the carrier is to have what is set of the flow, so that it is not told again. */
 void tos_give(struct stack *s, struct flow *f);
 void tos_event(struct stack *s, const struct dmm_event *ev);
+
+/* keepalive.c: SO_KEEPALIVE of the application. A packet asks; the far side has answered. */
+void keepalive_event(struct stack *s, const struct dmm_event *ev);
+void keepalive_answer(struct stack *s, struct flow *f);
 
 /* measure.c: what an open flow was like, if its rule is measured; before it ends */
 void measure_flow(struct stack *s, const struct flow *f);

@@ -4,6 +4,7 @@
 #include <CUnit/CUnit.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -241,6 +242,64 @@ static void test_tos(void)
 	tos_of(true);
 }
 
+/* Keepalives that a ring told of, and of whose end. */
+struct asked {
+	unsigned n;
+	dmm_u64 cookie;
+};
+
+static void on_asked(const struct dmm_event *ev, void *ctx)
+{
+	struct asked *a = ctx;
+
+	if (ev->type != DMM_EV_KEEPALIVE)
+		return;
+	a->n++;
+	a->cookie = ev->flow.cookie;
+	CU_ASSERT(ev->hdr_len >= ev->l4_off + 20);
+}
+
+/* What is told in so many milliseconds, or until something is. */
+static struct asked asked_in(unsigned ms)
+{
+	struct asked a = {0};
+
+	for (unsigned i = 0; i < ms / 10 && !a.n; i++) {
+		CU_ASSERT(hold_poll(hold, on_asked, &a) >= 0);
+		usleep(10000);
+	}
+	return a;
+}
+
+/* A keepalive is told; a question for a window that was closed is not. */
+static void keepalive_of(bool v6)
+{
+	static char some[65536];
+	int app, own = join(v6, &app), on = 1;
+	socklen_t len = sizeof(dmm_u64);
+	struct asked a;
+	dmm_u64 cookie;
+
+	CU_ASSERT_EQUAL(getsockopt(own, SOL_SOCKET, SO_COOKIE, &cookie, &len), 0);
+	setsockopt(app, IPPROTO_TCP, TCP_KEEPIDLE, &on, sizeof(on));
+	setsockopt(app, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	a = asked_in(10000);
+	CU_ASSERT(a.n == 1 && a.cookie == cookie);
+	on = 0;
+	setsockopt(app, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	while (send(app, some, sizeof(some), MSG_DONTWAIT) > 0)
+		;
+	CU_ASSERT_EQUAL(asked_in(1500).n, 0);
+	close(app);
+	close(own);
+}
+
+static void test_keepalive(void)
+{
+	keepalive_of(false);
+	keepalive_of(true);
+}
+
 static bool has_ring(dmm_u32 thread)
 {
 	dmm_u32 key = DMM_EVENTS_INDEX(2, thread), id;
@@ -355,6 +414,7 @@ int main(void)
 		{"a UDP socket that is gone", test_udp_gone},
 		{"flows of UDP that an instance has left", test_udp_flows},
 		{"types of service", test_tos},
+		{"keepalives", test_keepalive},
 		{"a ring that was left", test_ring_left},
 		{"order of carriers", test_udp_order},
 		{"carriers of a thread that closes", test_udp_withdraw},

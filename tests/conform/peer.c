@@ -55,6 +55,7 @@ static void host_event(void *ctx, void *user, unsigned events, int error)
 	(void)user;
 	peer.connected |= !!(events & ENGINE_CONNECTED);
 	peer.eof |= !!(events & ENGINE_EOF);
+	peer.alive += !!(events & ENGINE_ALIVE);
 	if (events & ENGINE_FAILED) {
 		peer.failed = true;
 		peer.error = error;

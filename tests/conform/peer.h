@@ -42,6 +42,7 @@ struct peer {
 	uint16_t window;
 	unsigned accepted, released;
 	bool connected, eof, failed;
+	unsigned alive; /* answers to ask() */
 	int error;
 	unsigned dropped[ENGINE_DROP_COUNT];
 	uint8_t tos;		/* that all has which is sent for a connection */

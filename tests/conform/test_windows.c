@@ -244,6 +244,41 @@ static void test_keepalive(void)
 	peer_stop();
 }
 
+/* The host asks whether the peer is there: once, and whatever comes is an answer. */
+static void test_asked(void)
+{
+	peer_start();
+	peer_join(&peer_usual);
+	CU_ASSERT(engine_native.ask(peer.conn));
+	CU_ASSERT_EQUAL(peer_expect_ack(1)->seq, 0);
+	peer_pass(1000 * SECOND);
+	peer_quiet();
+	CU_ASSERT(!peer.alive && !peer.failed);
+	peer_ack(1);
+	peer_pass(MS);
+	CU_ASSERT_EQUAL(peer.alive, 1);
+	peer_ack(1);
+	peer_pass(MS);
+	CU_ASSERT_EQUAL(peer.alive, 1);
+	/* also if there is something under way, and after our FIN */
+	peer_send(100);
+	peer_expect(1, 100);
+	engine_native.shutdown(peer.conn);
+	peer_pass(MS);
+	peer_forget();
+	CU_ASSERT(engine_native.ask(peer.conn));
+	CU_ASSERT_EQUAL(peer_expect_ack(1)->seq, 0);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 102);
+	peer_pass(MS);
+	CU_ASSERT_EQUAL(peer.alive, 2);
+	GIVE(.flags = TCP_ACK | TCP_RST, .seq = 1, .ack = 102);
+	peer_pass(MS);
+	CU_ASSERT(peer.failed);
+	CU_ASSERT(!engine_native.ask(peer.conn));
+	engine_native.abort(peer.conn);
+	peer_stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -256,6 +291,7 @@ int main(void)
 		{"Nagle", test_nagle},
 		{"after a pause", test_idle_restart},
 		{"keepalive", test_keepalive},
+		{"the host asks", test_asked},
 		CU_TEST_INFO_NULL,
 	};
 

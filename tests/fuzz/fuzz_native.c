@@ -209,6 +209,8 @@ static void host_does(struct user *u, uint8_t what)
 	switch (what % 9) {
 	case 0:
 		engine_native.set_tos(u->conn, what);
+		if (what & 64)
+			engine_native.ask(u->conn);
 		send_some(u->conn, take16(), what & 128);
 		break;
 	case 1:

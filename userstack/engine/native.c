@@ -346,5 +346,6 @@ const struct engine_ops engine_native = {
 	.commit = conn_commit,
 	.set_options = native_set_options,
 	.set_tos = native_set_tos,
+	.ask = conn_ask,
 	.udp = &native_udp,
 };

@@ -159,3 +159,12 @@ void conn_info(const struct engine_conn *c, struct engine_info *ret)
 {
 	*ret = (struct engine_info){c->srtt_us, c->segments, c->resent, c->cc->name};
 }
+
+bool conn_ask(struct engine_conn *c)
+{
+	if (!conn_synchronized(c) || c->state == TCP_TIME_WAIT)
+		return false;
+	c->asked = true;
+	output_window_probe(c);
+	return true;
+}

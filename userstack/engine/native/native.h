@@ -176,6 +176,7 @@ struct engine_conn {
 	bool challenged;       /* TIME-WAIT: answered a SYN that did not end it */
 	bool peer_gave_ts;     /* ts_recent is valid */
 	bool dsack;	       /* to be reported */
+	bool asked;	       /* the host wants to know of the next segment */
 	bool ece_out, cwr_out; /* ECN: to be sent */
 	uint8_t quick;	/* ACKs that are not to be delayed: a sender in slow start waits for them */
 	uint8_t events; /* enum engine_event, to be reported */
@@ -391,6 +392,7 @@ void conn_tune_receive(struct engine_conn *c); /* the host has read something */
 bool conn_urgent(struct engine_conn *c, size_t *ret);
 void conn_info(const struct engine_conn *c, struct engine_info *ret);
 void conn_unreachable(struct engine_conn *c, uint32_t seq, int error);
+bool conn_ask(struct engine_conn *c);
 
 /* fast/input.c, slow/input.c */
 void native_expect(struct engine *e, const uint8_t *pkt, size_t len);

@@ -173,6 +173,10 @@ void ack_receive(struct engine_conn *c, const struct segment *s)
 	bool window = ack_window(c, s);
 
 	c->keepalives = 0;
+	if (c->asked) {
+		c->asked = false;
+		conn_event(c, ENGINE_ALIVE, 0);
+	}
 	/* Nothing to acknowledge, or no room for it: a peer that says so is there */
 	if (conn_patient(c) && (!outstanding || !c->snd_wnd))
 		c->progress_at = c->e->now;

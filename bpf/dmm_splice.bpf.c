@@ -440,10 +440,10 @@ static __noinline void announce(struct bpf_sock_ops *ctx, struct bpf_sock *sk, s
 	l.congestion = congestion;
 	l.family = ctx->family == AF_INET ? 4 : 6;
 	l.nonblock = nonblocking((struct sock *)tp);
-	if (tp)
+	if (tp) {
 		listener_tos(&tp->inet_conn.icsk_inet, &l);
-	if (tp)
 		l.v6only = BPF_CORE_READ_BITFIELD_PROBED((struct sock_common *)tp, skc_ipv6only);
+	}
 	if (bpf_map_update_elem(&dmm_listen, &st->cookie, &l, BPF_ANY)) {
 		count(DMM_C_LISTEN_FULL);
 		st->stack = DMM_STACK_KERNEL;

@@ -95,6 +95,7 @@ mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/lock /run/tmp /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm
+ln -s /proc/self/fd /dev/fd
 mount -t tmpfs mods /lib/modules
 mkdir /lib/modules/$version
 mount --bind $tree/lib/modules/$version /lib/modules/$version

@@ -395,7 +395,7 @@ static void test_undo(void)
 	peer_stop();
 }
 
-/* No SACK: one hole is all that is known in a round trip. A mark; a timeout. */
+/* No SACK: one hole is all that is known in a round trip. A mark; a tail; a timeout. */
 static void test_signs(void)
 {
 	const struct given plain = {.mss = MSS},
@@ -418,6 +418,15 @@ static void test_signs(void)
 	GIVE(.flags = TCP_ACK | TCP_ECE, .seq = 1, .ack = at(4));
 	CU_ASSERT(b->full_ever && b->state != BBR_STARTUP);
 	CU_ASSERT(b->inflight_long < 14 * MSS);
+	peer_stop();
+
+	b = meet(&ecn); /* one segment that its probe repaired: that is not too much */
+	peer_send(MSS);
+	peer_pass(300 * MS);
+	CU_ASSERT(peer.conn->tlp_again);
+	peer_ack(at(1));
+	CU_ASSERT(!b->full_ever && b->state == BBR_STARTUP);
+	CU_ASSERT(peer.conn->cwnd >= 10 * MSS);
 	peer_stop();
 
 	meet(&peer_usual);

@@ -174,6 +174,28 @@ static void test_ecn_exact(void)
 	peer_stop();
 }
 
+/* RFC 8257, 3.5: a loss is one, also where the probe of the tail repaired it and nothing is missing
+ * any more. */
+static void test_ecn_tail_lost(void)
+{
+	struct given syn = peer_usual;
+
+	syn.flags = TCP_ECE | TCP_CWR;
+	peer_start();
+	peer.congestion = "dctcp";
+	peer_join(&syn);
+	peer.conn->cc_state.dctcp.alpha = 0.125; /* few marks came */
+	peer_send(MSS);
+	peer_expect(1, MSS);
+	peer_pass(300 * MS);
+	peer_expect(1, MSS);
+	peer_ack(1 + MSS);
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
+	CU_ASSERT_EQUAL(peer.conn->ssthresh, 5 * MSS);
+	CU_ASSERT_EQUAL(peer.conn->cwnd, 5 * MSS);
+	peer_stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -182,6 +204,7 @@ int main(void)
 		{"ECN asked for", test_ecn_asked},
 		{"a SYN that no longer asks for ECN", test_ecn_taken_back},
 		{"each mark", test_ecn_exact},
+		{"a tail that was lost, among marks", test_ecn_tail_lost},
 		CU_TEST_INFO_NULL,
 	};
 

@@ -19,7 +19,7 @@ struct bbr; /* bbr.h */
 /* How the congestion window is ruled. */
 enum congestion {
 	CONGESTION_OPEN,
-	CONGESTION_REDUCE,  /* ECN: the window shrinks, nothing is missing */
+	CONGESTION_REDUCE,  /* the window shrinks, nothing is missing; of shrink(): ECN */
 	CONGESTION_RECOVER, /* fast recovery */
 	CONGESTION_LOSS,    /* after an RTO */
 };

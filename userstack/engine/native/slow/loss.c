@@ -309,5 +309,6 @@ void loss_tail_acked(struct engine_conn *c, const struct delivery *d, uint32_t a
 	c->tlp_out = false;
 	if (!c->tlp_again || d->dsack || d->dup || c->congestion != CONGESTION_OPEN)
 		return;
-	recovery_enter(c, CONGESTION_REDUCE);
+	recovery_enter(c, CONGESTION_RECOVER);
+	c->congestion = CONGESTION_REDUCE; /* nothing is missing any more */
 }

@@ -206,6 +206,39 @@ static void test_dropped(void)
 	peer_stop();
 }
 
+/* Who answers a handshake wrongly is no stranger. */
+static void test_dropped_early(void)
+{
+	static const struct {
+		enum engine_drop why;
+		struct given g;
+	} rows[] = {
+		{ENGINE_DROP_ACK, {.flags = TCP_SYN | TCP_ACK, .ack = 7}},
+		{ENGINE_DROP_ACK, {.flags = TCP_ACK, .ack = 7}},
+		{ENGINE_DROP_ACK, {.flags = TCP_FIN}},
+		{ENGINE_DROP_RESET, {.flags = TCP_RST | TCP_ACK, .ack = 7}},
+		{ENGINE_DROP_RESET, {.flags = TCP_RST}},
+	};
+	unsigned all = 0;
+
+	peer_start();
+	CU_ASSERT_EQUAL_FATAL(peer_dial(NULL), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		unsigned before = peer.dropped[rows[i].why];
+
+		peer_give(&rows[i].g);
+		CU_ASSERT_EQUAL(peer.dropped[rows[i].why], before + 1);
+	}
+	peer.port++;
+	GIVE(.flags = TCP_SYN, .mss = MSS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 7);
+	CU_ASSERT_EQUAL(peer.dropped[ENGINE_DROP_ACK], 4);
+	for (unsigned i = 0; i < ENGINE_DROP_COUNT; i++)
+		all += peer.dropped[i];
+	CU_ASSERT_EQUAL(all, ARRAY_SIZE(rows) + 1);
+	peer_stop();
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -216,6 +249,7 @@ int main(void)
 		{"the timestamp that is echoed", test_ts_echo},
 		{"overlaps", test_trim},
 		{"what is dropped is counted", test_dropped},
+		{"what is dropped in a handshake", test_dropped_early},
 		CU_TEST_INFO_NULL,
 	};
 

@@ -558,8 +558,9 @@ void close_time_wait(struct engine_conn *c);
 bool close_succeed(struct engine_conn *c);
 /* In TIME-WAIT. True: the connection is gone, the segment is for whoever listens. */
 bool close_time_wait_input(struct engine_conn *c, const struct segment *s);
-/* Answer a segment that belongs to nothing. */
-void close_refuse(struct engine *e, const struct conn_key *key, const struct segment *s);
+/* Answer a segment that belongs to nothing, or acknowledges what cannot be. */
+void close_refuse(struct engine *e, const struct conn_key *key, const struct segment *s,
+		  enum engine_drop why);
 void close_challenge(struct engine_conn *c);
 
 /* slow/timer.c */

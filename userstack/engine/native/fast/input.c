@@ -153,7 +153,7 @@ void native_input(struct engine *e, const uint8_t *pkt, size_t len, uint64_t now
 	else if (l)
 		open_listen(l, &key, &s, c);
 	else
-		close_refuse(e, &key, &s);
+		close_refuse(e, &key, &s, ENGINE_DROP_STRANGER);
 }
 
 void receive_timestamp(struct engine_conn *c, const struct segment *s)

@@ -18,9 +18,10 @@ static void close_send_reset(struct engine *e, const struct conn_key *key, uint3
 }
 
 /* RFC 9293, 3.5.2. */
-void close_refuse(struct engine *e, const struct conn_key *key, const struct segment *s)
+void close_refuse(struct engine *e, const struct conn_key *key, const struct segment *s,
+		  enum engine_drop why)
 {
-	engine_drop(e, ENGINE_DROP_STRANGER);
+	engine_drop(e, why);
 	if (s->flags & TCP_RST)
 		return;
 	if (s->flags & TCP_ACK)

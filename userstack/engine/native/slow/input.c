@@ -83,7 +83,7 @@ static bool input_ack_valid(struct engine_conn *c, const struct segment *s)
 	if (c->state == TCP_SYN_RCVD) {
 		if (s->ack == c->snd_nxt)
 			return true;
-		close_refuse(c->e, &c->key, s);
+		close_refuse(c->e, &c->key, s, ENGINE_DROP_ACK);
 		return false;
 	}
 	if (seq_le(c->snd_una - c->snd_wnd_max, s->ack) && seq_le(s->ack, c->snd_nxt))

@@ -158,7 +158,7 @@ void open_listen(struct engine_listener *l, const struct conn_key *key, struct s
 		return;
 	}
 	if (s->flags & TCP_SYN || !cookie_check(e, key, s, &syn)) {
-		close_refuse(e, key, s);
+		close_refuse(e, key, s, ENGINE_DROP_STRANGER);
 		return;
 	}
 	c = open_passive(l, key, &syn);
@@ -234,8 +234,8 @@ void open_answered(struct engine_conn *c, const struct segment *s)
  * its timer. Once, or whoever sends such ACKs could make us send (as in Linux). */
 static void open_refuse_old(struct engine_conn *c, const struct segment *s)
 {
-	close_refuse(c->e, &c->key, s);
-	if (!c->syn_again && !(s->flags & TCP_RST))
+	close_refuse(c->e, &c->key, s, ENGINE_DROP_ACK);
+	if (!c->syn_again)
 		open_send_syn_again(c);
 }
 
@@ -244,15 +244,15 @@ void open_syn_sent(struct engine_conn *c, const struct segment *s)
 	bool ack = s->flags & TCP_ACK;
 	uint8_t ecn = s->flags & (TCP_ECE | TCP_CWR);
 
-	if (ack && s->ack != c->snd_nxt) {
-		open_refuse_old(c, s);
-		return;
-	}
 	if (s->flags & TCP_RST) {
-		if (ack)
+		if (ack && s->ack == c->snd_nxt)
 			conn_fail(c, ECONNREFUSED);
 		else
 			engine_drop(c->e, ENGINE_DROP_RESET);
+		return;
+	}
+	if (ack && s->ack != c->snd_nxt) {
+		open_refuse_old(c, s);
 		return;
 	}
 	if (!(s->flags & TCP_SYN)) {

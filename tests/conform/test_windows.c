@@ -133,6 +133,42 @@ static void test_shrunk_window_mtu(void)
 	peer_stop();
 }
 
+/* What timed out for want of room is forgotten when there is some, what timed out before that is
+ * not: until a round trip is measured (RFC 6298, 5.7). */
+static void test_closed_after_timeouts(void)
+{
+	for (unsigned probes = 0; probes < 2; probes++) {
+		peer_meet(&(struct given){.mss = MSS});
+		peer_send(100);
+		peer_pass(640 * MS); /* after 210, and 420 */
+		peer_forget();
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = 101, .no_window = true);
+		peer_send(100);
+		peer_pass(probes ? 900 * MS : 0);
+		CU_ASSERT_EQUAL(!peer_take(), !probes);
+		peer_ack(101);
+		peer_expect(101, 100);
+		peer_pass(830 * MS);
+		peer_quiet();
+		peer_pass(20 * MS);
+		peer_expect(101, 100);
+		peer_stop();
+	}
+	/* The same where the window is taken back. */
+	peer_meet(&(struct given){.mss = MSS});
+	peer_send(100);
+	peer_pass(215 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .no_window = true);
+	peer_pass(450 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = 1, .window = 5000);
+	CU_ASSERT_EQUAL(peer.conn->resent, 2);
+	peer_pass(370 * MS);
+	CU_ASSERT_EQUAL(peer.conn->resent, 2);
+	peer_pass(30 * MS);
+	CU_ASSERT_EQUAL(peer.conn->resent, 3);
+	peer_stop();
+}
+
 /* A window that the application closed opens by enough to be worth it, and is never taken back. */
 static void test_receive_window(void)
 {
@@ -284,6 +320,7 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{"a closed window", test_zero_window},
 		{"an urgent byte and no window", test_urgent_waits},
+		{"timeouts, and a closed window", test_closed_after_timeouts},
 		{"a window taken back", test_shrunk_window},
 		{"the path and a window taken back", test_shrunk_window_mtu},
 		{"a part of a window taken back", test_narrow_window},

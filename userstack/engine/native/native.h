@@ -182,6 +182,7 @@ struct engine_conn {
 	uint8_t events; /* enum engine_event, to be reported */
 	uint8_t probe;	/* enum probe: what DUE_RETRANSMIT is for */
 	uint8_t backoff;  /* timeouts since a round trip was measured: each doubles the next */
+	uint8_t no_room;  /* likewise, but the peer had no room: until it has */
 	uint8_t timeouts; /* in a row, without anything acknowledged */
 	uint8_t congestion;
 	uint8_t dupacks; /* without SACK */
@@ -444,6 +445,8 @@ void recovery_ack(struct engine_conn *c, const struct segment *s, const struct d
 		  bool lost);
 void recovery_enter(struct engine_conn *c, enum congestion how);
 void recovery_timeout(struct engine_conn *c);
+/* The next timeout comes later. */
+void recovery_backoff(struct engine_conn *c);
 
 /* slow/mtu.c */
 void mtu_start(struct engine_conn *c);

@@ -87,7 +87,7 @@ static bool ack_window(struct engine_conn *c, const struct segment *s)
 	if (window == c->snd_wnd)
 		return false;
 	if (!c->snd_wnd) /* what timed out until now had no room: that tells nothing of the path */
-		c->backoff = c->timeouts = 0;
+		c->no_room = c->timeouts = 0;
 	c->snd_wnd = window;
 	c->snd_wnd_max = MAX(c->snd_wnd_max, window);
 	return true;
@@ -163,7 +163,8 @@ static void ack_measure(struct engine_conn *c, const struct segment *s, struct d
 	if (!d->rtt)
 		return;
 	rtt_sample(c, d->rtt);
-	c->backoff = 0; /* not before: the timeout may have been too short (RFC 6298, section 5) */
+	/* Not before: the timeout may have been too short (RFC 6298, section 5). */
+	c->backoff = c->no_room = 0;
 }
 
 void ack_receive(struct engine_conn *c, const struct segment *s)

@@ -259,7 +259,7 @@ void loss_all(struct engine_conn *c)
 static bool tail_may_probe(const struct engine_conn *c)
 {
 	return c->sack && c->congestion == CONGESTION_OPEN && !c->tlp_out && !c->sacked &&
-	       !c->lost && c->flying && c->srtt_us && !c->backoff;
+	       !c->lost && c->flying && c->srtt_us && !c->backoff && !c->no_room;
 }
 
 /* Nothing is under way. */
@@ -281,7 +281,7 @@ static void loss_arm_window(struct engine_conn *c, uint64_t rto)
 /* Set the timer for what is under way, or what cannot go. */
 void loss_arm(struct engine_conn *c)
 {
-	uint64_t rto = MIN(conn_rto(c) << MIN(c->backoff, 16), RTO_MAX), due, tail;
+	uint64_t rto = MIN(conn_rto(c) << MIN(c->backoff + c->no_room, 16), RTO_MAX), due, tail;
 
 	if (c->state == TCP_CLOSED)
 		return;

@@ -176,6 +176,13 @@ void recovery_ack(struct engine_conn *c, const struct segment *s, const struct d
 		c->cwnd_full = false;
 }
 
+void recovery_backoff(struct engine_conn *c)
+{
+	uint8_t *n = c->snd_wnd ? &c->backoff : &c->no_room;
+
+	*n = (uint8_t)MIN(*n + 1, UINT8_MAX);
+}
+
 void recovery_timeout(struct engine_conn *c)
 {
 	struct sent *t;
@@ -198,7 +205,7 @@ void recovery_timeout(struct engine_conn *c)
 	c->pace_at = 0;
 	c->rto_from = c->e->now;
 	c->timeouts = (uint8_t)MIN(c->timeouts + 1, UINT8_MAX);
-	c->backoff = (uint8_t)MIN(c->backoff + 1, UINT8_MAX);
+	recovery_backoff(c);
 	conn_change_path(c);
 	mtu_timeout(c);
 	loss_all(c);

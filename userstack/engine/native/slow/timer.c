@@ -35,8 +35,7 @@ static void timer_tail(struct engine_conn *c)
  * of RFC 9293, 3.8.6.2.1. */
 static void timer_window(struct engine_conn *c)
 {
-	if (c->backoff < UINT8_MAX)
-		c->backoff++;
+	recovery_backoff(c);
 	if (!output_probe_new(c))
 		output_window_probe(c);
 }

@@ -425,6 +425,9 @@ static void test_signs(void)
 	peer_pass(300 * MS);
 	CU_ASSERT(peer.conn->tlp_again);
 	peer_ack(at(1));
+	peer_send(MSS);
+	peer_ack(at(2));
+	CU_ASSERT_FALSE(peer.conn->tlp_out);
 	CU_ASSERT(!b->full_ever && b->state == BBR_STARTUP);
 	CU_ASSERT(peer.conn->cwnd >= 10 * MSS);
 	peer_stop();

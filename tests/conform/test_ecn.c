@@ -190,6 +190,8 @@ static void test_ecn_tail_lost(void)
 	peer_pass(300 * MS);
 	peer_expect(1, MSS);
 	peer_ack(1 + MSS);
+	peer_send(MSS);
+	peer_ack(1 + 2 * MSS);
 	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
 	CU_ASSERT_EQUAL(peer.conn->ssthresh, 5 * MSS);
 	CU_ASSERT_EQUAL(peer.conn->cwnd, 5 * MSS);

@@ -177,8 +177,7 @@ static void test_tail_alone(void)
 	peer_stop();
 }
 
-/* Only the last segment was lost and the probe repaired it: congestion control hears of it. */
-static void test_tail_repaired(void)
+static void probe_tail(void)
 {
 	join(true);
 	peer_send(4 * MSS);
@@ -187,17 +186,49 @@ static void test_tail_repaired(void)
 	peer_ack(at(3));
 	peer_pass(300 * MS);
 	peer_expect(at(3), MSS);
+}
+
+/* Only the last segment was lost and the probe repaired it: congestion control hears of it, when
+ * the ACK of what follows says that the probe was not one too many (RFC 8985, 7.4.2). */
+static void test_tail_repaired(void)
+{
+	probe_tail();
 	peer_ack(at(4));
-	CU_ASSERT(peer.conn->ssthresh < 10 * MSS);
-	peer_stop();
-	/* It was there, its ACK was late: nothing happened. */
-	join(true);
-	peer_send(4 * MSS);
-	peer_pass(10 * MS);
-	peer_ack(at(3));
-	peer_pass(300 * MS);
-	GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(4), .sacks = 1, .sack = {{at(3), at(4)}});
 	CU_ASSERT_EQUAL(peer.conn->ssthresh, UINT32_MAX);
+	peer_send(2 * MSS);
+	peer_ack(at(5));
+	CU_ASSERT(peer.conn->ssthresh < 10 * MSS);
+	peer_ack(at(6));
+	CU_ASSERT_EQUAL(peer.conn->cwnd, peer.conn->ssthresh);
+	peer_stop();
+	/* It was there, its ACK was late; the probe's is behind it: nothing happened. */
+	for (unsigned way = 0; way < 5; way++) {
+		probe_tail();
+		if (way)
+			peer_ack(at(4));
+		if (way > 2)
+			peer_send(MSS);
+		if (way % 2)
+			peer_ack(at(4));
+		else
+			GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(4), .sacks = 1,
+			     .sack = {{at(3), at(4)}});
+		if (way <= 2)
+			peer_send(MSS);
+		peer_ack(at(5));
+		CU_ASSERT_EQUAL(peer.conn->ssthresh, UINT32_MAX);
+		peer_stop();
+	}
+	/* It was more than that, and congestion control has heard of it. */
+	probe_tail();
+	peer_ack(at(4));
+	peer_send(5 * MSS);
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(4), .sacks = 1, .sack = {{at(5), at(9)}});
+	CU_ASSERT_EQUAL(peer.conn->ssthresh, 7 * MSS);
+	peer_ack(at(9));
+	CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_OPEN);
+	CU_ASSERT_EQUAL(peer.conn->ssthresh, 7 * MSS);
 	peer_stop();
 }
 

@@ -416,6 +416,7 @@ struct delivery {
 	uint32_t fack;	 /* conn.fack, and bytes flying, before this */
 	uint32_t flying;
 	bool dsack;
+	uint32_t dsack_end;
 	bool dup; /* the segment says nothing but that something arrived */
 	bool ece;
 };
@@ -438,7 +439,7 @@ void sent_cut(struct engine_conn *c, struct sent *t, uint32_t at);
 bool loss_detect(struct engine_conn *c);
 void loss_all(struct engine_conn *c);
 void loss_arm(struct engine_conn *c);
-void loss_tail_acked(struct engine_conn *c, const struct delivery *d, uint32_t ack);
+void loss_tail_acked(struct engine_conn *c, const struct segment *s, const struct delivery *d);
 
 /* slow/recovery.c */
 void recovery_ack(struct engine_conn *c, const struct segment *s, const struct delivery *d,

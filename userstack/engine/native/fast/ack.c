@@ -167,6 +167,20 @@ static void ack_measure(struct engine_conn *c, const struct segment *s, struct d
 	c->backoff = c->no_room = 0;
 }
 
+/* Nothing is under way: a window that opens lets bytes go, and the probe of a tail may be told of.
+ */
+static void ack_idle(struct engine_conn *c, const struct segment *s, struct delivery *d,
+		     bool window)
+{
+	if (window && seq_lt(c->snd_nxt, c->snd_end))
+		conn_queue(c);
+	if (!c->tlp_out)
+		return;
+	if (s->sacks)
+		loss_sack(c, s, d);
+	loss_tail_acked(c, s, d);
+}
+
 void ack_receive(struct engine_conn *c, const struct segment *s)
 {
 	bool outstanding = c->snd_una != c->snd_nxt, fin = false, lost;
@@ -181,15 +195,14 @@ void ack_receive(struct engine_conn *c, const struct segment *s)
 	/* Nothing to acknowledge, or no room for it: a peer that says so is there */
 	if (conn_patient(c) && (!outstanding || !c->snd_wnd))
 		c->progress_at = c->e->now;
-	if (!outstanding) { /* a window that opens lets bytes go */
-		if (window && seq_lt(c->snd_nxt, c->snd_end))
-			conn_queue(c);
+	d.dup = s->ack == c->snd_una && !s->len && !window && !(s->flags & TCP_FIN);
+	if (!outstanding) {
+		ack_idle(c, s, &d, window);
 		return;
 	}
 	if (c->rate)
 		rate_check(c);
 	d.ece = c->ecn && (s->flags & TCP_ECE);
-	d.dup = s->ack == c->snd_una && !s->len && !window && !(s->flags & TCP_FIN);
 	if (seq_lt(c->snd_una, s->ack))
 		fin = ack_advance(c, s->ack, &d);
 	if (c->sack && s->sacks)
@@ -201,7 +214,7 @@ void ack_receive(struct engine_conn *c, const struct segment *s)
 	if (!c->sack)
 		ack_count_dups(c, &d);
 	lost = loss_detect(c);
-	loss_tail_acked(c, &d, s->ack);
+	loss_tail_acked(c, s, &d);
 	recovery_ack(c, s, &d, lost);
 	if (d.acked)
 		ack_buffer(c);

@@ -160,6 +160,7 @@ void loss_sack(struct engine_conn *c, const struct segment *s, struct delivery *
 		memset(c->sack_done, 0, sizeof(c->sack_done));
 	if (sack_is_duplicate(s)) {
 		d->dsack = true;
+		d->dsack_end = s->sack[0].to;
 		i = 1;
 	}
 	for (; i < s->sacks; i++) {
@@ -301,13 +302,19 @@ void loss_arm(struct engine_conn *c)
 	conn_set_due(c, DUE_RETRANSMIT, MIN(due, timer_end(c)));
 }
 
-/* RFC 8985, 7.4.2: was the probe the repair of a loss? Then congestion control is to know. */
-void loss_tail_acked(struct engine_conn *c, const struct delivery *d, uint32_t ack)
+/* RFC 8985, 7.4.2: was the probe the repair of a loss? Then congestion control is to know. The ACK
+ * of its end may be a late one of the first transmission; then another tells that the probe came,
+ * too, before one of what follows does. */
+void loss_tail_acked(struct engine_conn *c, const struct segment *s, const struct delivery *d)
 {
-	if (!c->tlp_out || seq_lt(ack, c->tlp_end))
+	bool needless = (d->dsack && d->dsack_end == c->tlp_end) || (d->dup && !s->sacks);
+
+	if (!c->tlp_out || seq_lt(s->ack, c->tlp_end))
+		return;
+	if (c->tlp_again && !needless && s->ack == c->tlp_end)
 		return;
 	c->tlp_out = false;
-	if (!c->tlp_again || d->dsack || d->dup || c->congestion != CONGESTION_OPEN)
+	if (!c->tlp_again || needless || c->congestion != CONGESTION_OPEN)
 		return;
 	recovery_enter(c, CONGESTION_RECOVER);
 	c->congestion = CONGESTION_REDUCE; /* nothing is missing any more */

@@ -28,6 +28,7 @@ void recovery_enter(struct engine_conn *c, enum congestion how)
 		c->ecn_from = c->snd_nxt;
 	}
 	c->congestion = (uint8_t)how;
+	c->tlp_out = false;
 	c->recover = c->snd_nxt;
 	c->recover_at = c->e->now;
 	c->due[DUE_PACE] = NEVER;

@@ -431,6 +431,45 @@ static void test_dsack_undo(void)
 	peer_stop();
 }
 
+/* A probe of the tail that was one too many has nothing to do with a later mistake. */
+static void test_dsack_undo_after_tail(void)
+{
+	probe_tail();
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(4), .sacks = 1, .sack = {{at(3), at(4)}});
+	peer_send(10 * MSS);
+	peer_pass(10 * MS);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(4), .sacks = 1, .sack = {{at(5), at(14)}});
+	CU_ASSERT_EQUAL(peer.conn->undo_again, 1);
+	GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(13), .sacks = 2,
+	     .sack = {{at(4), at(5)}, {at(13), at(14)}});
+	CU_ASSERT_EQUAL(peer.conn->undo_again, 0);
+	CU_ASSERT(peer.conn->cwnd >= 10 * MSS);
+	peer_stop();
+}
+
+/* RFC 3708: what came twice, but was not sent again in this recovery, tells nothing of it. */
+static void test_dsack_of_others(void)
+{
+	for (unsigned sent = 0; sent < 2; sent++) {
+		join(true);
+		peer_send(10 * MSS);
+		peer_pass(10 * MS);
+		peer_ack(at(2));
+		peer.conn->pace_at = sent ? 0 : peer.now + SECOND;
+		peer.e->tune.pacing = !sent;
+		peer_forget();
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(2), .sacks = 1,
+		     .sack = {{at(3), at(6)}});
+		CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_RECOVER);
+		CU_ASSERT_EQUAL(peer.conn->undo_again, sent);
+		GIVE(.flags = TCP_ACK, .seq = 1, .ack = at(2), .sacks = 2,
+		     .sack = {{at(1), at(2)}, {at(3), at(6)}});
+		CU_ASSERT_EQUAL(peer.conn->congestion, CONGESTION_RECOVER);
+		CU_ASSERT_EQUAL(peer.conn->undo_again, sent);
+		peer_stop();
+	}
+}
+
 /* RFC 2018, 8: a SACK may be taken back; after a timeout it is not relied on. */
 static void test_renege(void)
 {
@@ -664,6 +703,8 @@ int main(void)
 		{"NewReno", test_newreno},
 		{"proportional rate reduction", test_prr},
 		{"undo by DSACK", test_dsack_undo},
+		{"undo by DSACK after a probe of the tail", test_dsack_undo_after_tail},
+		{"a DSACK of something else", test_dsack_of_others},
 		{"reneging", test_renege},
 		{"numbers from long ago", test_wrap},
 		{"the end of slow start", test_hystart},

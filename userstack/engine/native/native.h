@@ -216,9 +216,11 @@ struct engine_conn {
 	uint32_t tlp_end, reorder_end;
 	uint32_t recover; /* snd_nxt when it began: the end of it */
 	uint32_t prr_delivered, prr_out, prr_from;
-	uint32_t undo_cwnd, undo_ssthresh, undo_again;
-	uint32_t undo_ts;  /* our clock at the first retransmission */
-	uint32_t ecn_from; /* one reduction a window */
+	uint32_t undo_cwnd, undo_ssthresh;
+	uint32_t undo_again; /* segments that this recovery sent again and no DSACK is of */
+	uint32_t undo_from;  /* snd_una when it began */
+	uint32_t undo_ts;    /* our clock at the first retransmission */
+	uint32_t ecn_from;   /* one reduction a window */
 	uint8_t reorder_mult, reorder_keep;
 	uint8_t frto; /* step of RFC 5682: 0 none, 1 timed out, 2 new data was sent */
 	bool reorder_seen, tlp_out, tlp_again, undo_ok;

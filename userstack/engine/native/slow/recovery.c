@@ -14,6 +14,7 @@ static void undo_remember(struct engine_conn *c)
 	c->undo_cwnd = c->cwnd;
 	c->undo_ssthresh = c->ssthresh;
 	c->undo_again = 0;
+	c->undo_from = c->snd_una;
 	c->undo_ok = true;
 }
 
@@ -63,24 +64,28 @@ static void recovery_undo(struct engine_conn *c)
 }
 
 /* The peer says that it got something twice. When all that was sent again came twice, nothing was
- * lost; and segments overtake each other further than we think. */
-static void recovery_dsack(struct engine_conn *c)
+ * lost; and segments overtake each other further than we think. What was acknowledged before, or
+ * sent again by the probe of a tail, is none of that. True: it was the last of all. */
+static bool recovery_dsack(struct engine_conn *c, const struct delivery *d)
 {
-	if (!c->tlp_again && c->undo_again)
-		c->undo_again--;
 	if (seq_le(c->reorder_end, c->snd_una) && c->reorder_mult < UINT8_MAX) {
 		c->reorder_mult++;
 		c->reorder_end = c->snd_nxt;
 		c->reorder_keep = REORDER_KEEP;
 	}
+	if (!c->undo_again || seq_le(d->dsack_end, c->undo_from))
+		return false;
+	if (c->tlp_again && d->dsack_end == c->tlp_end)
+		return false;
+	return !--c->undo_again;
 }
 
 static bool recovery_was_mistake(const struct engine_conn *c, const struct segment *s,
-				 const struct delivery *d)
+				 const struct delivery *d, bool needless)
 {
 	if (!c->undo_ok)
 		return false;
-	if (d->dsack && !c->undo_again)
+	if (needless)
 		return true;
 	/* what arrived was sent before anything was sent again */
 	return c->timestamps && d->acked && c->undo_again && s->ts_echo &&
@@ -157,10 +162,10 @@ static void recovery_window(struct engine_conn *c, const struct delivery *d, boo
 void recovery_ack(struct engine_conn *c, const struct segment *s, const struct delivery *d,
 		  bool lost)
 {
-	if (d->dsack)
-		recovery_dsack(c);
+	bool needless = d->dsack && recovery_dsack(c, d);
+
 	if (c->congestion != CONGESTION_OPEN && c->congestion != CONGESTION_REDUCE &&
-	    (recovery_was_mistake(c, s, d) || recovery_frto(c, d)))
+	    (recovery_was_mistake(c, s, d, needless) || recovery_frto(c, d)))
 		recovery_undo(c);
 	if (c->congestion != CONGESTION_OPEN && seq_le(c->recover, c->snd_una))
 		recovery_leave(c);

@@ -133,8 +133,8 @@ static int put_segment(const struct inject *i, const struct dmm_tuple *t, const 
 	if (tcp_len < 20 || l4_off + tcp_len > hdr_len)
 		return -EINVAL;
 	ip_len = put_ip(pkt, t->src.ip, t->dst.ip, IPPROTO_TCP, tcp_len + len);
-	if (addr_is_v4(t->src.ip))
-		pkt[1] = hdr[1]; /* type of service */
+	pkt[0] |= hdr[0] & 0x0f; /* type of service, or traffic class */
+	pkt[1] = addr_is_v4(t->src.ip) ? hdr[1] : hdr[1] & 0xf0;
 	memcpy(pkt + ip_len, hdr + l4_off, tcp_len);
 	memcpy(pkt + ip_len + tcp_len, data, len);
 	put_tcp_csum(pkt + ip_len, tcp_len + len, t->src.ip, t->dst.ip);

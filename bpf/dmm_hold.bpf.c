@@ -49,6 +49,7 @@ struct tcp_head {
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 #define TCP_URG 0x20
+#define TCP_FLAGS 0x3f /* without those of ECN: with AccECN every segment may have them */
 
 /* Those in which the instance has a carrier. */
 #define TOS_STATES \
@@ -268,6 +269,17 @@ static __always_inline void look_at_tos(struct __sk_buff *skb, const struct tcp_
 		__sync_fetch_and_add(&dmm_tos_told, 1);
 }
 
+/* Without options of IP, which an application may set at any time: the instance can send no packet
+ * again that has some. */
+static __always_inline bool is_plain(struct __sk_buff *skb, bool v4)
+{
+	__u8 b;
+
+	if (bpf_skb_load_bytes_relative(skb, v4 ? 0 : 6, &b, 1, BPF_HDR_START_NET))
+		return false;
+	return b == (v4 ? 0x45 : IPPROTO_TCP);
+}
+
 /*
  * SO_KEEPALIVE asks for the far side, not for the instance, which would always answer. So what asks
  * is dropped and told, and the instance sends it again when the far side has answered it: whether,
@@ -275,20 +287,21 @@ static __always_inline void look_at_tos(struct __sk_buff *skb, const struct tcp_
  * number (RFC 9293, 3.8.4). So is a question for a window that was closed, but then there are bytes
  * that the instance has not read.
  */
-static __always_inline bool is_keepalive(struct __sk_buff *skb, const struct tcp_head *th)
+static __always_inline bool is_keepalive(struct __sk_buff *skb, const struct tcp_head *th, bool v4)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct tcp_sock *tp;
 	__u32 next;
 
-	if (th->flags != TCP_ACK || skb->len != (th->doff >> 4) * 4 || skb->mark == DMM_MARK)
+	if ((th->flags & TCP_FLAGS) != TCP_ACK || skb->len != (th->doff >> 4) * 4 ||
+	    skb->mark == DMM_MARK)
 		return false;
 	if (!sk || !(KEEPALIVE_STATES >> (sk->state & 31) & 1))
 		return false;
 	tp = (struct tcp_sock *)address_of(sk);
 	next = BPF_CORE_READ(tp, rcv_nxt);
 	return bpf_ntohl(th->seq) == next - 1 && /* a FIN may count as one */
-	       next - BPF_CORE_READ(tp, copied_seq) <= 1;
+	       next - BPF_CORE_READ(tp, copied_seq) <= 1 && is_plain(skb, v4);
 }
 
 SEC("socket")
@@ -311,7 +324,7 @@ int dmm_hold(struct __sk_buff *skb)
 	if ((th.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) { /* and all that follows */
 		if (dmm_tos_seen)
 			look_at_tos(skb, &th, v4, tos);
-		if (is_keepalive(skb, &th) && carrier_event(skb, &th, v4, DMM_EV_KEEPALIVE))
+		if (is_keepalive(skb, &th, v4) && carrier_event(skb, &th, v4, DMM_EV_KEEPALIVE))
 			return 0;
 		return shake_ack(skb, &th, v4);
 	}

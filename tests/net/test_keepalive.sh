@@ -20,8 +20,8 @@ start_policyd <<-YAML
 YAML
 mkdir -p "$TMP/said"
 
-# keepalive.py connect|accept|hold HOST PORT [HALF]: with keepalive (but hold), one connection; HALF: it sends
-# FIN first. Says what ended it.
+# keepalive.py connect|accept|hold HOST PORT [THEN]: with keepalive (but hold), one connection, and THEN half: it sends
+# FIN first; class: it has a type of service; options: of IP. Says what ended it.
 cat >"$TMP/keepalive.py" <<'PY'
 import errno, socket, sys, time
 how, host, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -40,9 +40,17 @@ if how != "hold":
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 s.sendall(b"hello")
-assert s.recv(100) == b"hello"
-if len(sys.argv) > 4:
+assert s.recv(5, socket.MSG_WAITALL) == b"hello"
+then = sys.argv[4] if len(sys.argv) > 4 else ""
+if then == "half":
     s.shutdown(socket.SHUT_WR)
+elif then == "class":
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 0xb8)
+    s.sendall(b"again")
+elif then == "options" and ":" in host:
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, bytes([0, 0, 1, 4, 0, 0, 0, 0]))
+elif then == "options":
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"\1\1\1\0")
 print("ready", flush=True)
 try:
     while data := s.recv(100):
@@ -55,17 +63,17 @@ PY
 py=$TMP/keepalive.py
 
 flows=()
-both() { # both NAME HOW ADDRESS PORT HALF COMMAND...: one that has keepalive, and its peer in the far host, or of it
-	local name=$1 how=$2 address=$3 port=$4 half=$5
+both() { # both NAME HOW ADDRESS PORT THEN COMMAND...: one that has keepalive, and its peer in the far host, or of it
+	local name=$1 how=$2 address=$3 port=$4 then=$5
 	shift 5
 	if [ "$how" = connect ]; then
 		spawn "$name-far" in_far python3 "$py" hold "$address" "$port"
 		wait_for grep -q listening "$TMP/$name-far.log"
 		# shellcheck disable=SC2086
-		spawn "$name" "$@" python3 "$py" connect "$address" "$port" $half
+		spawn "$name" "$@" python3 "$py" connect "$address" "$port" $then
 	else
 		# shellcheck disable=SC2086
-		spawn "$name" "$@" python3 "$py" accept "$address" "$port" $half
+		spawn "$name" "$@" python3 "$py" accept "$address" "$port" $then
 		wait_for grep -q listening "$TMP/$name.log"
 		spawn "$name-far" in_far python3 -c "
 import socket, time
@@ -86,6 +94,10 @@ both accept4 accept $NEAR4 7005 "" run_managed web
 both accept6 accept $NEAR6 7006 "" run_managed web
 both half connect $FAR4 7007 half run_managed web
 check_dmm "they are carried" equal "$(since connections_established)-$(since connections_accepted)" 3-2
+both class connect $FAR6 7008 class run_managed web
+ended=("${flows[@]}")
+both options4 connect $FAR4 7009 options run_managed web
+both options6 connect $FAR6 7010 options run_managed web
 
 # ---- the far host answers ----
 start_capture
@@ -99,12 +111,33 @@ for port in 7001 7003 7007; do
 done
 check "it is asked, port 7005" at_least "$(captured "tcp src port 7005")" 3
 check_dmm "that is counted" at_least "$(since keepalives)" 15
+class=$(captured "ip6 dst $FAR6 and tcp dst port 7008 and ip6[0:2] & 0xff0 = 0xb80")
+check "its type of service stays" equal "$class" "$(captured "ip6 dst $FAR6 and tcp dst port 7008")"
+check "and it is asked" at_least "$class" 3
+
+# ---- the flags of ECN tell the number of marks, with AccECN (RFC 9768), in every segment ----
+if command -v nft >/dev/null; then
+	in_near nft -f - <<-'NFT'
+		table inet accurate {
+			chain out {
+				type filter hook output priority mangle
+				oif lo tcp flags == ack tcp flags set ack | ecn | cwr
+			}
+		}
+	NFT
+	mark
+	sleep 4
+	check_dmm "those with flags of ECN are asked, too" at_least "$(since keepalives)" 12
+	in_near nft delete table inet accurate
+else
+	skip "those with flags of ECN are asked, too: needs nft"
+fi
 
 # ---- it is gone ----
 ip -n "$FAR" route add blackhole $NEAR4/32
 ip -n "$FAR" route add blackhole $NEAR6/128
-for name in "${flows[@]}"; do
+for name in "${ended[@]}"; do
 	check "$name: the far host has vanished" wait_for grep -qx ETIMEDOUT "$TMP/$name.log"
 done
-check_dmm "their flows have ended" wait_for eval '[ "$(since connections_closed)" = 5 ]'
+check_dmm "their flows have ended" wait_for eval '[ "$(since connections_closed)" = 6 ]'
 finish

@@ -17,7 +17,7 @@ typedef unsigned short dmm_u16;
 typedef unsigned int dmm_u32;
 typedef unsigned long long dmm_u64;
 
-#define DMM_ABI_VERSION 26
+#define DMM_ABI_VERSION 27
 
 #define DMM_NAME_LEN 32		 /* names of groups, stacks, rules, with the NUL */
 #define DMM_PROGRAM_LEN 16	 /* name of a program, as the kernel keeps it, with the NUL */
@@ -584,6 +584,7 @@ enum dmm_event_type {
 		       end of it, whose cookie is flow.cookie */
 	DMM_EV_KEEPALIVE, /* an application's, hdr, dropped: whether the far side is there decides;
 			     flow.cookie as of TOS */
+	DMM_EV_LEFT,	  /* flow, whose carrier is tuple: its socket left before connect() ended */
 };
 /* Of a type of service, what is an application's over TCP: the others are those of ECN (RFC 3168).
  */
@@ -594,8 +595,8 @@ struct dmm_event {
 	dmm_u32 isn;		      /* SYN: initial sequence number */
 	dmm_u32 known;		      /* SYN: flow is valid; 0: not from a managed socket */
 	dmm_u16 hdr_len, l4_off;      /* all with hdr: bytes of it, where the TCP header starts */
-	struct dmm_tuple tuple;	      /* SYN, AGAIN, UDP, TOS, KEEPALIVE */
-	struct dmm_flow flow;	      /* SYN, UDP */
+	struct dmm_tuple tuple;	      /* SYN, AGAIN, UDP, TOS, KEEPALIVE, LEFT */
+	struct dmm_flow flow;	      /* SYN, UDP, LEFT */
 	struct dmm_listener listener; /* LISTEN, UNLISTEN */
 	dmm_u8 hdr[DMM_SYN_HDR]; /* SYN, AGAIN, TOS, KEEPALIVE: from the IP header, no payload */
 };

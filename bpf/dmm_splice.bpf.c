@@ -86,11 +86,43 @@ static __always_inline void carrier_settings(struct bpf_sock_ops *ctx)
 	bpf_setsockopt(ctx, SOL_TCP, TCP_BPF_RTO_MIN, &rto_min_us, sizeof(rto_min_us));
 }
 
-static __always_inline void forget(struct bpf_sock_ops *ctx, __u64 cookie)
+/*
+ * The application has given up, or its kernel has: the instance shall not go on. Which thread's it
+ * is only that knows. As for SYNs, the last part of a ring is kept for listeners: what is not told
+ * the instance finds by its clock.
+ */
+static __always_inline void event_left(const struct dmm_flow *flow, const struct dmm_tuple *t)
+{
+	struct dmm_event *ev;
+	void *ring;
+
+	for (__u32 thread = 0; thread < DMM_MAX_THREADS; thread++) {
+		__u32 index = DMM_EVENTS_INDEX(flow->stack, thread);
+
+		ring = bpf_map_lookup_elem(&dmm_events, &index);
+		if (!ring)
+			return;
+		if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= DMM_EVENT_RING / 16 * 15)
+			continue;
+		ev = bpf_ringbuf_reserve(ring, sizeof(*ev), 0);
+		if (!ev)
+			continue;
+		__builtin_memset(ev, 0, sizeof(*ev));
+		ev->type = DMM_EV_LEFT;
+		ev->tuple = *t;
+		ev->flow = *flow;
+		bpf_ringbuf_submit(ev, 0);
+	}
+}
+
+static __always_inline void forget(struct bpf_sock_ops *ctx, __u64 cookie,
+				   const struct dmm_flow *flow)
 {
 	struct dmm_tuple t;
 
 	tuple_of(ctx, true, &t);
+	if (flow && flow->role == DMM_ROLE_CLIENT && ctx->args[0] == TCP_SYN_SENT)
+		event_left(flow, &t);
 	bpf_map_delete_elem(&dmm_tuple, &t);
 	bpf_map_delete_elem(&dmm_pending, &cookie);
 }
@@ -535,11 +567,13 @@ static __always_inline void on_close(struct bpf_sock_ops *ctx)
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct bpf_sock *sk = ctx->sk;
 	struct dmm_listener *l, gone;
+	struct dmm_flow *flow;
 	struct dmm_sock *st;
 
 	bpf_map_delete_elem(&dmm_pair, &cookie);
-	if (ctx->args[0] == TCP_SYN_SENT || bpf_map_lookup_elem(&dmm_pending, &cookie))
-		forget(ctx, cookie);
+	flow = bpf_map_lookup_elem(&dmm_pending, &cookie);
+	if (ctx->args[0] == TCP_SYN_SENT || flow)
+		forget(ctx, cookie, flow);
 	if (ctx->args[0] != TCP_LISTEN || !sk)
 		return;
 	st = bpf_sk_storage_get(&dmm_sock, sk, NULL, 0);

@@ -63,7 +63,8 @@ static void carrier_silence(struct stack *s, struct flow *f)
 /* The application gave up. */
 static void carrier_abandon(struct stack *s, struct flow *f)
 {
-	STACK_COUNT(s, CONN_FAIL, 1);
+	if (f->state == FLOW_CONNECTING)
+		STACK_COUNT(s, CONN_FAIL, 1);
 	flow_kill(s, f, "the application gave up");
 }
 
@@ -282,6 +283,15 @@ static void carrier_syn(struct stack *s, const struct dmm_event *ev)
 	carrier_dial(s, f);
 }
 
+/* The kernel's own stack would answer the far side with a reset from now on. */
+static void carrier_left(struct stack *s, const struct dmm_event *ev)
+{
+	struct flow *f = flow_held(s, &ev->tuple.src, ev->tuple.dst.port);
+
+	if (f && f->rec.cookie == ev->flow.cookie && f->rec.since_ns == ev->flow.since_ns)
+		carrier_abandon(s, f);
+}
+
 static void carrier_event(const struct dmm_event *ev, void *ctx)
 {
 	struct stack *s = ctx;
@@ -289,6 +299,9 @@ static void carrier_event(const struct dmm_event *ev, void *ctx)
 	switch (ev->type) {
 	case DMM_EV_SYN:
 		carrier_syn(s, ev);
+		break;
+	case DMM_EV_LEFT:
+		carrier_left(s, ev);
 		break;
 	case DMM_EV_LISTEN:
 		listen_add(s, &ev->listener);
@@ -404,7 +417,8 @@ void carrier_close(struct stack *s)
 	inject_close(&s->inject);
 }
 
-/* Nothing comes from a socket that is closed while it connects; its record goes. */
+/* Nothing comes from a socket that is closed while it connects; its record goes. Found here if
+ * there was no room to tell it. */
 static bool carrier_given_up(struct stack *s, const struct flow *f)
 {
 	return f->state == FLOW_CONNECTING && f->owned &&

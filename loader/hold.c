@@ -2,6 +2,7 @@
 #include <asm/socket.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -346,17 +347,24 @@ void hold_udp_flows(struct hold *h, bool (*cb)(dmm_u16 port, const struct dmm_fl
 	int map = h->tree->map[TREE_UDP];
 	struct dmm_udp_key key, next;
 	struct dmm_flow flow;
-	bool more = bpf_map_get_next_key(map, NULL, &next) == 0;
+	bool more = bpf_map_get_next_key(map, NULL, &next) == 0, mine;
+	bool *seen = calloc(UINT16_MAX + 1, sizeof(*seen));
 
-	while (more) {
+	while (more && seen) {
 		key = next;
 		more = bpf_map_get_next_key(map, &key, &next) == 0;
 		if (bpf_map_lookup_elem(map, &key, &flow) < 0 || !udp_mine(h, &flow))
 			continue;
-		if (key.netns != h->netns || flow.thread != h->thread ||
-		    !cb((dmm_u16)key.port, &flow, ctx))
+		mine = key.netns == h->netns && flow.thread == h->thread;
+		/* behind one that another instance has removed meanwhile all come again */
+		if (mine && seen[(dmm_u16)key.port])
+			continue;
+		if (mine)
+			seen[(dmm_u16)key.port] = true;
+		if (!mine || !cb((dmm_u16)key.port, &flow, ctx))
 			bpf_map_delete_elem(map, &key);
 	}
+	free(seen);
 }
 
 int hold_route_set(struct hold *h, const dmm_u8 ip[16], unsigned plen, enum dmm_route_type type,

@@ -79,9 +79,9 @@ void hold_udp_forget(struct hold *h, dmm_u16 port);
 void hold_udp_withdraw(struct hold *h);
 /* All offers of this instance, whatever thread's, are withdrawn. */
 void hold_udp_clear(struct hold *h);
-/* The flows of this thread that are on record, in no order: after a start those of an instance that
- * died. port is their carrier's. Removed are those that cb returns false for, and what none of the
- * threads can serve. */
+/* The flows of this thread that are on record, each once, in no order: after a start those of an
+ * instance that died. port is their carrier's. Removed are those that cb returns false for, and
+ * what none of the threads can serve. */
 void hold_udp_flows(struct hold *h, bool (*cb)(dmm_u16 port, const struct dmm_flow *f, void *ctx),
 		    void *ctx);
 

@@ -96,6 +96,7 @@ struct found {
 	unsigned n;
 	dmm_u16 port;
 	bool keep;
+	bool others_go; /* as if another instance removed them meanwhile */
 };
 
 static bool on_udp(dmm_u16 port, const struct dmm_flow *f, void *ctx)
@@ -105,6 +106,9 @@ static bool on_udp(dmm_u16 port, const struct dmm_flow *f, void *ctx)
 	CU_ASSERT_EQUAL(f->cookie, port);
 	found->n++;
 	found->port = port;
+	for (unsigned i = 5001; found->others_go && i <= 5004; i++)
+		if (i != port)
+			hold_udp_forget(hold, (dmm_u16)i);
 	return found->keep;
 }
 
@@ -148,8 +152,13 @@ static void test_udp_flows(void)
 	hold_udp_flows(hold, on_udp, &found);
 	CU_ASSERT_EQUAL(found.n, 1);
 	CU_ASSERT(!hold_udp_known(hold, 5001));
-	hold_udp_forget(hold, 5003);
-	CU_ASSERT(!hold_udp_known(hold, 5003));
+	for (unsigned i = 5001; i <= 5004; i++)
+		CU_ASSERT_EQUAL(put_udp((dmm_u16)i, 1, 0, netns), 0);
+	found = (struct found){.keep = true, .others_go = true};
+	hold_udp_flows(hold, on_udp, &found);
+	CU_ASSERT_EQUAL(found.n, 1);
+	hold_udp_forget(hold, found.port);
+	CU_ASSERT(!hold_udp_known(hold, found.port));
 }
 
 /* What a ring told of types of service. */

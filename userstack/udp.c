@@ -230,7 +230,6 @@ static void udp_end(struct stack *s, struct udp_flow *f)
 {
 	if (f->pair)
 		udp_unpair(s, f);
-	hold_udp_forget(s->hold, f->port);
 	s->udp->by_port[f->port] = NULL;
 	if (f->first.watch.fd >= 0 && f->own.watch.fd >= 0)
 		TAILQ_REMOVE(&s->udp->settling, f, settle);
@@ -238,6 +237,13 @@ static void udp_end(struct stack *s, struct udp_flow *f)
 	end_close(&f->own);
 	TAILQ_REMOVE(&s->udp->flows, f, entry);
 	TAILQ_INSERT_TAIL(&s->udp->dead, f, entry);
+}
+
+/* Nobody takes it over. */
+static void udp_forget(struct stack *s, struct udp_flow *f)
+{
+	hold_udp_forget(s->hold, f->port);
+	udp_end(s, f);
 }
 
 /* ---- from the application ---- */
@@ -404,7 +410,7 @@ static void udp_failed(struct stack *s, struct udp_flow *f, int r)
 	STACK_COUNT(s, UDP_FAIL, 1);
 	if (stack_may_complain(s))
 		log_warn("cannot serve a UDP socket: %s; it is refused", strerror(-r));
-	udp_end(s, f);
+	udp_forget(s, f);
 }
 
 /* Learn the application's port, if it can be known by now. False: the flow is over. */
@@ -481,7 +487,7 @@ static void udp_drain(struct stack *s, struct udp_flow *f)
 	if (!f->pair && !udp_learn(s, f, &seen))
 		return;
 	udp_read_all(s, f);
-	udp_end(s, f);
+	udp_forget(s, f);
 }
 
 /* A look at the application's socket. */
@@ -611,14 +617,18 @@ void udp_reap(struct stack *s)
 	}
 }
 
-/* What an instance that died has left: the socket may still be connected to that port. */
+/* What the instance before has left: the socket may still be connected to that port. It may be of
+ * another interface. */
 static bool udp_adopt(uint16_t port, const struct dmm_flow *rec, void *ctx)
 {
 	struct stack *s = ctx;
 	struct udp_seen seen;
+	dmm_u8 source[16];
 	int fd;
 
 	if (!s->udp || hold_udp_port(s->hold, port, &seen) < 0 || seen.left)
+		return false;
+	if (!net_is_local(s->net, rec->local.ip) || net_source(s->net, rec->remote.ip, source) < 0)
 		return false;
 	fd = udp_carrier(s, &port);
 	if (fd < 0)
@@ -657,6 +667,7 @@ int udp_open(struct stack *s)
 	return 0;
 }
 
+/* The next instance takes over what is connected. */
 void udp_close(struct stack *s)
 {
 	struct udp_flow *f;
@@ -668,10 +679,8 @@ void udp_close(struct stack *s)
 	udp_reap(s);
 	hold_udp_withdraw(s->hold);
 	for (unsigned i = 0; i < UDP_MAX; i++) {
-		if (!s->udp->free[i])
-			continue;
-		hold_udp_forget(s->hold, (uint16_t)i); /* taken, and no event was read */
-		close(s->udp->free[i] - 1);
+		if (s->udp->free[i])
+			close(s->udp->free[i] - 1);
 	}
 	free(s->udp);
 	s->udp = NULL;

@@ -35,6 +35,7 @@ typedef unsigned long long dmm_u64;
 #define DMM_MAX_ROUTES 65536	 /* published prefixes of all instances */
 #define DMM_MAX_PAIRS 65536	 /* sockets in the splice hash */
 #define DMM_EVENT_RING (1 << 20) /* bytes of one instance's event ring */
+#define DMM_EVENT_RING_FULL (DMM_EVENT_RING / 16 * 15) /* the rest is for listeners */
 
 /* Fixed ids. */
 #define DMM_STACK_KERNEL 0	  /* the stack named "kernel", always there */

@@ -51,14 +51,11 @@ struct tcp_head {
 #define TCP_URG 0x20
 #define TCP_FLAGS 0x3f /* without those of ECN: with AccECN every segment may have them */
 
-/* Those in which the instance has a carrier. */
-#define TOS_STATES \
-	(1u << BPF_TCP_ESTABLISHED | 1u << BPF_TCP_SYN_SENT | 1u << BPF_TCP_FIN_WAIT1 | \
-	 1u << BPF_TCP_FIN_WAIT2 | 1u << BPF_TCP_CLOSE_WAIT)
-
-#define KEEPALIVE_STATES \
+/* Those in which the instance has a carrier; and may have one soon. */
+#define CARRIER_STATES \
 	(1u << BPF_TCP_ESTABLISHED | 1u << BPF_TCP_FIN_WAIT1 | 1u << BPF_TCP_FIN_WAIT2 | \
 	 1u << BPF_TCP_CLOSE_WAIT)
+#define TOS_STATES (CARRIER_STATES | 1u << BPF_TCP_SYN_SENT)
 
 static __always_inline int addrs4(struct __sk_buff *skb, struct dmm_tuple *t)
 {
@@ -109,7 +106,7 @@ static __always_inline bool ring_has_room(bool known)
 {
 	__u64 used = bpf_ringbuf_query(&dmm_ring, BPF_RB_AVAIL_DATA);
 
-	return used < (known ? DMM_EVENT_RING / 16 * 15 : DMM_EVENT_RING / 2);
+	return used < (known ? DMM_EVENT_RING_FULL : DMM_EVENT_RING / 2);
 }
 
 static __always_inline struct dmm_flow *find_flow(struct dmm_tuple *t)
@@ -296,7 +293,7 @@ static __always_inline bool is_keepalive(struct __sk_buff *skb, const struct tcp
 	if ((th->flags & TCP_FLAGS) != TCP_ACK || skb->len != (th->doff >> 4) * 4 ||
 	    skb->mark == DMM_MARK)
 		return false;
-	if (!sk || !(KEEPALIVE_STATES >> (sk->state & 31) & 1))
+	if (!sk || !(CARRIER_STATES >> (sk->state & 31) & 1))
 		return false;
 	tp = (struct tcp_sock *)address_of(sk);
 	next = BPF_CORE_READ(tp, rcv_nxt);

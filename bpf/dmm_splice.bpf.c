@@ -102,7 +102,7 @@ static __always_inline void event_left(const struct dmm_flow *flow, const struct
 		ring = bpf_map_lookup_elem(&dmm_events, &index);
 		if (!ring)
 			return;
-		if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= DMM_EVENT_RING / 16 * 15)
+		if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= DMM_EVENT_RING_FULL)
 			continue;
 		ev = bpf_ringbuf_reserve(ring, sizeof(*ev), 0);
 		if (!ev)

@@ -14,12 +14,7 @@ static bool keepalive_ask(struct stack *s, const struct flow *f)
 	       f->owned->conn && s->c.engine->ask(f->owned->conn);
 }
 
-static void keepalive_release(struct stack *s, const struct dmm_tuple *t,
-			      const struct inject_syn *keepalive)
-{
-	inject_release(&s->inject, t, keepalive); /* one that fails is as one that is lost */
-}
-
+/* Where one is let go, failing is as if it were lost. */
 void keepalive_event(struct stack *s, const struct dmm_event *ev)
 {
 	struct flow *f = flow_of_ends(s, &ev->tuple, ev->flow.cookie);
@@ -27,7 +22,7 @@ void keepalive_event(struct stack *s, const struct dmm_event *ev)
 
 	if (!f || !keepalive_ask(s, f)) {
 		inject_copy(&keepalive, ev);
-		keepalive_release(s, &ev->tuple, &keepalive);
+		inject_release(&s->inject, &ev->tuple, &keepalive);
 		return;
 	}
 	STACK_COUNT(s, KEEPALIVE, 1);
@@ -41,5 +36,5 @@ void keepalive_answer(struct stack *s, struct flow *f)
 	if (!f->asked)
 		return;
 	f->asked = false;
-	keepalive_release(s, &f->tuple, &f->syn);
+	inject_release(&s->inject, &f->tuple, &f->syn);
 }

@@ -678,10 +678,9 @@ void udp_close(struct stack *s)
 		udp_end(s, f);
 	udp_reap(s);
 	hold_udp_withdraw(s->hold);
-	for (unsigned i = 0; i < UDP_MAX; i++) {
+	for (unsigned i = 0; i < UDP_MAX; i++)
 		if (s->udp->free[i])
 			close(s->udp->free[i] - 1);
-	}
 	free(s->udp);
 	s->udp = NULL;
 }

@@ -7,18 +7,7 @@
 . "$(dirname "$0")/lib.sh"
 need python3
 setup "$@"
-start_policyd <<-YAML
-	groups:
-	  web: {cgroup: $CGROUP/web}
-	stacks:
-	  edge0: {engine: $DMM_ENGINE,${DMM_THREADS:+ threads: $DMM_THREADS,} port: {driver: $DMM_DRIVER, interface: near0}}
-	rules:
-	  - name: web-edge
-	    match: {group: web}
-	    use: [edge0, kernel]
-	default: kernel
-YAML
-mkdir -p "$TMP/said"
+config | start_policyd
 
 # keepalive.py connect|accept|hold HOST PORT [THEN]: with keepalive (but hold), one connection, and THEN half: it sends
 # FIN first; class: it has a type of service; options: of IP. Says what ended it.
